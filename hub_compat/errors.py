@@ -1,0 +1,103 @@
+"""The exceptions hub_compat raises on purpose, as one tree.
+
+Every class also derives from the builtin that callers of TensorFlow Hub catch
+for the same situation, so an old ``except ValueError`` keeps working::
+
+    HubCompatError
+    |-- HandleError (OSError)               nothing usable is at the path
+    |-- FormatError (ValueError)            not a module, or a format we refuse
+    |   `-- CorruptModuleError              a module, but damaged or incomplete
+    |-- VariantError (ValueError, RuntimeError)   no such tag set
+    |-- SignatureError (ValueError, KeyError)     no such signature, or bad inputs
+    |-- ConversionError (ValueError)        a module that cannot be converted
+    |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
+    |-- DestinationError (OSError)          the output directory cannot be used
+    |-- CacheError (OSError)                the cache cannot be used
+    |-- AttachmentError (ValueError, KeyError)    no such attached message
+    |-- GradientError (LookupError)         a gradient that cannot be had
+    |-- OptionsError (ValueError, NotImplementedError)   this TensorFlow lacks it
+    `-- MissingDependencyError (ImportError)  TensorFlow is missing or unusable
+
+A message says what was asked, what was found, what is allowed and what to do
+next; the received value stands last.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AttachmentError",
+    "CacheError",
+    "ConversionError",
+    "CorruptModuleError",
+    "DestinationError",
+    "FormatError",
+    "GradientError",
+    "HandleError",
+    "HubCompatError",
+    "MissingDependencyError",
+    "OptionsError",
+    "SignatureError",
+    "UnknownOpError",
+    "VariantError",
+]
+
+
+class HubCompatError(Exception):
+    """Base of every error that hub_compat raises on purpose."""
+
+    # KeyError and OSError print their arguments in forms of their own; a
+    # message written for a person should come out as it was written.
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class HandleError(HubCompatError, OSError):
+    """Nothing usable is at the path or handle."""
+
+
+class FormatError(HubCompatError, ValueError):
+    """The directory is not a TensorFlow module, or of a format we refuse."""
+
+
+class CorruptModuleError(FormatError):
+    """The directory is a module, but damaged or incomplete."""
+
+
+class VariantError(HubCompatError, ValueError, RuntimeError):
+    """The module has no MetaGraph with the requested tag set."""
+
+
+class SignatureError(HubCompatError, ValueError, KeyError):
+    """The module has no such signature, or the signature cannot be used."""
+
+
+class ConversionError(HubCompatError, ValueError):
+    """The module cannot be converted."""
+
+
+class UnknownOpError(ConversionError, LookupError):
+    """The graph holds ops that this TensorFlow does not have."""
+
+
+class DestinationError(HubCompatError, OSError):
+    """The output directory exists already, or cannot be written."""
+
+
+class CacheError(HubCompatError, OSError):
+    """The cache directory cannot be used."""
+
+
+class AttachmentError(HubCompatError, ValueError, KeyError):
+    """The module has no such attached message, or it cannot be parsed."""
+
+
+class GradientError(HubCompatError, LookupError):
+    """The gradient asked for does not exist."""
+
+
+class OptionsError(HubCompatError, ValueError, NotImplementedError):
+    """The running TensorFlow has no such load option."""
+
+
+class MissingDependencyError(HubCompatError, ImportError):
+    """TensorFlow, or another optional package, is missing or unusable."""

@@ -1,0 +1,82 @@
+"""What a directory can be, and the frozen results that say so."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Tuple
+
+__all__ = ["Detection", "Format", "Producer", "Variant"]
+
+
+class Format(enum.Enum):
+    """The format of a module directory.
+
+    The three TF2 kinds differ in what the root of the object graph offers,
+    see ``detector.py`` for the evidence behind each.
+    """
+
+    TF1_HUB_MODULE = "tf1_hub_module"
+    TF1_SAVED_MODEL = "tf1_saved_model"
+    TF2_REUSABLE = "tf2_reusable"
+    TF2_KERAS = "tf2_keras"
+    TF2_SIGNATURES = "tf2_signatures"
+
+    @property
+    def is_tf2(self) -> bool:
+        """Whether TensorFlow 2's object loader reads it as it is."""
+        return self.value.startswith("tf2_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One MetaGraphDef of a SavedModel.
+
+    Attributes:
+      tags: the tag set, sorted: ``("serve",)``; empty for a TF1 Hub module's
+        default variant.
+      signatures: names of its signatures, sorted: ``("default", "logits")``.
+    """
+
+    tags: Tuple[str, ...]
+    signatures: Tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Producer:
+    """The TensorFlow that wrote the model.
+
+    Attributes:
+      tensorflow_version: ``"1.15.5"``; empty where the writer left it out.
+      graph_def_version: ``GraphDef.versions.producer``, 134 for 1.15.5; 0
+        where the writer left it out.
+    """
+
+    tensorflow_version: str
+    graph_def_version: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """What ``detect()`` found in a directory.
+
+    Attributes:
+      path: the directory, as it was given.
+      format: the module's format.
+      file: the file that holds the model: ``"saved_model.pb"``.
+      variants: one per MetaGraphDef, in the file's order.
+      producer: the TensorFlow that wrote the first MetaGraphDef.
+      evidence: sentences, each a fact that led to ``format``.
+    """
+
+    path: str
+    format: Format
+    file: str
+    variants: Tuple[Variant, ...]
+    producer: Producer
+    evidence: Tuple[str, ...]
+
+    @property
+    def signatures(self) -> Tuple[str, ...]:
+        """Names of the signatures of all variants, sorted, each once."""
+        return tuple(sorted({name for v in self.variants for name in v.signatures}))
