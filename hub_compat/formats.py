@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Tuple
+from typing import Optional, Tuple
 
-__all__ = ["Detection", "Format", "Producer", "Variant"]
+__all__ = ["ConversionReport", "Detection", "Format", "Producer", "Variant"]
 
 
 class Format(enum.Enum):
@@ -80,3 +80,49 @@ class Detection:
     def signatures(self) -> Tuple[str, ...]:
         """Names of the signatures of all variants, sorted, each once."""
         return tuple(sorted({name for v in self.variants for name in v.signatures}))
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversionReport:
+    """What ``convert()`` did.
+
+    Attributes:
+      source: the directory that was converted, as it was given.
+      destination: the directory that was written, as it was given.
+      format: the format of the source.
+      variants: the variants of the source.
+      callable: the signature behind ``__call__``; None where there is none.
+      variables: how many variables the result has.
+      trainable_variables: how many of them are trainable.
+      tables: how many lookup tables and other resources.
+      assets: how many asset files.
+      functions: how many functions its library has.
+      nodes: how many graph nodes its functions have.
+      files_linked: checkpoint shards that are hard links to the source's.
+      bytes_linked: the bytes of weights in them, shared with the source.
+      bytes_copied: the bytes of weights that had to be copied.
+      weight_bytes_read: the bytes of weights that had to be read to do so.
+      unused_keys: keys of the source's checkpoint that no variable of its
+        graphs uses; they are kept in the new checkpoint under the same keys.
+      warnings: what had to be left out, and why.
+      seconds: how long it took.
+    """
+
+    source: str
+    destination: str
+    format: Format
+    variants: Tuple[Variant, ...]
+    callable: Optional[str]
+    variables: int
+    trainable_variables: int
+    tables: int
+    assets: int
+    functions: int
+    nodes: int
+    files_linked: int
+    bytes_linked: int
+    bytes_copied: int
+    weight_bytes_read: int
+    unused_keys: Tuple[str, ...]
+    warnings: Tuple[str, ...]
+    seconds: float

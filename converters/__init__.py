@@ -1,0 +1,119 @@
+"""The compiler: any format of module to a Reusable TF2 SavedModel.
+
+``convert()`` is a table from the source's format to the function that knows
+it; everything else is in the files beside this one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable, Dict
+
+from hub_compat import _files
+from hub_compat._publish import atomic_directory
+from hub_compat.detector import detect
+from hub_compat.errors import DestinationError, FormatError
+from hub_compat.formats import ConversionReport, Detection, Format
+from hub_compat.provenance import CONVERTER_VERSION as VERSION
+
+__all__ = ["VERSION", "convert"]
+
+LINK_MODES = ("auto", "hard", "copy")
+
+
+def convert(
+    source: Any, destination: Any, *, overwrite: bool = False, link: str = "auto"
+) -> ConversionReport:
+    """Converts a module into a Reusable TF2 SavedModel.
+
+    The result loads in TensorFlow 1.15 to 2.21, with ``tf.saved_model.load``,
+    with ``tf.compat.v1.saved_model.load`` and with TensorFlow Hub. No weights
+    are read: the new checkpoint is a new index over the old shards.
+
+    Args:
+      source: directory of a TF1 Hub module; a string or ``os.PathLike``.
+      destination: directory to write. It appears whole or not at all.
+      overwrite: replace a destination that exists.
+      link: how the checkpoint shards get there: ``"hard"`` links, ``"copy"``,
+        or ``"auto"``, hard links where the file system has them. Linked
+        shards are the same file as the source's: whoever changes one in
+        place changes both.
+
+    Returns:
+      What was done.
+
+    Raises:
+      HandleError: there is nothing at ``source``.
+      FormatError: it is no module, or of a format that is not converted.
+      CorruptModuleError: it is damaged.
+      ConversionError: nothing of it can be converted.
+      DestinationError: ``destination`` exists, or cannot be written.
+    """
+    started = time.perf_counter()
+    source, destination = _files.as_path(source), _files.as_path(destination)
+    if link not in LINK_MODES:
+        raise DestinationError(
+            "link must be one of {}. Received: {!r}".format(
+                ", ".join(map(repr, LINK_MODES)), link
+            )
+        )
+    _check_apart(source, destination)
+    detection = detect(source)
+    converter = _converter(detection)
+    with atomic_directory(destination, overwrite=overwrite) as directory:
+        facts = converter(detection, directory, link, True)
+    return ConversionReport(
+        source=source,
+        destination=destination,
+        format=detection.format,
+        variants=detection.variants,
+        seconds=time.perf_counter() - started,
+        **facts
+    )
+
+
+def convert_into(
+    detection: Detection, directory: str, link: str, weights: bool = True
+) -> Dict[str, Any]:
+    """Converts a detected module into an existing, empty directory."""
+    return _converter(detection)(detection, directory, link, weights)
+
+
+def _converter(
+    detection: Detection,
+) -> Callable[[Detection, str, str, bool], Dict[str, Any]]:
+    # Imported when needed: it needs TensorFlow's protos.
+    from .hub_module import convert_hub_module
+
+    converters = {Format.TF1_HUB_MODULE: convert_hub_module}
+    if detection.format in converters:
+        return converters[detection.format]
+    if detection.format.is_tf2:
+        raise FormatError(
+            "The module is a TF2 SavedModel already, and needs no conversion: load it "
+            "with hub_compat.load(). Received: {!r}".format(detection.path)
+        )
+    raise FormatError(
+        "This version converts {}; the module's format is {}. Received: {!r}".format(
+            ", ".join(f.value for f in converters),
+            detection.format.value,
+            detection.path,
+        )
+    )
+
+
+def _check_apart(source: str, destination: str) -> None:
+    """Refuses a destination that is the source, inside it, or around it."""
+    if _files.is_remote(source) != _files.is_remote(destination):
+        return
+    if _files.is_remote(source):
+        one, other = source.rstrip("/") + "/", destination.rstrip("/") + "/"
+    else:
+        one = os.path.join(os.path.realpath(source), "")
+        other = os.path.join(os.path.realpath(destination), "")
+    if one.startswith(other) or other.startswith(one):
+        raise DestinationError(
+            "The destination must be apart from the source, neither inside nor around "
+            "it ({!r}). Received: {!r}".format(source, destination)
+        )

@@ -1,0 +1,474 @@
+"""Cuts a model's graphs into functions: signatures, calls, losses.
+
+Each signature of each variant becomes one *body* function, shared by all that
+call it. Around it come thin callers: the traces of ``__call__``, one for each
+value of ``training`` and each set of inputs that may be given, and the entry
+of ``signatures`` where the body's own form does not fit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from .control_flow import has_control_flow
+from .functions import Body, FunctionWriter, argument_name, emit
+from .graph import Graph, node_of
+from .model import Component, Signature, Value, VariantGraph, make_shape
+from .object_graph import (
+    dict_value,
+    none_value,
+    python_value,
+    tensor_spec,
+    tuple_value,
+)
+
+__all__ = ["FunctionSet", "Trace"]
+
+# With more optional inputs than this, __call__ takes all of them or none, or
+# any one; 2 ** 4 traces and more would be paid by every load.
+_MAX_OPTIONAL = 3
+_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """A function and the Python structures it is called with.
+
+    Attributes:
+      body: the function.
+      inputs, output: StructuredValues: ((args), {kwargs}) and the result.
+      keywords: for a signature, the names of the arguments in order.
+    """
+
+    body: Body
+    inputs: Any
+    output: Any
+    keywords: Tuple[str, ...] = ()
+
+
+class _Form(NamedTuple):
+    """What the function of a signature takes and returns.
+
+    Attributes:
+      arguments: the flattened inputs, in order.
+      results: the flattened outputs, in order.
+      boundary: tensors that the update ops need, which follow the results.
+      updates: the update ops that belong to this signature.
+    """
+
+    arguments: List[Component]
+    results: List[Component]
+    boundary: List[str]
+    updates: List[str]
+
+
+class _SignatureBody(NamedTuple):
+    """A signature's graph as a function.
+
+    Attributes:
+      form: what it takes and returns.
+      body: the function.
+      update_nodes: nodes that only the update ops need, in order.
+      training_body: the function with updates, where they cannot be apart.
+    """
+
+    form: _Form
+    body: Body
+    update_nodes: List[str]
+    training_body: Optional[Body]
+
+
+class FunctionSet:
+    """The functions of a converted model.
+
+    Attributes:
+      functions: FunctionDefs by name, in order of creation.
+    """
+
+    def __init__(self, reserved: Set[str]) -> None:
+        self.functions: Dict[str, Any] = {}
+        self._reserved = reserved
+        self._contents: Dict[Tuple[Any, ...], Body] = {}
+        self._bodies: Dict[Tuple[Tuple[str, ...], str], _SignatureBody] = {}
+        self._numbers: Dict[str, int] = {}
+
+    def name(self, wanted: str) -> str:
+        """A function name that is not taken."""
+        name, count = argument_name(wanted), 0
+        base = name
+        while name in self.functions or name in self._reserved:
+            count += 1
+            name = "{}_{}".format(base, count)
+        return name
+
+    def add(self, writer: FunctionWriter, *structure: Any) -> Body:
+        """Adds a function, or finds the one that is the same but for its name.
+
+        Args:
+          writer: the function.
+          *structure: the StructuredValues it is called with, if it is called
+            from Python; such functions are the same only if these are, too.
+        """
+        body = writer.finish()
+        name = writer.fdef.signature.name
+        writer.fdef.signature.name = ""
+        key = (
+            writer.fdef.SerializeToString(deterministic=True),
+            tuple(body.captures),
+            tuple(s.SerializeToString(deterministic=True) for s in structure),
+        )
+        known = self._contents.get(key)
+        if known is not None:
+            return known
+        writer.fdef.signature.name = name
+        self.functions[name] = writer.fdef
+        self._contents[key] = body
+        return body
+
+    def call(
+        self, writer: FunctionWriter, body: Body, inputs: Sequence[str]
+    ) -> List[str]:
+        """Calls a body from another function; returns its results."""
+        # The number is the body's, so that two callers that do the same are the
+        # same function.
+        number = self._numbers.setdefault(body.name, len(self._numbers) + 1)
+        return writer.call(body, inputs, number)
+
+    # ---- bodies
+
+    def check(self, variant: VariantGraph, signature: Signature) -> Optional[str]:
+        """Why a signature cannot be a function, or None."""
+        fed = {c.tensor for c in signature.flat_inputs()}
+        if len(fed) < len(signature.flat_inputs()):
+            return "it lists one tensor under two input names"
+        names = variant.graph.slice([c.tensor for c in signature.flat_outputs()], fed)
+        missing = self._unfed(variant, names, fed)
+        if missing:
+            return "its outputs need {}, which it does not list as inputs".format(
+                ", ".join(repr(name) for name in missing)
+            )
+        return None
+
+    def _unfed(
+        self, variant: VariantGraph, names: Sequence[str], fed: Set[str]
+    ) -> List[str]:
+        nodes = variant.graph.nodes
+        return [
+            name
+            for name in names
+            if nodes[name].op in _PLACEHOLDERS and name + ":0" not in fed
+        ]
+
+    def body(self, variant: VariantGraph, name: str) -> _SignatureBody:
+        """The function of one signature of one variant."""
+        key = (variant.tags, name)
+        if key not in self._bodies:
+            self._bodies[key] = self._make_body(variant, variant.signatures[name])
+        return self._bodies[key]
+
+    def _make_body(self, variant: VariantGraph, signature: Signature) -> _SignatureBody:
+        graph = variant.graph
+        arguments, results = signature.flat_inputs(), signature.flat_outputs()
+        fed = {c.tensor for c in arguments}
+        names = graph.slice([c.tensor for c in results], fed)
+        updates = [
+            op
+            for op in variant.update_ops
+            if not self._unfed(variant, graph.slice(["^" + op], fed), fed)
+        ]
+        # Those of another signature's placeholders belong to its calls.
+        with_updates = graph.slice(
+            [c.tensor for c in results] + ["^" + op for op in updates], fed
+        )
+        inside = set(names)
+        update_nodes = [name for name in with_updates if name not in inside]
+        base = base_name(variant, signature.name)
+        form = _Form(arguments, results, [], updates)
+        training_body = None
+        if update_nodes and has_control_flow(graph, with_updates):
+            # A tensor inside a branch may be dead, and a dead tensor cannot
+            # leave a function: the updates stay in one graph with the rest.
+            training_body = self._write_body(
+                variant, base + "_with_updates", form, with_updates
+            )
+            update_nodes = []
+        elif update_nodes:
+            boundary, update_nodes = self._boundary(variant, inside, update_nodes, fed)
+            form = form._replace(boundary=boundary)
+        body = self._write_body(variant, base, form, names)
+        return _SignatureBody(form, body, update_nodes, training_body)
+
+    def _boundary(
+        self,
+        variant: VariantGraph,
+        inside: Set[str],
+        update_nodes: List[str],
+        fed: Set[str],
+    ) -> Tuple[List[str], List[str]]:
+        """The tensors that updates take from the body; nodes, with constants."""
+        graph = variant.graph
+        boundary: Dict[str, None] = {}
+        copied: Set[str] = set()
+        for name in update_nodes:
+            for tensor in graph.nodes[name].input:
+                node = node_of(tensor)
+                if node not in inside or node in variant.captures:
+                    continue
+                full = tensor if ":" in tensor else tensor + ":0"
+                if full in fed:
+                    continue
+                if graph.nodes[node].op == "Const":
+                    # A constant needs no passing on.
+                    copied.add(node)
+                elif not tensor.startswith("^"):
+                    boundary[full] = None
+        wanted = copied.union(update_nodes)
+        return list(boundary), [name for name in graph.nodes if name in wanted]
+
+    def _write_body(
+        self,
+        variant: VariantGraph,
+        base: str,
+        form: _Form,
+        names: List[str],
+    ) -> Body:
+        graph = variant.graph
+        writer = FunctionWriter(self.name(base), names)
+        bound = {
+            c.tensor: writer.argument(c.name, c.dtype, c.shape) for c in form.arguments
+        }
+        kept = [n for n in names if n + ":0" not in bound or not _is_input(graph, n)]
+        resolve = emit(graph, writer, kept, bound, variant.captures)
+        taken = set(bound.values())
+        for component in form.results:
+            tensor = resolve(component.tensor)
+            if tensor in taken or node_of(component.tensor) in variant.captures:
+                # A function that returns its own argument confuses the
+                # gradient code of TF 1.15.
+                name = writer.node(
+                    "Identity",
+                    "result_" + argument_name(component.name),
+                    [tensor],
+                    T=("type", component.dtype),
+                )
+                tensor = name + ":output:0"
+            writer.result(component.name, component.dtype, tensor, component.shape)
+        for tensor in form.boundary:
+            output = graph.output(tensor)
+            writer.result("update_input", output.dtype, resolve(tensor))
+        for op in form.updates:
+            if op in names:
+                writer.control_result(op)
+        return self.add(writer)
+
+    # ---- signatures[name]
+
+    def signature(self, variant: VariantGraph, name: str) -> Trace:
+        """A signature as ``signatures[name]`` offers it: flat names, a dict."""
+        made = self.body(variant, name)
+        body = made.body
+        inputs_spec = tuple_value(
+            [tuple_value([]), dict_value(_flat_specs(made.form.arguments))]
+        )
+        output_spec = dict_value(_flat_specs(made.form.results))
+        if made.form.boundary or [r.name for r in body.results] != [
+            argument_name(c.name) for c in made.form.results
+        ]:
+            writer = FunctionWriter(self.name("signature_" + base_name(variant, name)))
+            inputs = [writer.argument(c.name, c.dtype, c.shape) for c in made.form.arguments]
+            outputs = self.call(writer, body, inputs)
+            for component, tensor in zip(made.form.results, outputs):
+                writer.result(component.name, component.dtype, tensor, component.shape)
+            body = self.add(writer, inputs_spec, output_spec)
+        keywords = tuple(c.name for c in made.form.arguments)
+        return Trace(body, inputs_spec, output_spec, keywords)
+
+    # ---- __call__
+
+    def traces(
+        self, name: str, variant: VariantGraph, training: Optional[VariantGraph]
+    ) -> Tuple[List[Trace], Sequence[str], Sequence[Any]]:
+        """The traces of a callable.
+
+        Args:
+          name: the signature behind it.
+          variant: whose graph runs with ``training=False``.
+          training: whose graph and updates run with ``training=True``.
+
+        Returns:
+          The traces, the names of the arguments and their defaults.
+        """
+        signature = variant.signatures[name]
+        optional = self._optional(variant, signature)
+        modes = _modes(sorted(signature.inputs), optional)
+        traces = []
+        for is_training, graph in ((False, variant), (True, training or variant)):
+            for mode, bare in modes:
+                traces.append(self._trace(name, graph, is_training, mode, bare))
+        args = ["inputs", "training"] if signature.inputs else ["training"]
+        defaults = [python_value(False)]
+        if signature.inputs and set(signature.inputs) <= optional:
+            defaults.insert(0, none_value)
+        return traces, args, defaults
+
+    def _optional(self, variant: VariantGraph, signature: Signature) -> Set[str]:
+        """Inputs that have a default, which needs no other placeholder."""
+        fed = {c.tensor for c in signature.flat_inputs()}
+        found = set()
+        for name, value in signature.inputs.items():
+            tensor = value.components[0].tensor
+            node = variant.graph.nodes[node_of(tensor)]
+            if len(value.components) == 1 and node.op == "PlaceholderWithDefault":
+                names = variant.graph.slice([node.input[0]], fed)
+                if not self._unfed(variant, names, fed):
+                    found.add(name)
+        return found
+
+    def _trace(
+        self,
+        name: str,
+        variant: VariantGraph,
+        is_training: bool,
+        mode: Tuple[str, ...],
+        bare: bool,
+    ) -> Trace:
+        signature = variant.signatures[name]
+        made = self.body(variant, name)
+        updates = made.update_nodes if is_training else []
+        graph = variant.graph
+        given = [c for key in mode for c in signature.inputs[key].components]
+        defaults = [c for c in made.form.arguments if c not in given]
+        stop = {c.tensor for c in given}
+        default_nodes = graph.slice([c.tensor for c in defaults], stop)
+        reserved = set(updates).union(default_nodes)
+        writer = FunctionWriter(
+            self.name(
+                "call_{}{}".format(
+                    base_name(variant, name), "_training" if is_training else ""
+                )
+            ),
+            reserved,
+        )
+        bound = {c.tensor: writer.argument(c.name, c.dtype, c.shape) for c in given}
+        resolve = emit(graph, writer, default_nodes, bound, variant.captures)
+        for component in defaults:
+            bound[component.tensor] = resolve(component.tensor)
+        body = made.body
+        if is_training and made.training_body is not None:
+            body = made.training_body
+        results = self.call(writer, body, [bound[c.tensor] for c in made.form.arguments])
+        by_name = dict(zip((c.name for c in made.form.results), results))
+        if updates:
+            call = results[0].split(":")[0]
+            bound.update(zip(made.form.boundary, results[len(made.form.results) :]))
+            self._write_updates(variant, writer, updates, made, bound, call)
+        output, values = _call_output(signature)
+        for value in values:
+            for c in value.components:
+                writer.result(c.name, c.dtype, by_name[c.name], c.shape)
+        if not signature.inputs:
+            positional = []
+        elif bare:
+            positional = [signature.inputs[mode[0]].structured()]
+        elif not mode:
+            positional = [none_value]
+        else:
+            positional = [
+                dict_value({key: signature.inputs[key].structured() for key in mode})
+            ]
+        inputs = tuple_value(
+            [tuple_value(positional + [python_value(is_training)]), dict_value({})]
+        )
+        return Trace(self.add(writer, inputs, output), inputs, output)
+
+    def _write_updates(
+        self,
+        variant: VariantGraph,
+        writer: FunctionWriter,
+        names: List[str],
+        made: _SignatureBody,
+        bound: Dict[str, str],
+        call: str,
+    ) -> None:
+        graph = variant.graph
+        before = len(writer.fdef.node_def)
+        emit(graph, writer, names, bound, variant.captures, outside=call)
+        for node in list(writer.fdef.node_def)[before:]:
+            # The outputs are those of the state before the update.
+            if node.op != "ReadVariableOp" and graph.op_def(node.op).is_stateful:
+                if "^" + call not in node.input:
+                    node.input.append("^" + call)
+        written = set(names)
+        for op in made.form.updates:
+            if op in written:
+                writer.control_result(op)
+
+    # ---- regularization_losses
+
+    def loss(self, variant: VariantGraph, tensor: str) -> Optional[Trace]:
+        """A regularization loss as a function without arguments.
+
+        Returns:
+          None where the loss depends on the module's inputs.
+        """
+        names = variant.graph.slice([tensor])
+        if self._unfed(variant, names, set()):
+            return None
+        writer = FunctionWriter(self.name("regularization_loss"), names)
+        resolve = emit(variant.graph, writer, names, {}, variant.captures)
+        output = variant.graph.output(tensor)
+        found = resolve(tensor)
+        component = Component("loss", tensor, output.dtype, make_shape([]))
+        writer.result("loss", output.dtype, found, component.shape)
+        inputs = tuple_value([tuple_value([]), dict_value({})])
+        spec = Value("loss", (component,)).structured()
+        return Trace(self.add(writer, inputs, spec), inputs, spec)
+
+
+def base_name(variant: VariantGraph, signature: str) -> str:
+    """A readable name for what comes of a signature of a variant."""
+    return "_".join((signature,) + variant.tags)
+
+
+def _is_input(graph: Graph, name: str) -> bool:
+    return graph.nodes[name].op in _PLACEHOLDERS + ("PlaceholderWithDefault",)
+
+
+def _flat_specs(components: Sequence[Component]) -> Dict[str, Any]:
+    return {c.name: tensor_spec(c.name, c.dtype, c.shape) for c in components}
+
+
+def _call_output(signature: Signature) -> Tuple[Any, List[Value]]:
+    """What ``__call__`` returns: its structure, and the values in order."""
+    outputs = signature.outputs
+    single = "default" if "default" in outputs else None
+    if len(outputs) == 1:
+        (single,) = outputs
+    if single is not None:
+        return outputs[single].structured(), [outputs[single]]
+    structured = dict_value({key: outputs[key].structured() for key in sorted(outputs)})
+    return structured, [outputs[key] for key in sorted(outputs)]
+
+
+def _modes(
+    names: Sequence[str], optional: Set[str]
+) -> List[Tuple[Tuple[str, ...], bool]]:
+    """The sets of inputs that a call may give, and whether as a bare tensor."""
+    required = [name for name in names if name not in optional]
+    free = sorted(optional)
+    sizes = range(len(free) + 1)
+    if len(free) > _MAX_OPTIONAL:
+        sizes = (0, 1, len(free))  # type: ignore[assignment]
+    modes = []
+    for size in sizes:
+        for given in itertools.combinations(free, size):
+            mode = tuple(sorted(required + list(given)))
+            if len(names) == 1 or not mode:
+                modes.append((mode, bool(mode)))
+                continue
+            modes.append((mode, False))
+            if len(mode) == 1 and len(required) == 1:
+                modes.append((mode, True))
+    return modes

@@ -1,0 +1,310 @@
+"""Writing FunctionDefs: arguments, captures, nodes, results."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+)
+
+from hub_compat._tf import attr_value_pb2, function_pb2, node_def_pb2
+
+from .graph import DT_RESOURCE, Graph, node_of, normal
+
+__all__ = ["Argument", "Body", "Capture", "FunctionWriter", "emit", "set_attr"]
+
+# Attributes that tie a node to the machine or the graph it came from. A
+# function has neither.
+_DROPPED_ATTRS = ("_class",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One argument or result of a function.
+
+    Attributes:
+      name: as the FunctionDef has it.
+      dtype: a ``DataType``.
+      shape: a TensorShapeProto, or None where it is unknown.
+    """
+
+    name: str
+    dtype: int
+    shape: Any = None
+
+
+class Capture(NamedTuple):
+    """A resource or asset that a function takes from the object graph.
+
+    Attributes:
+      key: the object's key, see ``model.py``.
+      dtype: DT_RESOURCE, or DT_STRING for the path of an asset.
+    """
+
+    key: str
+    dtype: int
+
+
+@dataclasses.dataclass
+class Body:
+    """A FunctionDef together with what its callers must pass to it.
+
+    Attributes:
+      name: the function's name in the library.
+      arguments: what the caller gives, in order.
+      captures: what follows the arguments, in order.
+      results: what the function returns, in order.
+      stateful: whether it must be called by StatefulPartitionedCall.
+    """
+
+    name: str
+    arguments: List[Argument]
+    captures: List[Capture]
+    results: List[Argument]
+    stateful: bool
+
+
+def set_attr(node: node_def_pb2.NodeDef, name: str, value: Any) -> None:
+    """Sets an attribute: bool, int, bytes, AttrValue, or dtype as ``("type", n)``."""
+    attr = node.attr[name]
+    if isinstance(value, attr_value_pb2.AttrValue):
+        attr.CopyFrom(value)
+    elif isinstance(value, bool):
+        attr.b = value
+    elif isinstance(value, int):
+        attr.i = value
+    elif isinstance(value, bytes):
+        attr.s = value
+    elif value[0] == "type":
+        attr.type = value[1]
+    elif value[0] == "types":
+        attr.list.SetInParent()
+        attr.list.type.extend(value[1])
+    elif value[0] == "func":
+        attr.func.name = value[1]
+    elif value[0] == "shape":
+        attr.shape.CopyFrom(value[1])
+    elif value[0] == "shapes":
+        attr.list.SetInParent()
+        attr.list.shape.extend(value[1])
+    else:
+        raise AssertionError(value)
+
+
+class FunctionWriter:
+    """Builds one FunctionDef.
+
+    A tensor is a string in the form that a FunctionDef's nodes use: an
+    argument's name, or ``node:output_arg:index``.
+    """
+
+    def __init__(self, name: str, reserved: Iterable[str] = ()) -> None:
+        self.fdef = function_pb2.FunctionDef()
+        self.fdef.signature.name = name
+        self.arguments: List[Argument] = []
+        self.captures: List[Capture] = []
+        self.results: List[Argument] = []
+        self._captured: Dict[Capture, str] = {}
+        self._names: Set[str] = set(reserved)
+        self._result_names: Set[str] = set()
+        self.stateful = False
+
+    def unique(self, wanted: str) -> str:
+        """A name that no argument and no node of the function has yet."""
+        name, count = wanted, 0
+        while name in self._names:
+            count += 1
+            name = "{}_{}".format(wanted, count)
+        self._names.add(name)
+        return name
+
+    def argument(self, name: str, dtype: int, shape: Any = None) -> str:
+        """Adds an argument; returns the tensor."""
+        name = self.unique(argument_name(name))
+        self.arguments.append(Argument(name, dtype, shape))
+        return name
+
+    def capture(self, capture: Capture) -> str:
+        """Adds a captured argument, once for each; returns the tensor."""
+        if capture not in self._captured:
+            name = self.unique(argument_name(capture.key))
+            self._captured[capture] = name
+            self.captures.append(capture)
+            self.stateful = self.stateful or capture.dtype == DT_RESOURCE
+        return self._captured[capture]
+
+    def node(
+        self,
+        op: str,
+        name: str,
+        inputs: Sequence[str] = (),
+        control: Sequence[str] = (),
+        **attrs: Any,
+    ) -> str:
+        """Adds a node; returns its name."""
+        node = self.fdef.node_def.add()
+        node.name = self.unique(name)
+        node.op = op
+        node.input.extend(inputs)
+        node.input.extend("^" + c for c in control)
+        for key, value in attrs.items():
+            set_attr(node, key, value)
+        return node.name
+
+    def copy(
+        self, node: node_def_pb2.NodeDef, inputs: Sequence[str]
+    ) -> node_def_pb2.NodeDef:
+        """Adds a copy of a graph's node with other inputs; returns it."""
+        copy = self.fdef.node_def.add()
+        copy.CopyFrom(node)
+        copy.ClearField("device")
+        for attr in _DROPPED_ATTRS:
+            if attr in copy.attr:
+                del copy.attr[attr]
+        del copy.input[:]
+        copy.input.extend(inputs)
+        return copy
+
+    def result(self, name: str, dtype: int, tensor: str, shape: Any = None) -> None:
+        """Adds a result."""
+        wanted = base = argument_name(name)
+        count = 0
+        while wanted in self._result_names:
+            count += 1
+            wanted = "{}_{}".format(base, count)
+        self._result_names.add(wanted)
+        self.results.append(Argument(wanted, dtype, shape))
+        self.fdef.ret[wanted] = tensor
+
+    def control_result(self, node: str) -> None:
+        """Makes a node run whenever the function is called."""
+        name = "control_{}".format(len(self.fdef.signature.control_output))
+        self.fdef.signature.control_output.append(name)
+        self.fdef.control_ret[name] = node
+
+    def call(self, body: Body, inputs: Sequence[str], number: int) -> List[str]:
+        """Calls another function, passing its captures on; returns its results."""
+        captures = [self.capture(c) for c in body.captures]
+        types_in = [a.dtype for a in body.arguments] + [c.dtype for c in body.captures]
+        op = "StatefulPartitionedCall" if body.stateful else "PartitionedCall"
+        self.stateful = self.stateful or body.stateful
+        name = self.node(
+            op,
+            "call",
+            list(inputs) + captures,
+            Tin=("types", types_in),
+            Tout=("types", [r.dtype for r in body.results]),
+            f=("func", body.name),
+            config=b"",
+            config_proto=b"",
+            executor_type=b"",
+            # TF 1.15 differentiates a nested call only where this is set; its
+            # loader replaces the value by a name of its own.
+            _gradient_op_type=b"PartitionedCall-%d" % number,
+        )
+        return ["{}:output:{}".format(name, i) for i in range(len(body.results))]
+
+    def finish(self) -> Body:
+        """Completes the FunctionDef, which ``fdef`` then holds."""
+        signature = self.fdef.signature
+        shapes = self.fdef.attr["_input_shapes"].list
+        shapes.SetInParent()
+        for arg in self.arguments:
+            signature.input_arg.add(name=arg.name, type=arg.dtype)
+            shape = shapes.shape.add()
+            if arg.shape is not None:
+                shape.CopyFrom(arg.shape)
+            else:
+                shape.unknown_rank = True
+        for capture in self.captures:
+            # Resource handles and asset paths are scalars: the empty shape.
+            name = self._captured[capture]
+            signature.input_arg.add(name=name, type=capture.dtype)
+            shapes.shape.add()
+        for result in self.results:
+            signature.output_arg.add(name=result.name, type=result.dtype)
+        signature.is_stateful = self.stateful
+        return Body(
+            signature.name, self.arguments, self.captures, self.results, self.stateful
+        )
+
+
+def argument_name(wanted: str) -> str:
+    """A valid argument name, ``[a-z][a-z0-9_]*`` (op_def.proto, ArgDef)."""
+    name = re.sub(r"[^a-z0-9_]", "_", wanted.lower())
+    return name if name[:1].isalpha() else "arg_" + name
+
+
+def emit(
+    graph: Graph,
+    writer: FunctionWriter,
+    names: Sequence[str],
+    bound: Mapping[str, str],
+    captures: Mapping[str, Capture],
+    outside: Optional[str] = None,
+) -> Callable[[str], str]:
+    """Copies nodes of a graph into a function.
+
+    Args:
+      graph: where the nodes are.
+      writer: the function; its reserved names must hold ``names``.
+      names: the nodes, in order.
+      bound: tensors that the function has already, by the graph's name.
+      captures: nodes that become captured arguments.
+      outside: node that stands for all the nodes that are neither in ``names``
+        nor captured; a control edge from one of them comes from it then.
+
+    Returns:
+      From a tensor's name in the graph to the function's tensor.
+    """
+    inside = {name for name in names if name not in captures}
+    known = dict(bound)
+
+    def resolve(tensor: str) -> str:
+        found = known.get(tensor)
+        if found is None:
+            full = normal(tensor)
+            found = known.get(full)
+            if found is None:
+                node = node_of(full)
+                if node in captures:
+                    found = writer.capture(captures[node])
+                else:
+                    output = graph.output(full)
+                    found = "{}:{}:{}".format(node, output.arg, output.index)
+            known[full] = known[tensor] = found
+        return found
+
+    for name in names:
+        if name not in inside:
+            continue
+        node = graph.nodes[name]
+        inputs, controls = [], []
+        for tensor in node.input:
+            if not tensor.startswith("^"):
+                inputs.append(resolve(tensor))
+            elif tensor[1:] in inside:
+                controls.append(tensor)
+            elif outside and tensor[1:] not in captures:
+                # A control edge from an argument orders nothing and goes.
+                if "^" + outside not in controls:
+                    controls.append("^" + outside)
+        copy = writer.copy(node, inputs + controls)
+        if copy.op == "PlaceholderWithDefault":
+            # Nothing can be fed inside a function, and it has no gradient.
+            dtype = copy.attr["dtype"].type
+            copy.op = "Identity"
+            copy.attr.clear()
+            set_attr(copy, "T", ("type", dtype))
+        writer.stateful = writer.stateful or graph.op_def(node.op).is_stateful
+    return resolve

@@ -1,0 +1,245 @@
+"""A MetaGraphDef as a graph of nodes: look-ups, slices, op definitions."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+
+from hub_compat._tf import node_def_pb2, op_def_pb2
+from hub_compat.errors import CorruptModuleError, UnknownOpError
+
+__all__ = ["Graph", "Output", "builtin_ops", "split_tensor"]
+
+DT_INT32 = 3
+DT_STRING = 7
+DT_INT64 = 9
+DT_BOOL = 10
+DT_RESOURCE = 20
+DT_VARIANT = 21
+# DataType: the reference type of T is T + 100 (types.proto).
+REF_OFFSET = 100
+
+_OPS_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ops_tf1_15.pb.gz")
+_builtin_ops: Dict[str, op_def_pb2.OpDef] = {}
+
+
+class Output(NamedTuple):
+    """One output of a node, as a FunctionDef names it: ``node:arg:index``."""
+
+    arg: str
+    index: int
+    dtype: int
+
+
+def builtin_ops() -> Dict[str, op_def_pb2.OpDef]:
+    """The op definitions of TF 1.15.5, by name.
+
+    Not those of the running TensorFlow, so that a conversion gives the same
+    bytes under every version.
+    """
+    if not _builtin_ops:
+        op_list = op_def_pb2.OpList()
+        with gzip.open(_OPS_FILE, "rb") as file:
+            op_list.ParseFromString(file.read())
+        _builtin_ops.update((op.name, op) for op in op_list.op)
+    return _builtin_ops
+
+
+def split_tensor(name: str) -> Tuple[str, int]:
+    """``"a:1"`` -> ``("a", 1)``; ``"a"`` -> ``("a", 0)``."""
+    node, colon, index = name.rpartition(":")
+    if not colon:
+        return name, 0
+    try:
+        return node, int(index)
+    except ValueError:
+        raise CorruptModuleError(
+            "A tensor's name must be 'node:index'. Received: {!r}".format(name)
+        ) from None
+
+
+class Graph:
+    """The nodes of one MetaGraphDef.
+
+    Attributes:
+      nodes: NodeDefs by name, in the file's order. Passes replace, add and
+        remove entries; the NodeDefs are private to this object.
+      library: the FunctionDefs by name.
+      declared_ops: the OpDefs that the model itself lists.
+      aliases: tensors that a pass has replaced, by their old names.
+      references: tensors that were references to a variable, and its dtype.
+    """
+
+    def __init__(self, meta_graph: Any) -> None:
+        self.nodes: Dict[str, node_def_pb2.NodeDef] = {
+            node.name: node for node in meta_graph.graph_def.node
+        }
+        self.library = {
+            function.signature.name: function
+            for function in meta_graph.graph_def.library.function
+        }
+        self.declared_ops = list(meta_graph.meta_info_def.stripped_op_list.op)
+        self._ops = {op.name: op for op in self.declared_ops}
+        self._ops.update((name, f.signature) for name, f in self.library.items())
+        self.aliases: Dict[str, str] = {}
+        self.references: Dict[str, int] = {}
+        self._outputs: Dict[str, List[Output]] = {}
+
+    def op_def(self, op: str) -> op_def_pb2.OpDef:
+        """The definition of an op or function.
+
+        Raises:
+          UnknownOpError: neither the model's own op list nor TF 1.15 has it.
+        """
+        found = self._ops.get(op)
+        if found is None:
+            found = builtin_ops().get(op)
+            if found is None:
+                raise UnknownOpError(
+                    "The graph uses an op that neither the model's op list nor "
+                    "TensorFlow 1.15 defines; it comes from a custom op library, "
+                    "whose package must be named by the model's publisher. "
+                    "Received: {!r}".format(op)
+                )
+            self._ops[op] = found
+        return found
+
+    def add_function(self, function: Any) -> None:
+        """Adds a FunctionDef to the library."""
+        self.library[function.signature.name] = function
+        self._ops[function.signature.name] = function.signature
+
+    def node(self, name: str) -> node_def_pb2.NodeDef:
+        """The node of that name.
+
+        Raises:
+          CorruptModuleError: the graph has none.
+        """
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise CorruptModuleError(
+                "The graph refers to a node that it does not hold; saved_model.pb is "
+                "damaged or was edited. Received: {!r}".format(name)
+            ) from None
+
+    def outputs(self, name: str) -> List[Output]:
+        """The flat outputs of a node, in order."""
+        found = self._outputs.get(name)
+        if found is None:
+            node = self.node(name)
+            op = self.op_def(node.op)
+            found = []
+            for arg in op.output_arg:
+                for i, dtype in enumerate(arg_types(node, op, arg)):
+                    found.append(Output(arg.name, i, dtype))
+            self._outputs[name] = found
+        return found
+
+    def inputs_types(self, name: str) -> List[int]:
+        """The dtypes a node's data inputs are declared with, in order."""
+        node = self.node(name)
+        op = self.op_def(node.op)
+        return [t for arg in op.input_arg for t in arg_types(node, op, arg)]
+
+    def output(self, tensor: str) -> Output:
+        """The output behind a tensor name such as ``"a:0"``."""
+        node, index = split_tensor(tensor)
+        outputs = self.outputs(node)
+        if index >= len(outputs):
+            raise CorruptModuleError(
+                "Node {!r} ({}) has {} outputs. Received: {!r}".format(
+                    node, self.node(node).op, len(outputs), tensor
+                )
+            )
+        return outputs[index]
+
+    def forget(self, name: str) -> None:
+        """Drops what is remembered of a node that a pass has changed."""
+        self._outputs.pop(name, None)
+
+    def replace(self, node: node_def_pb2.NodeDef) -> None:
+        """Puts a node in place of the one of the same name, or adds it."""
+        self.nodes[node.name] = node
+        self.forget(node.name)
+
+    def unique_name(self, wanted: str) -> str:
+        """``wanted``, or it with a number, whichever no node has."""
+        name, count = wanted, 0
+        while name in self.nodes:
+            count += 1
+            name = "{}_{}".format(wanted, count)
+        return name
+
+    def slice(
+        self, fetches: Iterable[str], feeds: Optional[Set[str]] = None
+    ) -> List[str]:
+        """Names of the nodes that must run for ``fetches``, in file order.
+
+        Args:
+          fetches: tensor names (``"a:0"``) and control names (``"^a"``).
+          feeds: tensor names whose producers are not needed for them.
+
+        Iterative: graphs are deep, and Python's stack is not.
+        """
+        feeds = feeds or set()
+        needed: Set[str] = set()
+        stack = [f for f in fetches if normal(f) not in feeds]
+        while stack:
+            name = node_of(stack.pop())
+            if name in needed:
+                continue
+            needed.add(name)
+            for name_in in self.node(name).input:
+                if name_in.startswith("^"):
+                    if name_in[1:] not in needed:
+                        stack.append(name_in)
+                elif normal(name_in) not in feeds and node_of(name_in) not in needed:
+                    stack.append(name_in)
+        return [name for name in self.nodes if name in needed]
+
+
+def normal(tensor: str) -> str:
+    """``"a"`` -> ``"a:0"``; control names and full names stay."""
+    if tensor.startswith("^"):
+        return tensor
+    tail = tensor.rfind(":")
+    return tensor if tail >= 0 else tensor + ":0"
+
+
+def node_of(name: str) -> str:
+    """The node behind ``"a"``, ``"a:1"`` or ``"^a"``."""
+    if name.startswith("^"):
+        return name[1:]
+    tail = name.rfind(":")
+    return name if tail < 0 else name[:tail]
+
+
+def attr_or_default(node: Any, op: Any, name: str) -> Any:
+    """A node's attribute, or its op's default where the node leaves it out.
+
+    TF1 Hub strips default-valued attributes (``stripped_default_attrs``).
+    """
+    if name in node.attr:
+        return node.attr[name]
+    for attr in op.attr:
+        if attr.name == name:
+            return attr.default_value
+    raise CorruptModuleError(
+        "Node {!r} ({}) lacks the attribute {!r}, which has no default.".format(
+            node.name, node.op, name
+        )
+    )
+
+
+def arg_types(node: Any, op: Any, arg: Any) -> List[int]:
+    """The dtypes that one input_arg or output_arg stands for on this node."""
+    if arg.type_list_attr:
+        return list(attr_or_default(node, op, arg.type_list_attr).list.type)
+    dtype = arg.type or attr_or_default(node, op, arg.type_attr).type
+    if arg.is_ref:
+        dtype += REF_OFFSET
+    if arg.number_attr:
+        return [dtype] * attr_or_default(node, op, arg.number_attr).i
+    return [dtype]

@@ -1,0 +1,153 @@
+"""TF1 Hub module -> Reusable TF2 SavedModel.
+
+A TF1 Hub module is a SavedModel with ``tfhub_module.pb`` beside it, one
+MetaGraphDef for each variant, and a checkpoint whose keys are the names of its
+variables (written by TensorFlow Hub's ``native_module``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from hub_compat import _files
+from hub_compat.cache import fingerprint
+from hub_compat.errors import CorruptModuleError
+from hub_compat.formats import Detection
+from hub_compat.provenance import Provenance
+
+from . import checkpoint
+from .metagraph import add_variant
+from .model import Model
+from .object_graph import variable_key
+from .reusable import build
+from .saved_model import read_saved_model
+
+__all__ = ["convert_hub_module"]
+
+
+def convert_hub_module(
+    detection: Detection, directory: str, link: str, weights: bool
+) -> Dict[str, Any]:
+    """Converts a TF1 Hub module into an empty directory.
+
+    Args:
+      detection: the module.
+      directory: where the result goes.
+      link: how checkpoint shards get there, see ``converters.convert``.
+      weights: False for a checkpoint without any value, for a loader that
+        restores the variables from the source.
+
+    Returns:
+      The fields of a ConversionReport that the conversion knows.
+    """
+    source = detection.path
+    saved_model = read_saved_model(detection)
+    model = Model([], {}, {}, {}, [])
+    for meta_graph in saved_model.meta_graphs:
+        add_variant(model, meta_graph)
+    index = _read_index(source)
+    mapping = _map_variables(model, index)
+    reusable = build(model, saved_model.meta_graphs)
+    unused = _unused_keys(index, mapping)
+    values = [mapping[key] for key in reusable.variables]
+    keys = {}
+    if weights:
+        keys = {variable_key(i): value for i, value in enumerate(values)}
+        keys.update((key, (key, None)) for key in unused)
+    variables_dir = _files.join(directory, "variables")
+    _files.make_dirs(variables_dir)
+    report = checkpoint.relabel(
+        index,
+        _files.join(variables_dir, "variables"),
+        keys,
+        {"_CHECKPOINTABLE_OBJECT_GRAPH": reusable.checkpoint_graph},
+        link=link,
+    )
+    _copy_assets(model, source, directory)
+    facts = Provenance(
+        source_format=detection.format.value,
+        source_fingerprint=fingerprint(source),
+        source_tensorflow_version=detection.producer.tensorflow_version,
+        callable=reusable.callable,
+        root_tags=reusable.tags,
+        variants=tuple((v.tags, tuple(v.signatures)) for v in model.variants),
+        variables=tuple(values),
+        weights_elsewhere=not weights,
+        warnings=tuple(model.warnings),
+    )
+    facts.write(directory)
+    _files.write_bytes(
+        _files.join(directory, "saved_model.pb"),
+        reusable.saved_model.SerializeToString(deterministic=True),
+    )
+    library = reusable.saved_model.meta_graphs[0].graph_def.library.function
+    return dict(
+        callable=reusable.callable,
+        variables=len(reusable.variables),
+        trainable_variables=reusable.trainable,
+        tables=len(model.tables),
+        assets=len(model.assets),
+        functions=len(library),
+        nodes=sum(len(function.node_def) for function in library),
+        files_linked=report.files_linked,
+        bytes_linked=report.bytes_linked,
+        bytes_copied=report.bytes_copied,
+        weight_bytes_read=report.weight_bytes_read,
+        unused_keys=tuple(unused),
+        warnings=tuple(model.warnings),
+    )
+
+
+def _read_index(source: str) -> Optional[Any]:
+    """The index of the checkpoint; None for a module without variables."""
+    prefix = _files.join(source, "variables", "variables")
+    if not _files.exists(prefix + ".index"):
+        return None
+    return checkpoint.read_index(prefix)
+
+
+def _map_variables(model: Model, index: Optional[Any]) -> Dict[str, Tuple[str, Any]]:
+    """Where each variable's value is; drops variables that nothing uses."""
+    mapping = {}
+    for key, variable in list(model.variables.items()):
+        known = index is not None and variable.checkpoint_key in index.entries
+        if known:
+            mapping[key] = (variable.checkpoint_key, variable.part)
+            continue
+        raise CorruptModuleError(
+            "The checkpoint holds no value for the variable {!r} (key {!r}); the "
+            "module was exported incompletely, or half of it was fetched. Received: "
+            "{}".format(
+                variable.name,
+                variable.checkpoint_key,
+                "no variables/variables.index"
+                if index is None
+                else "an index with {} keys".format(len(index.entries)),
+            )
+        )
+    return mapping
+
+
+def _unused_keys(
+    index: Optional[Any], mapping: Mapping[str, Tuple[str, Any]]
+) -> List[str]:
+    if index is None:
+        return []
+    used = {key for key, _ in mapping.values()}
+    return [key for key in index.entries if key not in used]
+
+
+def _copy_assets(model: Model, source: str, directory: str) -> None:
+    """Copies the asset files; TensorFlow's loaders expect the directory."""
+    assets = _files.join(directory, "assets")
+    _files.make_dirs(assets)
+    for filename in model.assets.values():
+        path = _files.join(source, "assets", *filename.split("/"))
+        if not _files.exists(path):
+            raise CorruptModuleError(
+                "The module's graph needs the asset file {!r}, which is not there; "
+                "half of the module was fetched. Received: {!r}".format(filename, path)
+            )
+        target = _files.join(assets, *filename.split("/"))
+        _files.make_dirs(target.rsplit("/", 1)[0])
+        _files.copy_file(path, target)

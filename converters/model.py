@@ -1,0 +1,226 @@
+"""A TF1 model as the compiler sees it, whatever format it was read from."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+from hub_compat._tf import tensor_shape_pb2
+from hub_compat.errors import CorruptModuleError
+
+from . import object_graph
+from .functions import Capture
+from .graph import DT_INT64, REF_OFFSET, Graph
+from .variables import Variable
+
+__all__ = ["Component", "Model", "Signature", "Table", "Value", "VariantGraph"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """One tensor of an input or output.
+
+    Attributes:
+      name: as a flattened signature calls it: ``"x"``, ``"x_indices"``.
+      tensor: the graph's name for it.
+      dtype: a ``DataType``.
+      shape: TensorShapeProto.
+    """
+
+    name: str
+    tensor: str
+    dtype: int
+    shape: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """One input or output of a signature: dense, sparse or composite.
+
+    Attributes:
+      name: the signature's name for it.
+      components: its tensors, in the order in which tf.nest expands it.
+      spec: StructuredValue of its TypeSpec; None for a dense tensor.
+    """
+
+    name: str
+    components: Tuple[Component, ...]
+    spec: Any = None
+
+    @classmethod
+    def from_tensor_info(cls, name: str, info: Any) -> Value:
+        """Reads a TensorInfo (meta_graph.proto).
+
+        The names of the components of a composite are those that TF's own
+        loader gives them in a flattened signature.
+        """
+        encoding = info.WhichOneof("encoding")
+        if encoding == "name":
+            # A reference's value is what a caller sees of it.
+            dtype = info.dtype % REF_OFFSET
+            component = Component(name, info.name, dtype, info.tensor_shape)
+            return cls(name, (component,))
+        if encoding == "coo_sparse":
+            sparse = info.coo_sparse
+            rank = None if info.tensor_shape.unknown_rank else len(info.tensor_shape.dim)
+            return cls(
+                name,
+                (
+                    Component(
+                        name + "_indices",
+                        sparse.indices_tensor_name,
+                        DT_INT64,
+                        make_shape([-1, -1 if rank is None else rank]),
+                    ),
+                    Component(
+                        name + "_values",
+                        sparse.values_tensor_name,
+                        info.dtype,
+                        make_shape([-1]),
+                    ),
+                    Component(
+                        name + "_dense_shape",
+                        sparse.dense_shape_tensor_name,
+                        DT_INT64,
+                        make_shape([-1 if rank is None else rank]),
+                    ),
+                ),
+                object_graph.sparse_spec(info.dtype, info.tensor_shape),
+            )
+        if encoding == "composite_tensor":
+            components = []
+            for i, part in enumerate(info.composite_tensor.components):
+                components.append(
+                    Component(
+                        "{}_component_{}".format(name, i),
+                        part.name,
+                        part.dtype,
+                        part.tensor_shape,
+                    )
+                )
+            spec = object_graph.composite_spec(info.composite_tensor.type_spec)
+            return cls(name, tuple(components), spec)
+        raise CorruptModuleError(
+            "A signature's input or output must name its tensors. Received: {!r} for "
+            "{!r}".format(encoding, name)
+        )
+
+    def structured(self) -> Any:
+        """The StructuredValue of this value's spec."""
+        if self.spec is not None:
+            return self.spec
+        (component,) = self.components
+        return object_graph.tensor_spec(self.name, component.dtype, component.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One signature of one variant.
+
+    Attributes:
+      name: its name.
+      inputs, outputs: by name, sorted.
+      method_name: as the SignatureDef has it.
+    """
+
+    name: str
+    inputs: Dict[str, Value]
+    outputs: Dict[str, Value]
+    method_name: str
+
+    def flat_inputs(self) -> List[Component]:
+        """The input tensors, sorted by flattened name."""
+        return flatten(self.inputs)
+
+    def flat_outputs(self) -> List[Component]:
+        """The output tensors, sorted by flattened name."""
+        return flatten(self.outputs)
+
+
+def flatten(values: Dict[str, Value]) -> List[Component]:
+    """All components, sorted by name."""
+    components = [c for value in values.values() for c in value.components]
+    return sorted(components, key=lambda component: component.name)
+
+
+@dataclasses.dataclass
+class VariantGraph:
+    """One MetaGraphDef, ready to be cut into functions.
+
+    Attributes:
+      tags: sorted.
+      graph: its nodes.
+      signatures: by name, sorted.
+      update_ops: nodes of the UPDATE_OPS collection.
+      losses: tensors of the REGULARIZATION_LOSSES collection.
+      initializers: nodes that fill tables.
+      captures: handle and asset nodes, and the objects they stand for.
+      attachments: serialized messages of the attachments collection.
+      gradients: GradientDefs of the function library.
+      variables: keys of the variables that this graph holds.
+      trainable: those of them in its TRAINABLE_VARIABLES collection.
+    """
+
+    tags: Tuple[str, ...]
+    graph: Graph
+    signatures: Dict[str, Signature]
+    update_ops: List[str]
+    losses: List[str]
+    initializers: List[str]
+    captures: Dict[str, Capture]
+    attachments: List[bytes]
+    gradients: List[Any] = dataclasses.field(default_factory=list)
+    variables: List[str] = dataclasses.field(default_factory=list)
+    trainable: Set[str] = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass
+class Table:
+    """A lookup table or another resource without inputs.
+
+    Attributes:
+      key: its key among the captures: ``"table:vocabulary"``.
+      name: its shared name.
+      digest: what it is and what fills it, in one hash.
+      variant: whose graph holds it.
+      node: the node that hands out its handle.
+      fillers: the nodes that fill it, in order.
+    """
+
+    key: str
+    name: str
+    digest: bytes
+    variant: VariantGraph
+    node: str
+    fillers: List[str]
+
+
+@dataclasses.dataclass
+class Model:
+    """Everything that a source directory holds, whatever its format.
+
+    Attributes:
+      variants: in the file's order.
+      variables: by key, ``"variable:w"``.
+      tables: by key, ``"table:vocabulary"``.
+      assets: file names under ``assets/``, by key, ``"asset:vocab.txt"``.
+      warnings: what had to be left out, and why.
+    """
+
+    variants: List[VariantGraph]
+    variables: Dict[str, Variable]
+    tables: Dict[str, Table]
+    assets: Dict[str, str]
+    warnings: List[str]
+
+
+def make_shape(dims: Optional[List[int]]) -> Any:
+    """A TensorShapeProto; -1 is an unknown dimension, None an unknown rank."""
+    shape = tensor_shape_pb2.TensorShapeProto()
+    if dims is None:
+        shape.unknown_rank = True
+    else:
+        for size in dims:
+            shape.dim.add().size = size
+    return shape
+

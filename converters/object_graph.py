@@ -1,0 +1,252 @@
+"""Builds a SavedObjectGraph, the objects that tf.saved_model.load returns.
+
+Formats: saved_object_graph.proto, struct.proto and
+trackable_object_graph.proto of TensorFlow; the identifiers and versions of
+user objects are those that TF 1.15 to 2.21 register.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from hub_compat._tf import (
+    saved_object_graph_pb2,
+    struct_pb2,
+    tensor_shape_pb2,
+    trackable_object_graph_pb2,
+)
+
+from .functions import Body
+
+__all__ = [
+    "ObjectGraph",
+    "dict_value",
+    "none_value",
+    "python_value",
+    "tensor_spec",
+    "tuple_value",
+    "variable_key",
+]
+
+Value = Any  # struct_pb2.StructuredValue
+
+
+def python_value(value: Any) -> Value:
+    """A bool, a string, None, or a list of such, as StructuredValue."""
+    encoded = struct_pb2.StructuredValue()
+    if value is None:
+        encoded.none_value.SetInParent()
+    elif isinstance(value, bool):
+        encoded.bool_value = value
+    elif isinstance(value, str):
+        encoded.string_value = value
+    elif isinstance(value, list):
+        encoded.list_value.SetInParent()
+        encoded.list_value.values.extend(python_value(v) for v in value)
+    else:
+        raise AssertionError(value)
+    return encoded
+
+
+def tuple_value(values: Sequence[Value]) -> Value:
+    """A tuple of StructuredValues."""
+    encoded = struct_pb2.StructuredValue()
+    encoded.tuple_value.SetInParent()
+    encoded.tuple_value.values.extend(values)
+    return encoded
+
+
+def dict_value(values: Mapping[str, Value]) -> Value:
+    """A dict of StructuredValues."""
+    encoded = struct_pb2.StructuredValue()
+    encoded.dict_value.SetInParent()
+    for key, value in values.items():
+        encoded.dict_value.fields[key].CopyFrom(value)
+    return encoded
+
+
+def tensor_spec(name: str, dtype: int, shape: Any) -> Value:
+    """A tf.TensorSpec."""
+    encoded = struct_pb2.StructuredValue()
+    encoded.tensor_spec_value.name = name
+    encoded.tensor_spec_value.dtype = dtype
+    encoded.tensor_spec_value.shape.CopyFrom(shape)
+    return encoded
+
+
+def sparse_spec(dtype: int, shape: Any) -> Value:
+    """A tf.SparseTensorSpec; its serialized state is (shape, dtype)."""
+    encoded = struct_pb2.StructuredValue()
+    spec = encoded.type_spec_value
+    spec.type_spec_class = struct_pb2.TypeSpecProto.SPARSE_TENSOR_SPEC
+    spec.type_spec_class_name = "SparseTensorSpec"
+    state_shape, state_dtype = struct_pb2.StructuredValue(), struct_pb2.StructuredValue()
+    state_shape.tensor_shape_value.CopyFrom(shape)
+    state_dtype.tensor_dtype_value = dtype
+    spec.type_state.CopyFrom(tuple_value([state_shape, state_dtype]))
+    return encoded
+
+
+def composite_spec(type_spec: Any) -> Value:
+    """A TypeSpecProto, as a TensorInfo holds it."""
+    encoded = struct_pb2.StructuredValue()
+    encoded.type_spec_value.CopyFrom(type_spec)
+    return encoded
+
+
+none_value = python_value(None)
+
+
+def variable_key(index: int) -> str:
+    """The checkpoint key of the object graph's variable of that number.
+
+    The path of the variable from the root: TF 2.21 refuses keys that do not
+    end in the name of an attribute.
+    """
+    return "variables/{}/.ATTRIBUTES/VARIABLE_VALUE".format(index)
+
+
+class ObjectGraph:
+    """A SavedObjectGraph in the making. Objects are node numbers; 0 is the root."""
+
+    def __init__(self) -> None:
+        self.proto = saved_object_graph_pb2.SavedObjectGraph()
+        self._checkpoint_keys: Dict[int, Tuple[str, str]] = {}
+        self._user_object("_generic_user_object")
+
+    def _node(self) -> Tuple[int, Any]:
+        return len(self.proto.nodes), self.proto.nodes.add()
+
+    def _user_object(self, identifier: str) -> int:
+        number, node = self._node()
+        node.user_object.identifier = identifier
+        node.user_object.version.producer = 1
+        node.user_object.version.min_consumer = 1
+        return number
+
+    def add_child(self, parent: int, name: str, child: int) -> None:
+        """Makes an object an attribute, or an item, of another."""
+        self.proto.nodes[parent].children.add(node_id=child, local_name=name)
+
+    def user_object(self) -> int:
+        """An object with attributes."""
+        return self._user_object("_generic_user_object")
+
+    def list(self, items: Sequence[int]) -> int:
+        """A list of objects."""
+        number = self._user_object("trackable_list_wrapper")
+        for i, item in enumerate(items):
+            self.add_child(number, str(i), item)
+        return number
+
+    def dict(self, items: Mapping[str, int]) -> int:
+        """A dict of objects with string keys."""
+        number = self._user_object("trackable_dict_wrapper")
+        for key, item in items.items():
+            self.add_child(number, key, item)
+        return number
+
+    def signature_map(self, items: Mapping[str, int]) -> int:
+        """The ``signatures`` of an object."""
+        number = self._user_object("signature_map")
+        for key, item in items.items():
+            self.add_child(number, key, item)
+        return number
+
+    def variable(self, variable: Any, key: str) -> int:
+        """A variable (``variables.Variable``) kept under a checkpoint key."""
+        number, node = self._node()
+        node.variable.dtype = variable.dtype
+        node.variable.shape.CopyFrom(variable.shape)
+        node.variable.trainable = variable.trainable
+        node.variable.synchronization = variable.synchronization
+        node.variable.aggregation = variable.aggregation
+        node.variable.name = variable.name
+        self._checkpoint_keys[number] = (key, variable.name)
+        return number
+
+    def asset(self, index: int) -> int:
+        """The asset file of that number in ``MetaGraphDef.asset_file_def``."""
+        number, node = self._node()
+        node.asset.asset_file_def_index = index
+        return number
+
+    def resource(self) -> int:
+        """A table; its functions are added as children."""
+        number, node = self._node()
+        node.resource.SetInParent()
+        return number
+
+    def concrete_function(
+        self, body: Body, inputs: Value, output: Value, captures: Sequence[int]
+    ) -> None:
+        """Declares how a function of the library is called."""
+        function = self.proto.concrete_functions[body.name]
+        function.canonicalized_input_signature.CopyFrom(inputs)
+        function.output_signature.CopyFrom(output)
+        function.bound_inputs.extend(captures)
+
+    def function(
+        self,
+        names: Sequence[str],
+        args: Sequence[str] = (),
+        defaults: Optional[Sequence[Value]] = None,
+    ) -> int:
+        """A tf.function with these traces, tried in this order."""
+        number, node = self._node()
+        node.function.concrete_functions.extend(names)
+        spec = node.function.function_spec
+        full = spec.fullargspec.named_tuple_value
+        full.name = "FullArgSpec"
+        for key, value in (
+            ("args", python_value(list(args))),
+            ("varargs", none_value),
+            ("varkw", none_value),
+            ("defaults", tuple_value(defaults) if defaults else none_value),
+            ("kwonlyargs", python_value([])),
+            ("kwonlydefaults", none_value),
+            ("annotations", dict_value({})),
+        ):
+            pair = full.values.add()
+            pair.key = key
+            pair.value.CopyFrom(value)
+        spec.input_signature.CopyFrom(none_value)
+        return number
+
+    def bare_function(self, name: str, keywords: Sequence[str]) -> int:
+        """A concrete function, as ``signatures`` holds it."""
+        number, node = self._node()
+        node.bare_concrete_function.concrete_function_name = name
+        node.bare_concrete_function.argument_keywords.extend(keywords)
+        # One input is unambiguous without its name; several are not.
+        node.bare_concrete_function.allowed_positional_arguments = (
+            1 if len(keywords) == 1 else 0
+        )
+        return number
+
+    def checkpoint_graph(self) -> bytes:
+        """The serialized TrackableObjectGraph of the same objects."""
+        graph = trackable_object_graph_pb2.TrackableObjectGraph()
+        for number, node in enumerate(self.proto.nodes):
+            trackable = graph.nodes.add()
+            for child in node.children:
+                trackable.children.add(
+                    node_id=child.node_id, local_name=child.local_name
+                )
+            if number in self._checkpoint_keys:
+                key, name = self._checkpoint_keys[number]
+                trackable.attributes.add(
+                    name="VARIABLE_VALUE", full_name=name, checkpoint_key=key
+                )
+        serialized: bytes = graph.SerializeToString(deterministic=True)
+        return serialized
+
+
+def scalar_shape() -> Any:
+    """The shape of a scalar."""
+    return tensor_shape_pb2.TensorShapeProto()
+
+
+def names_in_order(items: Mapping[str, Any]) -> List[str]:
+    """Keys in the order in which tf.nest flattens a dict."""
+    return sorted(items)

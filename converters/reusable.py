@@ -1,0 +1,393 @@
+"""Writes a model as a Reusable TF2 SavedModel: objects, functions, protos.
+
+The interface of the objects is TensorFlow Hub's Reusable SavedModel:
+``__call__``, ``variables``, ``trainable_variables``, ``regularization_losses``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+
+from hub_compat._tf import saved_model_pb2
+from hub_compat.errors import ConversionError
+
+from . import session_graph, tables
+from .callables import FunctionSet, Trace
+from .functions import Body, Capture
+from .graph import DT_RESOURCE, Graph, builtin_ops
+from .libraries import merge_libraries
+from .metagraph import ATTACHMENTS
+from .model import Model, VariantGraph, make_shape
+from .object_graph import ObjectGraph, dict_value, tensor_spec, tuple_value, variable_key
+
+__all__ = ["Reusable", "build"]
+
+# Attributes of a loaded object that a sub-object must not replace.
+_RESERVED = frozenset(
+    [
+        "asset_paths",
+        "function_aliases",
+        "graph_debug_info",
+        "graph_variants",
+        "initializer",
+        "regularization_losses",
+        "signatures",
+        "tensorflow_git_version",
+        "tensorflow_version",
+        "trainable_variables",
+        "training",
+        "variables",
+    ]
+)
+_SERVING_DEFAULT = "serving_default"
+
+
+@dataclasses.dataclass
+class Reusable:
+    """A converted model, ready to be written.
+
+    Attributes:
+      saved_model: the SavedModel proto.
+      checkpoint_graph: the serialized TrackableObjectGraph.
+      variables: keys of the variables, in the order of their checkpoint keys
+        (``object_graph.variable_key``).
+      callable: the signature behind ``__call__``; None where there is none.
+      tags: of the variant that is the root.
+      trainable: how many variables are trainable.
+    """
+
+    saved_model: Any
+    checkpoint_graph: bytes
+    variables: List[str]
+    callable: Optional[str]
+    tags: Tuple[str, ...]
+    trainable: int
+
+
+def build(model: Model, sources: Sequence[Any]) -> Reusable:
+    """Builds the SavedModel of a model.
+
+    Args:
+      model: what to write.
+      sources: the MetaGraphDef of each variant, for versions and producer.
+    """
+    root = choose_root(model.variants)
+    for variant, source in zip(model.variants, sources):
+        if variant is root:
+            break
+    return _Builder(model, root, source).build()
+
+
+class _Builder:
+    def __init__(self, model: Model, root: VariantGraph, source: Any) -> None:
+        self.model = model
+        self.root = root
+        self.source = source
+        self.library = merge_libraries(model)
+        self.functions = FunctionSet(set(self.library))
+        self.objects = ObjectGraph()
+        self.nodes: Dict[str, int] = {}
+        self.declared: Set[str] = set()
+        self.table_functions: Dict[str, Tuple[Body, Optional[Body]]] = {}
+
+    def build(self) -> Reusable:
+        root_variant = self.root
+        self._drop_bad_signatures()
+        used = self._used_variables()
+        variables = [key for key in self.model.variables if key in used]
+        for key in self.model.variables:
+            if key not in used:
+                raise AssertionError(key)
+        for i, key in enumerate(variables):
+            self.nodes[key] = self.objects.variable(
+                self.model.variables[key], variable_key(i)
+            )
+        for i, key in enumerate(self.model.assets):
+            self.nodes[key] = self.objects.asset(i)
+        for key in self.model.tables:
+            self.nodes[key] = self.objects.resource()
+        for key in self.model.tables:
+            self._fill_resource(key)
+        training = self._training_variant(root_variant)
+        callable_name = self._fill_callables(0, root_variant, training, whole=True)
+        others = {}
+        for variant in self.model.variants:
+            if variant is not root_variant:
+                number = self.objects.user_object()
+                self._fill_callables(number, variant, variant, whole=True)
+                others[",".join(variant.tags)] = number
+        if others:
+            self.objects.add_child(0, "graph_variants", self.objects.dict(others))
+        trainable = sum(self.model.variables[key].trainable for key in variables)
+        saved_model = self._saved_model(root_variant, variables)
+        return Reusable(
+            saved_model,
+            self.objects.checkpoint_graph(),
+            variables,
+            callable_name,
+            root_variant.tags,
+            trainable,
+        )
+
+    def _used_variables(self) -> Set[str]:
+        return {key for variant in self.model.variants for key in variant.variables}
+
+    def _drop_bad_signatures(self) -> None:
+        """Leaves out what cannot be a function, and says so."""
+        for variant in self.model.variants:
+            for name in sorted(variant.signatures):
+                reason = self.functions.check(variant, variant.signatures[name])
+                if reason:
+                    del variant.signatures[name]
+                    self.model.warnings.append(
+                        "variant {}: signature {!r} is left out: {}".format(
+                            list(variant.tags), name, reason
+                        )
+                    )
+        if not any(variant.signatures for variant in self.model.variants):
+            raise ConversionError(
+                "No signature of the module can be converted. Received: {}".format(
+                    "; ".join(self.model.warnings) or "a module without signatures"
+                )
+            )
+
+    def _training_variant(self, root: VariantGraph) -> VariantGraph:
+        """The variant behind ``training=True`` of the root."""
+        wanted = set(root.tags) | {"train"}
+        for variant in self.model.variants:
+            if set(variant.tags) in (wanted, {"train"}):
+                return variant
+        return root
+
+    # ---- objects
+
+    def _fill_callables(
+        self, number: int, variant: VariantGraph, training: VariantGraph, whole: bool
+    ) -> Optional[str]:
+        """Gives an object a variant's interface; returns what it calls."""
+        name = choose_callable(variant)
+        if name is not None:
+            self._fill_callable(number, variant, training, name)
+        self._fill_lists(number, [variant, training], None)
+        for other in variant.signatures:
+            if other == name or other in _RESERVED or other.startswith("_"):
+                continue
+            child = self.objects.user_object()
+            keys = self._fill_callable(child, variant, training, other)
+            self._fill_lists(child, [variant, training], keys)
+            self.objects.add_child(number, other, child)
+        bare = {}
+        for other in variant.signatures:
+            trace = self.functions.signature(variant, other)
+            self._declare(trace)
+            bare[other] = self.objects.bare_function(trace.body.name, trace.keywords)
+        if name is not None and _SERVING_DEFAULT not in bare:
+            bare[_SERVING_DEFAULT] = bare[name]
+        signatures = self.objects.signature_map(bare)
+        self.objects.add_child(number, "signatures", signatures)
+        return name
+
+    def _fill_callable(
+        self, number: int, variant: VariantGraph, training: VariantGraph, name: str
+    ) -> Set[str]:
+        """Gives an object its ``__call__``; returns the keys of its captures."""
+        graph: Optional[VariantGraph] = training
+        if training is not variant:
+            graph = self._same_form(variant, training, name)
+        traces, args, defaults = self.functions.traces(name, variant, graph)
+        keys = set()
+        for trace in traces:
+            self._declare(trace)
+            keys.update(capture.key for capture in trace.body.captures)
+        function = self.objects.function(
+            [trace.body.name for trace in traces], args, defaults
+        )
+        self.objects.add_child(number, "__call__", function)
+        return keys
+
+    def _same_form(
+        self, variant: VariantGraph, training: VariantGraph, name: str
+    ) -> Optional[VariantGraph]:
+        """The training variant, if its signature takes the same inputs."""
+        here, there = variant.signatures[name], training.signatures.get(name)
+        if there is not None:
+            mine = [(c.name, c.dtype) for c in here.flat_inputs()]
+            if mine == [(c.name, c.dtype) for c in there.flat_inputs()]:
+                return training
+        self.model.warnings.append(
+            "signature {!r} has no counterpart with the same inputs in the variant {}: "
+            "training=True runs the graph of {}".format(
+                name, list(training.tags), list(variant.tags)
+            )
+        )
+        return None
+
+    def _fill_lists(
+        self, number: int, variants: Sequence[VariantGraph], only: Optional[Set[str]]
+    ) -> None:
+        """Gives an object its variables, losses, tables and assets.
+
+        Args:
+          number: the object.
+          variants: whose variables and losses.
+          only: keys of captures to keep to; None for all.
+        """
+        own = {key for v in variants for key in v.variables}
+        if number == 0:
+            # Everything that the checkpoint holds hangs on the root.
+            own = set(self.model.variables)
+        trainable = {key for v in variants for key in v.trainable}
+        keys = [
+            key
+            for key in self.model.variables
+            if key in own and (only is None or key in only)
+        ]
+        lists = {
+            "variables": [self.nodes[key] for key in keys],
+            "trainable_variables": [self.nodes[k] for k in keys if k in trainable],
+            "regularization_losses": self._losses(variants[-1], set(keys)),
+        }
+        for name, items in lists.items():
+            self.objects.add_child(number, name, self.objects.list(items))
+        # Who keeps the object alive keeps what its functions use alive.
+        for name, held in (("_tables", self.model.tables), ("_assets", self.model.assets)):
+            items = [self.nodes[k] for k in held if only is None or k in only]
+            if items:
+                self.objects.add_child(number, name, self.objects.list(items))
+
+    def _losses(self, variant: VariantGraph, variables: Set[str]) -> List[int]:
+        found = []
+        for tensor in variant.losses:
+            key = "loss:{}:{}".format(",".join(variant.tags), tensor)
+            trace = self.functions.loss(variant, tensor)
+            if trace is None:
+                message = "variant {}: regularization loss {!r} depends on the inputs " \
+                    "and is left out".format(list(variant.tags), tensor)
+                if message not in self.model.warnings:
+                    self.model.warnings.append(message)
+                continue
+            captured = {c.key for c in trace.body.captures if c.key in self.model.variables}
+            if not captured <= variables:
+                continue
+            if key not in self.nodes:
+                self._declare(trace)
+                self.nodes[key] = self.objects.function([trace.body.name])
+            found.append(self.nodes[key])
+        return found
+
+    def _fill_resource(self, key: str) -> None:
+        table = self.model.tables[key]
+        create = self.functions.add(
+            tables.create_function(table, self.functions.name("create_" + key))
+        )
+        initialize = self.functions.add(
+            tables.initialize_function(table, self.functions.name("initialize_" + key))
+        )
+        destroy = self.functions.add(
+            tables.destroy_function(table, self.functions.name("destroy_" + key))
+        )
+        self.table_functions[key] = (create, initialize)
+        for name, body in (
+            ("_create_resource", create),
+            ("_initialize", initialize),
+            ("_destroy_resource", destroy),
+        ):
+            result = body.results[0]
+            spec = tensor_spec(result.name, result.dtype, make_shape([]))
+            self._declare(Trace(body, _NO_INPUTS, spec))
+            function = self.objects.function([body.name])
+            self.objects.add_child(self.nodes[key], name, function)
+
+    def _declare(self, trace: Trace) -> None:
+        if trace.body.name not in self.declared:
+            self.declared.add(trace.body.name)
+            captures = [self.nodes[c.key] for c in trace.body.captures]
+            self.objects.concrete_function(
+                trace.body, trace.inputs, trace.output, captures
+            )
+
+    # ---- protos
+
+    def _saved_model(self, root: VariantGraph, variables: Sequence[str]) -> Any:
+        saved_model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+        meta_graph = saved_model.meta_graphs.add()
+        info, source = meta_graph.meta_info_def, self.source.meta_info_def
+        info.tags.append("serve")
+        info.tensorflow_version = source.tensorflow_version
+        info.tensorflow_git_version = source.tensorflow_git_version
+        info.stripped_default_attrs = source.stripped_default_attrs
+        meta_graph.graph_def.versions.CopyFrom(self.source.graph_def.versions)
+        signatures = {
+            name: self.functions.signature(root, name) for name in root.signatures
+        }
+        name = choose_callable(root)
+        if name is not None:
+            signatures.setdefault(_SERVING_DEFAULT, signatures[name])
+        session_graph.write(
+            meta_graph, self.model, signatures, variables, self.table_functions
+        )
+        library = meta_graph.graph_def.library
+        for name in self.library:
+            library.function.add().CopyFrom(self.library[name])
+        for function in self.functions.functions.values():
+            library.function.add().CopyFrom(function)
+        gradients = set()
+        for variant in self.model.variants:
+            for gradient in variant.gradients:
+                data = gradient.SerializeToString(deterministic=True)
+                if data not in gradients:
+                    gradients.add(data)
+                    library.gradient.add().CopyFrom(gradient)
+        for variant in self.model.variants:
+            if variant.attachments:
+                # The root's under the name that TensorFlow Hub gave them.
+                key = ATTACHMENTS
+                if variant is not root:
+                    key = "{}/{}".format(ATTACHMENTS, ",".join(variant.tags))
+                values = meta_graph.collection_def[key].bytes_list
+                values.value.extend(variant.attachments)
+        self._list_ops(meta_graph, [v.graph for v in self.model.variants])
+        meta_graph.object_graph_def.CopyFrom(self.objects.proto)
+        return saved_model
+
+    def _list_ops(self, meta_graph: Any, graphs: Iterable[Graph]) -> None:
+        """Writes the op list: what the graphs declare, of the ops still used."""
+        used = {node.op for node in meta_graph.graph_def.node}
+        for function in meta_graph.graph_def.library.function:
+            used.update(node.op for node in function.node_def)
+            used.discard(function.signature.name)
+        functions = {
+            f.signature.name for f in meta_graph.graph_def.library.function
+        }
+        known: Dict[str, Any] = {}
+        for graph in graphs:
+            for op in graph.declared_ops:
+                known.setdefault(op.name, op)
+        for name in sorted(used - functions):
+            op = known.get(name) or builtin_ops().get(name)
+            if op is not None:
+                meta_graph.meta_info_def.stripped_op_list.op.add().CopyFrom(op)
+
+
+_NO_INPUTS = tuple_value([tuple_value([]), dict_value({})])
+
+
+def choose_root(variants: Sequence[VariantGraph]) -> VariantGraph:
+    """The variant that ``load()`` without tags gives: untagged, or serving."""
+    for tags in ((), ("serve",)):
+        for variant in variants:
+            if variant.tags == tags:
+                return variant
+    return min(variants, key=lambda v: ("train" in v.tags, len(v.tags)))
+
+
+def choose_callable(variant: VariantGraph) -> Optional[str]:
+    """The signature behind ``__call__``, or None."""
+    for name in (_SERVING_DEFAULT, "default"):
+        if name in variant.signatures:
+            return name
+    if len(variant.signatures) == 1:
+        (name,) = variant.signatures
+        return name
+    return None

@@ -1,0 +1,184 @@
+"""Lookup tables and other resources of a TF1 graph."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Dict, List
+
+from hub_compat._tf import attr_value_pb2, node_def_pb2
+
+from .functions import Capture, FunctionWriter, emit, set_attr
+from .graph import DT_INT32, DT_RESOURCE, Graph, attr_or_default
+from .model import Model, Table, VariantGraph, make_shape
+
+__all__ = [
+    "add_tables",
+    "create_function",
+    "destroy_function",
+    "find_tables",
+    "initialize_function",
+    "make_resources",
+]
+
+# Ops that hand tables out, or take them, as references to strings: TF before
+# 1.0, and graphs that were made by its Python code for long after.
+_REFERENCE_OPS = frozenset(
+    [
+        "HashTable",
+        "InitializeTable",
+        "InitializeTableFromTextFile",
+        "LookupTableExport",
+        "LookupTableFind",
+        "LookupTableImport",
+        "LookupTableInsert",
+        "LookupTableSize",
+        "MutableDenseHashTable",
+        "MutableHashTable",
+        "MutableHashTableOfTensors",
+    ]
+)
+
+
+def make_resources(graph: Graph) -> None:
+    """Turns tables of reference type into resources: the V2 ops of same form."""
+    for node in graph.nodes.values():
+        if node.op in _REFERENCE_OPS:
+            node.op += "V2"
+            graph.forget(node.name)
+
+
+def find_tables(graph: Graph) -> List[node_def_pb2.NodeDef]:
+    """Nodes without inputs that hand out a resource which is no variable."""
+    found = []
+    for name, node in graph.nodes.items():
+        if node.op == "VarHandleOp" or any(not i.startswith("^") for i in node.input):
+            continue
+        outputs = graph.outputs(name)
+        if len(outputs) != 1 or outputs[0].dtype != DT_RESOURCE:
+            continue
+        if any(attr.name == "shared_name" for attr in graph.op_def(node.op).attr):
+            found.append(node)
+    return found
+
+
+def add_tables(model: Model, variant: VariantGraph) -> None:
+    """Adds a variant's tables to the model and to the variant's captures.
+
+    Tables of one name in two variants are one table where they are created
+    and filled alike, as variables of one name are one variable; otherwise each
+    variant has its own.
+    """
+    by_name: Dict[str, List[node_def_pb2.NodeDef]] = {}
+    for node in find_tables(variant.graph):
+        by_name.setdefault(shared_name(variant.graph, node), []).append(node)
+    owners = {node.name: name for name, nodes in by_name.items() for node in nodes}
+    fillers: Dict[str, List[str]] = {name: [] for name in by_name}
+    for initializer in variant.initializers:
+        touched = [
+            n for n in variant.graph.slice(["^" + initializer]) if n in owners
+        ]
+        if touched:
+            # Where one op fills several, all are created by the time the
+            # last of them is filled.
+            fillers[owners[touched[-1]]].append(initializer)
+        elif variant.graph.nodes[initializer].op != "NoOp":
+            model.warnings.append(
+                "the table initializer {!r} fills no table and is left out".format(
+                    initializer
+                )
+            )
+    for name, nodes in by_name.items():
+        digest = _digest(variant, nodes[0], fillers[name])
+        key = "table:" + name
+        if key in model.tables and model.tables[key].digest != digest:
+            key = "{}@{}".format(key, ",".join(variant.tags))
+        for node in nodes:
+            variant.captures[node.name] = Capture(key, DT_RESOURCE)
+        if key not in model.tables:
+            model.tables[key] = Table(
+                key, name, digest, variant, nodes[0].name, fillers[name]
+            )
+
+
+def shared_name(graph: Graph, node: node_def_pb2.NodeDef) -> str:
+    """The name under which a session would share the resource."""
+    op = graph.op_def(node.op)
+    name: bytes = attr_or_default(node, op, "shared_name").s
+    return name.decode() or node.name
+
+
+def _digest(
+    variant: VariantGraph, node: node_def_pb2.NodeDef, fillers: List[str]
+) -> bytes:
+    digest = hashlib.sha256(node.SerializeToString(deterministic=True))
+    for name in variant.graph.slice(["^" + filler for filler in fillers]):
+        filler = variant.graph.nodes[name]
+        digest.update(filler.SerializeToString(deterministic=True))
+        if name in variant.captures:
+            digest.update(variant.captures[name].key.encode())
+    return digest.digest()
+
+
+def create_function(table: Table, name: str) -> FunctionWriter:
+    """The function that hands out the table's handle."""
+    node = node_def_pb2.NodeDef()
+    node.CopyFrom(table.variant.graph.nodes[table.node])
+    # TF 1.15's loader makes names unique for each load only where the
+    # attribute is present.
+    set_attr(node, "shared_name", table.name.encode())
+    attrs = [a.name for a in table.variant.graph.op_def(node.op).attr]
+    if "use_node_name_sharing" in attrs:
+        set_attr(node, "use_node_name_sharing", True)
+    writer = FunctionWriter(name, [node.name])
+    writer.copy(node, [])
+    output = table.variant.graph.outputs(node.name)[0]
+    tensor = "{}:{}:{}".format(node.name, output.arg, output.index)
+    writer.result("handle", DT_RESOURCE, tensor, make_shape([]))
+    writer.stateful = True
+    return writer
+
+
+def initialize_function(table: Table, name: str) -> FunctionWriter:
+    """The function that fills the table, and returns a scalar."""
+    graph = table.variant.graph
+    names = graph.slice(["^" + filler for filler in table.fillers])
+    writer = FunctionWriter(name, names)
+    emit(graph, writer, names, {}, table.variant.captures)
+    one = writer.node(
+        "Const",
+        "done",
+        control=table.fillers,
+        dtype=("type", DT_INT32),
+        value=_scalar_one(),
+    )
+    for filler in table.fillers:
+        writer.control_result(filler)
+    writer.result("done", DT_INT32, one + ":output:0", make_shape([]))
+    return writer
+
+
+def destroy_function(table: Table, name: str) -> FunctionWriter:
+    """The function that frees the table when its owner goes."""
+    writer = FunctionWriter(name)
+    handle = writer.capture(Capture(table.key, DT_RESOURCE))
+    destroy = writer.node(
+        "DestroyResourceOp", "destroy", [handle], ignore_lookup_error=True
+    )
+    one = writer.node(
+        "Const",
+        "done",
+        control=[destroy],
+        dtype=("type", DT_INT32),
+        value=_scalar_one(),
+    )
+    writer.control_result(destroy)
+    writer.result("done", DT_INT32, one + ":output:0", make_shape([]))
+    return writer
+
+
+def _scalar_one() -> attr_value_pb2.AttrValue:
+    value = attr_value_pb2.AttrValue()
+    value.tensor.dtype = DT_INT32
+    value.tensor.tensor_shape.SetInParent()
+    value.tensor.int_val.append(1)
+    return value

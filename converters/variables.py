@@ -1,0 +1,278 @@
+"""The variables of a TF1 graph, and reference variables made resources.
+
+TF1's reference variables (``VariableV2``) hand out tensors of reference type
+that ops write through. TF2 objects only track resource variables, so the pass
+below turns the handle into a resource handle under the same node name, every
+op that writes through a reference into its resource twin, and every op that
+takes the value of one into a read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, List, Optional, Tuple
+
+from hub_compat._tf import node_def_pb2, tensor_shape_pb2, variable_pb2
+from hub_compat.errors import ConversionError, CorruptModuleError
+
+from .functions import set_attr
+from .graph import (
+    DT_RESOURCE,
+    REF_OFFSET,
+    Graph,
+    attr_or_default,
+    builtin_ops,
+    node_of,
+    normal,
+    split_tensor,
+)
+
+__all__ = ["Variable", "find_variables", "make_resources", "value_of"]
+
+_REFERENCE_OPS = ("Variable", "VariableV2")
+_CONTROL_FLOW = {
+    "RefEnter": "Enter",
+    "RefExit": "Exit",
+    "RefIdentity": "Identity",
+    "RefMerge": "Merge",
+    "RefNextIteration": "NextIteration",
+    "RefSwitch": "Switch",
+}
+_ASSIGNMENTS = {
+    "Assign": "AssignVariableOp",
+    "AssignAdd": "AssignAddVariableOp",
+    "AssignSub": "AssignSubVariableOp",
+    "IsVariableInitialized": "VarIsInitializedOp",
+}
+
+
+@dataclasses.dataclass
+class Variable:
+    """One variable: for a partitioned one, one of its parts.
+
+    Attributes:
+      name: the variable's name, ``"dense/kernel"``, ``"embedding/part_0"``.
+      nodes: the handle nodes that stand for it.
+      dtype: a ``DataType``.
+      shape: TensorShapeProto.
+      trainable: whether the TRAINABLE_VARIABLES collection has it.
+      checkpoint_key: where the checkpoint keeps its value.
+      part: of a partitioned variable, this part's (offset, length) per
+        dimension of the whole that ``checkpoint_key`` names.
+      synchronization, aggregation: as in VariableDef.
+    """
+
+    name: str
+    nodes: List[str]
+    dtype: int
+    shape: Any
+    trainable: bool
+    checkpoint_key: str
+    part: Optional[Tuple[Tuple[int, int], ...]] = None
+    synchronization: int = 0
+    aggregation: int = 0
+
+
+def find_variables(graph: Graph, collections: Any) -> List[Variable]:
+    """The variables of a graph whose variables are all resources.
+
+    Args:
+      graph: the graph, after ``make_resources``.
+      collections: ``MetaGraphDef.collection_def``.
+    """
+    definitions = {}
+    trainable = set()
+    for collection in ("variables", "model_variables", "trainable_variables"):
+        for definition in _definitions(collections, collection):
+            node, _ = split_tensor(definition.variable_name)
+            definitions[node] = definition
+            if collection == "trainable_variables":
+                trainable.add(node)
+    found: Dict[str, Variable] = {}
+    for node in graph.nodes.values():
+        if node.op != "VarHandleOp":
+            continue
+        # Handles of one shared name are one variable.
+        shared_name = node.attr["shared_name"].s.decode() or node.name
+        if shared_name in found:
+            variable = found[shared_name]
+            variable.nodes.append(node.name)
+            if node.name not in definitions:
+                continue
+        else:
+            variable = found[shared_name] = Variable(
+                name=node.name,
+                nodes=[node.name],
+                dtype=node.attr["dtype"].type,
+                shape=tensor_shape_pb2.TensorShapeProto.FromString(
+                    node.attr["shape"].shape.SerializeToString()
+                ),
+                trainable=False,
+                checkpoint_key=node.name,
+            )
+        definition = definitions.get(node.name)
+        if definition is not None:
+            variable.name = variable.checkpoint_key = node.name
+            variable.trainable = node.name in trainable
+            variable.synchronization = definition.synchronization
+            variable.aggregation = definition.aggregation
+            if definition.HasField("save_slice_info_def"):
+                part = definition.save_slice_info_def
+                variable.checkpoint_key = part.full_name
+                variable.part = tuple(zip(part.var_offset, part.var_shape))
+    return list(found.values())
+
+
+def _definitions(collections: Any, name: str) -> List[Any]:
+    if name not in collections:
+        return []
+    definitions = []
+    for data in collections[name].bytes_list.value:
+        try:
+            definitions.append(variable_pb2.VariableDef.FromString(data))
+        except Exception as error:
+            raise CorruptModuleError(
+                "The collection {!r} must hold VariableDefs. Received: {!r}".format(
+                    name, data[:40]
+                )
+            ) from error
+    return definitions
+
+
+def make_resources(graph: Graph) -> None:
+    """Turns the reference variables of a graph into resource variables.
+
+    Raises:
+      ConversionError: an op writes through a reference, and has no twin for
+        resources.
+    """
+    if not any(node.op in _REFERENCE_OPS for node in graph.nodes.values()):
+        return
+    references = graph.references
+    for name in graph.nodes:
+        for i, output in enumerate(graph.outputs(name)):
+            if output.dtype > REF_OFFSET:
+                references["{}:{}".format(name, i)] = output.dtype - REF_OFFSET
+    # Inputs are judged by the original ops, so all of them before any changes.
+    declared = {
+        name: graph.inputs_types(name)
+        for name, node in graph.nodes.items()
+        if any(normal(i) in references for i in node.input)
+    }
+    for name in list(graph.nodes):
+        node = graph.nodes[name]
+        if node.op in _REFERENCE_OPS:
+            graph.replace(_handle(graph, node))
+        elif name in declared:
+            _use(graph, node, declared[name], references)
+    for node in graph.nodes.values():
+        for i, tensor in enumerate(node.input):
+            if normal(tensor) in graph.aliases:
+                node.input[i] = graph.aliases[normal(tensor)]
+
+
+def value_of(graph: Graph, tensor: str) -> str:
+    """The tensor to fetch for ``tensor``: its value where it is a reference."""
+    tensor = normal(tensor)
+    dtype = graph.references.get(tensor)
+    tensor = graph.aliases.get(tensor, tensor)
+    if dtype is None:
+        return tensor
+    read = _read(graph.unique_name(node_of(tensor) + "/value"), tensor, [], dtype)
+    graph.replace(read)
+    return read.name + ":0"
+
+
+def _handle(graph: Graph, node: node_def_pb2.NodeDef) -> node_def_pb2.NodeDef:
+    handle = node_def_pb2.NodeDef(name=node.name, op="VarHandleOp")
+    op = graph.op_def(node.op)
+    handle.attr["dtype"].CopyFrom(node.attr["dtype"])
+    handle.attr["shape"].CopyFrom(node.attr["shape"])
+    if node.op == "Variable":
+        # The oldest op writes an unknown shape as a scalar's; its checkpoint
+        # entry knows better, and a handle of unknown shape holds any.
+        if not node.attr["shape"].shape.dim:
+            handle.attr["shape"].shape.unknown_rank = True
+    shared_name = attr_or_default(node, op, "shared_name").s
+    set_attr(handle, "shared_name", shared_name or node.name.encode())
+    set_attr(handle, "container", b"")
+    return handle
+
+
+def _use(
+    graph: Graph,
+    node: node_def_pb2.NodeDef,
+    declared: List[int],
+    references: Dict[str, int],
+) -> None:
+    """Rewrites a node that takes references, whether it writes or reads."""
+    controls = [i for i in node.input if i.startswith("^")]
+    if node.op == "Identity" and normal(node.input[0]) in references:
+        dtype = references[normal(node.input[0])]
+        graph.replace(_read(node.name, node.input[0], controls, dtype))
+        return
+    writes = False
+    for i, tensor in enumerate(node.input):
+        if normal(tensor) not in references:
+            continue
+        if declared[i] > REF_OFFSET:
+            writes = True
+            continue
+        # Read when the consumer runs, after whatever it waits for.
+        read = _read(
+            graph.unique_name("{}/read_{}".format(node.name, i)),
+            tensor,
+            controls,
+            references[normal(tensor)],
+        )
+        graph.replace(read)
+        node.input[i] = read.name
+    if not writes:
+        return
+    if node.op in _CONTROL_FLOW:
+        node.op = _CONTROL_FLOW[node.op]
+        set_attr(node, "T", ("type", DT_RESOURCE))
+        graph.forget(node.name)
+        return
+    _write(graph, node, references)
+
+
+def _read(
+    name: str, handle: str, controls: List[str], dtype: int
+) -> node_def_pb2.NodeDef:
+    node = node_def_pb2.NodeDef(name=name, op="ReadVariableOp")
+    node.input.append(handle)
+    node.input.extend(controls)
+    set_attr(node, "dtype", ("type", dtype))
+    return node
+
+
+def _write(
+    graph: Graph, node: node_def_pb2.NodeDef, references: Dict[str, int]
+) -> None:
+    """Turns an op that writes through a reference into its resource twin."""
+    old = graph.op_def(node.op)
+    twin = builtin_ops().get(_ASSIGNMENTS.get(node.op, "Resource" + node.op))
+    if twin is None or len(twin.input_arg) != len(old.input_arg):
+        raise ConversionError(
+            "Node {!r} writes to a reference variable with an op that has no twin for "
+            "resource variables; a signature that needs it cannot be converted. "
+            "Received: {!r}".format(node.name, node.op)
+        )
+    new = node_def_pb2.NodeDef(name=node.name, op=twin.name)
+    new.input.extend(node.input)
+    for attr in twin.attr:
+        source = "T" if attr.name == "dtype" and "T" in node.attr else attr.name
+        if source in node.attr:
+            new.attr[attr.name].CopyFrom(node.attr[source])
+    graph.replace(new)
+    output = "{}:0".format(node.name)
+    if output in references:
+        # The twin has no output. Whoever takes the reference takes the handle
+        # once the write is done.
+        done = node_def_pb2.NodeDef(op="Identity")
+        done.name = graph.unique_name(node.name + "/handle")
+        done.input.extend([node.input[0], "^" + node.name])
+        set_attr(done, "T", ("type", DT_RESOURCE))
+        graph.replace(done)
+        graph.aliases[output] = done.name + ":0"

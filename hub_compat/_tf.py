@@ -1,0 +1,103 @@
+"""The only file of the package that imports TensorFlow.
+
+The rest says ``from hub_compat._tf import tf``. Every symbol below that is
+not public in all supported versions has a probe and a note on who needs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from hub_compat.errors import MissingDependencyError, OptionsError
+
+try:
+    import tensorflow as tf
+except ImportError as error:
+    raise MissingDependencyError(
+        "TensorFlow cannot be imported, and this function needs it. Install one that "
+        "fits this Python: pip install 'hub-compat[tf2]' (Python 3.9 or newer), or "
+        "'hub-compat[tf1]' (Python 3.7). Received: {}".format(error)
+    ) from error
+
+from google.protobuf import text_format
+
+# The message classes of the SavedModel format. They are not in the `tf`
+# namespace, but their module paths are the same from 1.15 to 2.21.
+from tensorflow.core.framework import (
+    attr_value_pb2,
+    function_pb2,
+    node_def_pb2,
+    op_def_pb2,
+    tensor_shape_pb2,
+    types_pb2,
+    variable_pb2,
+)
+from tensorflow.core.protobuf import (
+    meta_graph_pb2,
+    saved_model_pb2,
+    saved_object_graph_pb2,
+    struct_pb2,
+    trackable_object_graph_pb2,
+)
+
+__all__ = [
+    "attr_value_pb2",
+    "function_pb2",
+    "load_saved_model",
+    "meta_graph_pb2",
+    "node_def_pb2",
+    "op_def_pb2",
+    "parse_saved_model",
+    "saved_model_pb2",
+    "saved_object_graph_pb2",
+    "struct_pb2",
+    "tensor_shape_pb2",
+    "tf",
+    "trackable_object_graph_pb2",
+    "types_pb2",
+    "variable_pb2",
+]
+
+
+def parse_saved_model(directory: str, file: str) -> Any:
+    """Parses ``saved_model.pb`` or its text form into a SavedModel proto.
+
+    TensorFlow's own parser reads the chunked form (``.cpb``), which TF >= 2.15
+    writes for models past 2 GB.
+    """
+    path = "/".join((directory.rstrip("/"), file))
+    if file.endswith(".cpb"):
+        from tensorflow.python.saved_model import loader_impl
+
+        return loader_impl.parse_saved_model(directory)
+    with tf.io.gfile.GFile(path, "rb") as reader:
+        data = reader.read()
+    if file.endswith(".pbtxt"):
+        return text_format.Parse(data.decode("utf-8"), saved_model_pb2.SavedModel())
+    return saved_model_pb2.SavedModel.FromString(data)
+
+
+def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:
+    """Loads a SavedModel with TensorFlow's object loader.
+
+    Raises:
+      OptionsError: ``options`` were given, and this TensorFlow has none.
+    """
+    # The one name that exists in TF 1.15 and in every TF 2.
+    load: Any = tf.compat.v1.saved_model.load_v2
+    if options is None:
+        return load(path, tags=tags)
+    # TF < 2.3 has no LoadOptions; drop the branch with TF 1.15.
+    if load_options_class() is None:
+        raise OptionsError(
+            "TensorFlow {} has no tf.saved_model.LoadOptions (2.3 is the first that "
+            "has it): call load() without options. Received: {!r}".format(
+                tf.__version__, options
+            )
+        )
+    return load(path, tags=tags, options=options)
+
+
+def load_options_class() -> Optional[type]:
+    """``tf.saved_model.LoadOptions``, or None where TensorFlow has none."""
+    return getattr(tf.saved_model, "LoadOptions", None)

@@ -1,0 +1,166 @@
+"""load(): any module, as one kind of object."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterable, Optional, Tuple
+
+from hub_compat import _files, cache, converters, provenance, restore
+from hub_compat._tf import load_saved_model, tf
+from hub_compat.detector import detect
+from hub_compat.errors import (
+    CorruptModuleError,
+    FormatError,
+    UnknownOpError,
+    VariantError,
+)
+from hub_compat.formats import Detection, Format
+
+__all__ = ["load"]
+
+
+def load(
+    handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None
+) -> Any:
+    """Loads a module of any format.
+
+    A TF1 Hub module is converted once, into the cache, and loaded from there;
+    a TF2 SavedModel is loaded as it is. What comes back has the interface of
+    TensorFlow Hub's Reusable SavedModel: it is callable, with ``training`` as
+    an argument, and has ``variables``, ``trainable_variables``,
+    ``regularization_losses`` and ``signatures``; the other signatures of a
+    TF1 module are sub-objects of the same kind. Nothing is shared with an
+    earlier load of the same module.
+
+    Args:
+      handle: directory of the module; a string or ``os.PathLike``, on any file
+        system TensorFlow reads.
+      tags: the variant to load, ``{"train"}``; by default the untagged one of
+        a TF1 Hub module, the only one of a TF2 SavedModel.
+      options: a ``tf.saved_model.LoadOptions`` (TF 2.3 or newer).
+
+    Returns:
+      The loaded object. ``_is_hub_module_v1`` tells, as in TensorFlow Hub,
+      whether it came from a TF1 Hub module.
+
+    Raises:
+      HandleError: there is nothing at ``handle``.
+      FormatError: it is no module, or of a format that is not loaded.
+      CorruptModuleError: it is damaged.
+      VariantError: it has no variant with these tags.
+      UnknownOpError: it uses ops that this TensorFlow does not have.
+      OptionsError: ``options`` are given, and this TensorFlow has none.
+    """
+    path = _files.as_path(handle)
+    wanted = None if tags is None else _tag_set(tags)
+    detection = detect(path)
+    if detection.format is Format.TF1_HUB_MODULE:
+        _check_tags(detection, wanted)
+        directory = _converted(detection)
+    elif detection.format.is_tf2:
+        directory = path
+    else:
+        raise FormatError(
+            "A TF1 SavedModel cannot be loaded by this version, which loads TF1 Hub "
+            "modules and TF2 SavedModels. Received: {!r}".format(path)
+        )
+    facts = provenance.read(directory)
+    if facts is None:
+        _check_tags(detection, wanted)
+        loaded = _load(detection, directory, options)
+        loaded._is_hub_module_v1 = False
+        return loaded
+    root = _load(detection, directory, options)
+    if facts.weights_elsewhere:
+        restore.restore_variables(root.variables, facts.variables, path)
+    loaded = _select(root, facts, wanted, path)
+    loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
+    return loaded
+
+
+def _tag_set(tags: Any) -> Tuple[str, ...]:
+    return (tags,) if isinstance(tags, str) else tuple(sorted(set(tags)))
+
+
+def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None:
+    known = [variant.tags for variant in detection.variants]
+    if wanted is not None and wanted not in known:
+        raise VariantError(
+            "The module {!r} has no variant with these tags; it has {}. Received: "
+            "tags={}".format(
+                detection.path,
+                ", ".join(str(list(tags)) for tags in known),
+                list(wanted),
+            )
+        )
+
+
+def _converted(detection: Detection) -> str:
+    """The converted form of a module: from the cache, or put there now."""
+    # A file system that cannot link would be read once for the copy and once
+    # by TensorFlow; with variables restored from the source itself, once. A
+    # graph restores later, when the source may be gone, so it gets a copy.
+    weights = not (_files.is_remote(detection.path) and tf.executing_eagerly())
+    return cache.normalised(
+        detection.path,
+        (converters.VERSION, "with-weights" if weights else "without-weights"),
+        lambda directory: converters.convert_into(
+            detection, directory, "auto", weights=weights
+        ),
+    )
+
+
+def _select(
+    root: Any,
+    facts: provenance.Provenance,
+    wanted: Optional[Tuple[str, ...]],
+    path: str,
+) -> Any:
+    """The variant's object within a converted module."""
+    # The directory's own tag is that of every TF2 SavedModel.
+    if wanted is None or wanted in (facts.root_tags, ("serve",)):
+        return root
+    known = [tags for tags, _ in facts.variants]
+    if wanted not in known:
+        raise VariantError(
+            "The module {!r} has no variant with these tags; it has {}. Received: "
+            "tags={}".format(
+                path, ", ".join(str(list(tags)) for tags in known), list(wanted)
+            )
+        )
+    loaded = root.graph_variants[",".join(wanted)]
+    # Not tracked: saving the variant again must not save the whole module.
+    object.__setattr__(loaded, "_hub_compat_root", root)
+    return loaded
+
+
+def _load(detection: Detection, directory: str, options: Any) -> Any:
+    try:
+        return load_saved_model(directory, options=options)
+    except (tf.errors.OpError, ValueError) as error:
+        text = str(error)
+        if _UNKNOWN.search(text):
+            raise UnknownOpError(
+                "The module {!r} was written by TensorFlow {} and needs something that "
+                "the running TensorFlow {} does not have. Load it with a newer "
+                "TensorFlow, or import the package that provides the op first. "
+                "Received: {}".format(
+                    detection.path,
+                    detection.producer.tensorflow_version or "of unknown version",
+                    tf.__version__,
+                    text,
+                )
+            ) from error
+        if isinstance(error, tf.errors.OpError):
+            raise CorruptModuleError(
+                "TensorFlow cannot load the module {!r}; it may be damaged or only "
+                "partly there. Received: {}".format(detection.path, text)
+            ) from error
+        raise
+
+
+# How TensorFlow 1.15 to 2.21 say that a graph is newer than they are.
+_UNKNOWN = re.compile(
+    r"Op type not registered|NodeDef mentions attr|not in Op<name=|No attr named|"
+    r"No OpDef for"
+)

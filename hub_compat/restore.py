@@ -1,0 +1,58 @@
+"""Restores the variables of a converted module from its source's checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Sequence, Tuple
+
+from hub_compat import _files
+from hub_compat._tf import tf
+
+__all__ = ["restore_variables"]
+
+# Values are held twice while they are assigned, so not all at once.
+_BATCH_BYTES = 256 << 20
+
+
+def restore_variables(
+    variables: Sequence[Any],
+    keys: Sequence[Tuple[str, Optional[Tuple[Tuple[int, int], ...]]]],
+    source: str,
+) -> None:
+    """Assigns the source's values to variables; eager execution only.
+
+    Args:
+      variables: the variables.
+      keys: for each, its key in the checkpoint, and for a part of a
+        partitioned variable its (offset, length) per dimension.
+      source: directory of the source module, on any file system.
+    """
+    prefix = _files.join(source, "variables", "variables")
+    shapes = {}
+    if any(part for _, part in keys):
+        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+    batch, size = [], 0
+    for variable, (key, part) in zip(variables, keys):
+        spec = ""
+        if part:
+            # A slice is written as the whole shape and then start,length of
+            # each dimension (tensorflow/core/util/saved_tensor_slice_util).
+            whole = " ".join(str(dim) for dim in shapes[key])
+            spec = whole + " " + ":".join("{},{}".format(*extent) for extent in part)
+        batch.append((variable, key, spec))
+        size += variable.dtype.size * (variable.shape.num_elements() or 0)
+        if size > _BATCH_BYTES:
+            _restore(prefix, batch)
+            batch, size = [], 0
+    if batch:
+        _restore(prefix, batch)
+
+
+def _restore(prefix: str, batch: Sequence[Tuple[Any, str, str]]) -> None:
+    values = tf.raw_ops.RestoreV2(
+        prefix=prefix,
+        tensor_names=[key for _, key, _ in batch],
+        shape_and_slices=[spec for _, _, spec in batch],
+        dtypes=[variable.dtype.base_dtype for variable, _, _ in batch],
+    )
+    for (variable, _, _), value in zip(batch, values):
+        variable.assign(value)
