@@ -1,0 +1,494 @@
+"""Replays what was recorded under TF 1.15 on a loaded module, in any runtime.
+
+Used by tests in the process, and as a program that has nothing of hub_compat
+in it, which is how TensorFlow's own loaders are tried on converted modules::
+
+    python replay.py object|session CONVERTED_DIR NAME... > results.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "testdata"))
+
+import expected  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+RELATIVE = 1e-5
+GRADIENT_RELATIVE = 1e-4
+
+
+class Runtime:
+    """A loaded object, and the way to evaluate tensors in this runtime.
+
+    Eager, or a graph of its own with a session where variables come up by the
+    global initializer and tables by theirs.
+    """
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load = load
+        self._graph: Any = None
+        self._session: Any = None
+
+    def __enter__(self) -> Runtime:
+        if not tf.executing_eagerly():
+            self._graph = tf.Graph()
+            self._context = self._graph.as_default()
+            self._context.__enter__()
+        try:
+            self.loaded = self._load()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._session is not None:
+            self._session.close()
+        if self._graph is not None:
+            self._context.__exit__(*error)
+
+    def run(self, structure: Any) -> Any:
+        """The values of a structure of tensors, as numpy has them."""
+        if self._graph is None:
+            return tf.nest.map_structure(_numpy, structure)
+        if self._session is None:
+            # Variables are read through the session below, so all the ops of
+            # the initializers exist by now.
+            initializers = [
+                tf.compat.v1.global_variables_initializer(),
+                tf.compat.v1.tables_initializer(),
+            ]
+            self._session = tf.compat.v1.Session(graph=self._graph)
+            self._session.run(initializers)
+        return self._session.run(structure)
+
+    def read(self, variables: List[Any]) -> List[Any]:
+        """The values of variables."""
+        return self.run([v.read_value() for v in variables])
+
+    def gradients(
+        self, function: Callable[[], Any], sources: List[Any]
+    ) -> List[Optional[Any]]:
+        """Gradients of a scalar; None where there is none."""
+        if self._graph is None:
+            with tf.GradientTape() as tape:
+                for source in sources:
+                    tape.watch(source)
+                value = function()
+            found = tape.gradient(value, sources)
+        else:
+            found = tf.gradients(function(), sources)
+        dense = [None if g is None else tf.convert_to_tensor(g) for g in found]
+        values = iter(self.run([g for g in dense if g is not None]))
+        return [None if g is None else next(values) for g in dense]
+
+
+def _numpy(value: Any) -> Any:
+    if isinstance(value, (tf.Tensor, tf.Variable)):
+        return value.numpy()
+    if isinstance(value, tf.SparseTensor):
+        return tf.compat.v1.SparseTensorValue(
+            value.indices.numpy(), value.values.numpy(), value.dense_shape.numpy()
+        )
+    if isinstance(value, tf.RaggedTensor):
+        splits = [s.numpy() for s in value.nested_row_splits]
+        return expected.Ragged(value.flat_values.numpy(), tuple(splits))
+    return value
+
+
+# ---- recorded values as tensors, and back
+
+
+def tensor(value: Any) -> Any:
+    """A recorded value as a tensor."""
+    if isinstance(value, expected.Bits):
+        return tf.bitcast(tf.constant(value.array), tf.as_dtype(value.dtype))
+    if isinstance(value, expected.Sparse):
+        return tf.SparseTensor(value.indices, tensor(value.values), value.dense_shape)
+    if isinstance(value, expected.Ragged):
+        return tf.RaggedTensor.from_nested_row_splits(
+            tensor(value.values), [tf.constant(s) for s in value.row_splits]
+        )
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OS":
+        return tf.constant(value.tolist(), tf.string, shape=value.shape)
+    return tf.constant(value)
+
+
+def flat(name: str, value: Any) -> Dict[str, Any]:
+    """An input under the names that a flattened signature has for it."""
+    if isinstance(value, expected.Sparse):
+        return {
+            name + "_indices": tf.constant(value.indices),
+            name + "_values": tensor(value.values),
+            name + "_dense_shape": tf.constant(value.dense_shape),
+        }
+    if isinstance(value, expected.Ragged):
+        parts = [tensor(value.values)] + [tf.constant(s) for s in value.row_splits]
+        return {"{}_component_{}".format(name, i): p for i, p in enumerate(parts)}
+    return {name: tensor(value)}
+
+
+def flat_expected(name: str, value: Any) -> Dict[str, Any]:
+    """A recorded output under the names of a flattened signature."""
+    if isinstance(value, expected.Sparse):
+        return {
+            name + "_indices": value.indices,
+            name + "_values": value.values,
+            name + "_dense_shape": value.dense_shape,
+        }
+    if isinstance(value, expected.Ragged):
+        parts = [value.values] + list(value.row_splits)
+        return {"{}_component_{}".format(name, i): p for i, p in enumerate(parts)}
+    return {name: value}
+
+
+def assert_equal(found: Any, wanted: Any, what: str, relative: float = RELATIVE) -> None:
+    """Compares a value with a recorded one."""
+    if isinstance(wanted, expected.AssetFile):
+        path = Path(found.decode() if isinstance(found, bytes) else found.item().decode())
+        assert path.name == wanted.basename, (what, path)
+        assert path.read_bytes() == wanted.contents, (what, path)
+        return
+    if isinstance(wanted, (expected.Sparse, expected.Ragged)):
+        for name, part in flat_expected("", wanted).items():
+            assert_equal(_part(found, name), part, what + name, relative)
+        return
+    if isinstance(wanted, expected.Bits):
+        found = np.asarray(found)
+        wide = np.asarray(found, dtype=found.dtype)
+        assert wide.tobytes() == wanted.array.tobytes(), (what, found, wanted)
+        return
+    found = np.asarray(found)
+    wanted = np.asarray(wanted)
+    assert found.shape == wanted.shape, (what, found.shape, wanted.shape)
+    if wanted.dtype.kind not in "fc":
+        assert found.astype(wanted.dtype, copy=False).tolist() == wanted.tolist(), (
+            what,
+            found,
+            wanted,
+        )
+        return
+    assert found.dtype == wanted.dtype, (what, found.dtype, wanted.dtype)
+    if wanted.dtype == np.float16:
+        relative = max(relative, 2e-3)
+    scale = np.max(np.abs(wanted[np.isfinite(wanted)]), initial=0)
+    np.testing.assert_allclose(
+        found, wanted, rtol=relative, atol=relative * float(scale), err_msg=what
+    )
+
+
+def _part(found: Any, name: str) -> Any:
+    if isinstance(found, (tf.compat.v1.SparseTensorValue, tuple)) and hasattr(
+        found, "indices"
+    ):
+        return getattr(found, name[1:])
+    if isinstance(found, expected.Ragged):
+        parts = [found.values] + list(found.row_splits)
+    else:  # a RaggedTensorValue of a session
+        parts = [found.flat_values] + list(found.nested_row_splits)
+    return parts[int(name.rsplit("_", 1)[1])]
+
+
+# ---- what is checked
+
+
+def callable_of(variant: Any, signature: str) -> Optional[Any]:
+    """What calls a signature: the variant itself, or its sub-object."""
+    if signature == "default":
+        return variant
+    return getattr(variant, signature, None)
+
+
+def call(function: Any, recorded: Any, case: Any, training: bool) -> Any:
+    """Calls a reusable object as the recorded case was called."""
+    inputs = {name: tensor(value) for name, value in case.inputs.items()}
+    if not inputs:
+        return function(training=training)
+    everything = {
+        name
+        for other in recorded.cases
+        if other.signature == case.signature
+        for name in other.inputs
+    }
+    if len(everything) == 1:
+        (inputs,) = inputs.values()
+    return function(inputs, training=training)
+
+
+def assert_outputs(found: Any, case: Any, what: str) -> None:
+    """Compares what a reusable object returned."""
+    if "default" in case.outputs:
+        assert_equal(found, case.outputs["default"], what)
+    elif len(case.outputs) == 1:
+        (wanted,) = case.outputs.values()
+        assert_equal(found, wanted, what)
+    else:
+        assert sorted(found) == sorted(case.outputs), (what, sorted(found))
+        for name, wanted in case.outputs.items():
+            assert_equal(found[name], wanted, what + "/" + name)
+
+
+def complete(recorded: Any, case: Any) -> bool:
+    """Whether a case gives all inputs, as ``signatures`` demands."""
+    known = max(
+        (len(c.inputs) for c in recorded.cases if c.signature == case.signature)
+    )
+    return len(case.inputs) == known
+
+
+def variable_values(runtime: Runtime, loaded: Any, recorded: Any) -> Dict[str, Any]:
+    """Values of an object's variables, parts put together again, by name."""
+    values = runtime.read(loaded.variables)
+    found: Dict[str, List[Any]] = {}
+    for variable, value in zip(loaded.variables, values):
+        name = variable.name.split(":")[0]
+        base = re.sub(r"/part_\d+$", "", name)
+        whole = base if base in recorded.variables else name
+        found.setdefault(whole, []).append(value)
+    merged = {}
+    for name, parts in found.items():
+        shape = np.shape(getattr(recorded.variables[name], "array", recorded.variables[name]))
+        axis = next((i for i, n in enumerate(np.shape(parts[0])) if n != shape[i]), 0)
+        merged[name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
+    return merged
+
+
+def check_variables(recorded: Any, load: Callable[..., Any]) -> None:
+    """Every variable is there, once, with the checkpoint's value."""
+    with Runtime(lambda: load(())) as runtime:
+        names = [v.name for v in runtime.loaded.variables]
+        assert len(set(names)) == len(names), names
+        found = variable_values(runtime, runtime.loaded, recorded)
+        assert sorted(found) == sorted(recorded.variables)
+        for name, value in found.items():
+            assert_equal(value, recorded.variables[name], name, relative=0)
+        trainable = {
+            re.sub(r"/part_\d+$", "", v.name.split(":")[0])
+            for v in runtime.loaded.trainable_variables
+        }
+        known = {n for v in recorded.variants.values() for n in v.trainable}
+        assert trainable <= known, (trainable, known)
+        variant = recorded.variants.get(("train",), recorded.variants.get(()))
+        assert trainable >= set(variant.trainable), (trainable, variant.trainable)
+        assert all(v.trainable for v in runtime.loaded.trainable_variables)
+
+
+def check_signatures(recorded: Any, load: Callable[..., Any]) -> None:
+    """``signatures[name]`` of every variant gives the recorded outputs."""
+    for tags in recorded.variants:
+        with Runtime(lambda: load(tags)) as runtime:
+            for case in recorded.cases:
+                if case.tags != tags or not complete(recorded, case):
+                    continue
+                inputs = {}
+                for name, value in case.inputs.items():
+                    inputs.update(flat(name, value))
+                results = runtime.loaded.signatures[case.signature](**inputs)
+                found = runtime.run(results)
+                wanted = {}
+                for name, value in case.outputs.items():
+                    wanted.update(flat_expected(name, value))
+                assert sorted(found) == sorted(wanted), (case.id, sorted(found))
+                if case.deterministic:
+                    for name, value in wanted.items():
+                        assert_equal(found[name], value, case.id + "/" + name)
+
+
+def check_calls(recorded: Any, load: Callable[..., Any]) -> None:
+    """The objects and sub-objects give the recorded outputs."""
+    for tags in recorded.variants:
+        with Runtime(lambda: load(tags)) as runtime:
+            for case in recorded.cases:
+                function = callable_of(runtime.loaded, case.signature)
+                if case.tags == tags and function is not None:
+                    found = runtime.run(call(function, recorded, case, False))
+                    if case.deterministic:
+                        assert_outputs(found, case, case.id)
+
+
+def check_training_calls(recorded: Any, load: Callable[..., Any]) -> None:
+    """``training=True`` of the module runs the graph of the variant {"train"}."""
+    wanted = ("train",) if ("train",) in recorded.variants else ()
+    defaults = {case.signature for case in recorded.cases if case.tags == ()}
+    for case in recorded.cases:
+        if case.tags != wanted or case.signature not in defaults:
+            continue
+        # A new load for each: the updates change the variables.
+        with Runtime(lambda: load(())) as runtime:
+            function = callable_of(runtime.loaded, case.signature)
+            if function is None:
+                continue
+            found = runtime.run(call(function, recorded, case, True))
+            if case.deterministic:
+                assert_outputs(found, case, case.id)
+            values = variable_values(runtime, runtime.loaded, recorded)
+            for name, value in values.items():
+                after = case.updated.get(name, recorded.variables[name])
+                assert_equal(value, after, "{} after {}".format(name, case.id))
+
+
+def check_losses(recorded: Any, load: Callable[..., Any]) -> None:
+    """``regularization_losses`` of every variant are the recorded ones."""
+    for tags in recorded.variants:
+        cases = [case for case in recorded.cases if case.tags == tags]
+        with Runtime(lambda: load(tags)) as runtime:
+            found = runtime.run([loss() for loss in runtime.loaded.regularization_losses])
+            for case in cases:
+                wanted = [np.asarray(w, np.float32) for w in case.regularization_losses]
+                assert len(found) == len(wanted), (case.id, found, wanted)
+                for one, other in zip(found, wanted):
+                    assert_equal(np.asarray(one, np.float32), other, case.id)
+
+
+def check_gradients(recorded: Any, load: Callable[..., Any]) -> None:
+    """Gradients of every variable and input are the recorded ones."""
+    for tags in recorded.variants:
+        for case in recorded.cases:
+            if case.tags != tags or not case.gradient_of or not case.deterministic:
+                continue
+            if not complete(recorded, case):
+                continue
+            with Runtime(lambda: load(tags)) as runtime:
+                _check_gradients(runtime, recorded, case)
+
+
+def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:
+    loaded = runtime.loaded
+    inputs: Dict[str, Any] = {}
+    for name, value in case.inputs.items():
+        inputs.update(flat(name, value))
+    weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))
+
+    def weighted() -> Any:
+        output = loaded.signatures[case.signature](**inputs)[case.gradient_of]
+        return tf.reduce_sum(output * tf.cast(tf.constant(weights), output.dtype))
+
+    wanted_inputs = [n for n in case.input_gradients if n in inputs]
+    variables = list(loaded.trainable_variables)
+    found = runtime.gradients(weighted, variables + [inputs[n] for n in wanted_inputs])
+    for name, value in zip(wanted_inputs, found[len(variables) :]):
+        _assert_gradient(value, case.input_gradients[name], case.id + "/" + name)
+    parts: Dict[str, List[Any]] = {}
+    for variable, value in zip(variables, found):
+        name = variable.name.split(":")[0]
+        base = re.sub(r"/part_\d+$", "", name)
+        name = base if base in recorded.variables else name
+        if value is None and len(parts.get(name, [])) == 0:
+            value = None
+        parts.setdefault(name, []).append((variable, value))
+    for name, wanted in case.gradients.items():
+        pieces = parts[name]
+        if all(value is None for _, value in pieces):
+            _assert_gradient(None, wanted, case.id + "/" + name)
+            continue
+        filled = [
+            np.zeros(variable.shape.as_list(), variable.dtype.base_dtype.as_numpy_dtype)
+            if value is None
+            else value
+            for variable, value in pieces
+        ]
+        shape = np.shape(recorded.variables[name])
+        axis = next((i for i, n in enumerate(filled[0].shape) if n != shape[i]), 0)
+        whole = filled[0] if len(filled) == 1 else np.concatenate(filled, axis)
+        _assert_gradient(whole, wanted, case.id + "/" + name)
+
+
+def _assert_gradient(found: Optional[Any], wanted: Optional[Any], what: str) -> None:
+    """Compares gradients; no gradient is a gradient of zero."""
+    if wanted is None:
+        assert found is None or not np.any(found), (what, found)
+    elif found is None:
+        assert not np.any(wanted), (what, wanted)
+    else:
+        assert_equal(found, wanted, what, GRADIENT_RELATIVE)
+
+
+OBJECT_CHECKS = {
+    "variables": check_variables,
+    "signatures": check_signatures,
+    "calls": check_calls,
+    "training": check_training_calls,
+    "losses": check_losses,
+    "gradients": check_gradients,
+}
+
+
+def check_session(recorded: Any, directory: str) -> None:
+    """The v1 session loader gives the recorded outputs of the root variant."""
+    for case in recorded.cases:
+        if case.tags != () or not complete(recorded, case):
+            continue
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
+            signature = meta_graph.signature_def[case.signature]
+            feeds = {}
+            for name, value in case.inputs.items():
+                for key, part in flat_feed(name, value).items():
+                    feeds[signature.inputs[key].name] = part
+            wanted = {}
+            for name, value in case.outputs.items():
+                wanted.update(flat_expected(name, value))
+            assert sorted(signature.outputs) == sorted(wanted)
+            found = session.run(
+                {key: signature.outputs[key].name for key in wanted}, feeds
+            )
+            if case.deterministic:
+                for key, value in wanted.items():
+                    assert_equal(found[key], value, case.id + "/" + key)
+
+
+def flat_feed(name: str, value: Any) -> Dict[str, Any]:
+    """An input as numpy arrays under the names of a flattened signature."""
+    return flat_expected(name, value)
+
+
+def plain_load(directory: str) -> Callable[..., Any]:
+    """TensorFlow's own loader, and variants by their attribute."""
+
+    def load(tags: Any) -> Any:
+        root = tf.compat.v1.saved_model.load_v2(directory)
+        if not tags:
+            return root
+        variant = root.graph_variants[",".join(tags)]
+        object.__setattr__(variant, "kept", root)
+        return variant
+
+    return load
+
+
+def main(mode: str, converted: str, names: List[str]) -> None:
+    """Checks converted modules in this process; prints JSON results."""
+    if mode == "object" and os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
+        tf.compat.v1.enable_v2_behavior()
+    results: Dict[str, Dict[str, str]] = {}
+    for name in names:
+        recorded = expected.load_expected(name)
+        directory = os.path.join(converted, name)
+        checks: Dict[str, Callable[[], None]] = {}
+        if mode == "session":
+            checks["session"] = lambda: check_session(recorded, directory)
+        else:
+            for key, check in OBJECT_CHECKS.items():
+                checks[key] = lambda check=check: check(recorded, plain_load(directory))
+        for key, run in checks.items():
+            try:
+                run()
+                results.setdefault(name, {})[key] = "ok"
+            except Exception:
+                results.setdefault(name, {})[key] = traceback.format_exc()
+    assert not any(m.split(".")[0] == "hub_compat" for m in sys.modules)
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
