@@ -69,7 +69,7 @@ def convert(
         format=detection.format,
         variants=detection.variants,
         seconds=time.perf_counter() - started,
-        **facts
+        **facts,
     )
 
 

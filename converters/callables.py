@@ -93,6 +93,7 @@ class FunctionSet:
         self._contents: Dict[Tuple[Any, ...], Body] = {}
         self._bodies: Dict[Tuple[Tuple[str, ...], str], _SignatureBody] = {}
         self._numbers: Dict[str, int] = {}
+        self._served: Dict[str, Tuple[Any, Any]] = {}
 
     def name(self, wanted: str) -> str:
         """A function name that is not taken."""
@@ -273,15 +274,20 @@ class FunctionSet:
             [tuple_value([]), dict_value(_flat_specs(made.form.arguments))]
         )
         output_spec = dict_value(_flat_specs(made.form.results))
-        if made.form.boundary or [r.name for r in body.results] != [
-            argument_name(c.name) for c in made.form.results
-        ]:
+        # The body itself serves, unless it returns more, or serves already under
+        # other names that make the same argument names.
+        structure = (inputs_spec, output_spec)
+        if made.form.boundary or structure != self._served.setdefault(
+            body.name, structure
+        ):
             writer = FunctionWriter(self.name("signature_" + base_name(variant, name)))
-            inputs = [writer.argument(c.name, c.dtype, c.shape) for c in made.form.arguments]
+            inputs = [
+                writer.argument(c.name, c.dtype, c.shape) for c in made.form.arguments
+            ]
             outputs = self.call(writer, body, inputs)
             for component, tensor in zip(made.form.results, outputs):
                 writer.result(component.name, component.dtype, tensor, component.shape)
-            body = self.add(writer, inputs_spec, output_spec)
+            body = self.add(writer, *structure)
         keywords = tuple(c.name for c in made.form.arguments)
         return Trace(body, inputs_spec, output_spec, keywords)
 
@@ -358,7 +364,9 @@ class FunctionSet:
         body = made.body
         if is_training and made.training_body is not None:
             body = made.training_body
-        results = self.call(writer, body, [bound[c.tensor] for c in made.form.arguments])
+        results = self.call(
+            writer, body, [bound[c.tensor] for c in made.form.arguments]
+        )
         by_name = dict(zip((c.name for c in made.form.results), results))
         if updates:
             call = results[0].split(":")[0]

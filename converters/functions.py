@@ -281,7 +281,7 @@ def emit(
                     found = writer.capture(captures[node])
                 else:
                     output = graph.output(full)
-                    found = "{}:{}:{}".format(node, output.arg, output.index)
+                    found = "{}:{}:{}".format(node, output.arg, output.number)
             known[full] = known[tensor] = found
         return found
 

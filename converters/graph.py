@@ -28,7 +28,7 @@ class Output(NamedTuple):
     """One output of a node, as a FunctionDef names it: ``node:arg:index``."""
 
     arg: str
-    index: int
+    number: int
     dtype: int
 
 

@@ -120,9 +120,7 @@ def _add_signature(
     for key in sorted(definition.outputs):
         value = Value.from_tensor_info(key, definition.outputs[key])
         components = tuple(
-            Component(
-                c.name, variables.value_of(graph, c.tensor), c.dtype, c.shape
-            )
+            Component(c.name, variables.value_of(graph, c.tensor), c.dtype, c.shape)
             for c in value.components
         )
         outputs[key] = Value(key, components, value.spec)
@@ -148,8 +146,7 @@ def tensor_list(graph: Graph, collections: Any, name: str) -> List[str]:
     if name not in collections:
         return []
     return [
-        variables.value_of(graph, value)
-        for value in collections[name].node_list.value
+        variables.value_of(graph, value) for value in collections[name].node_list.value
     ]
 
 

@@ -62,7 +62,9 @@ class Value:
             return cls(name, (component,))
         if encoding == "coo_sparse":
             sparse = info.coo_sparse
-            rank = None if info.tensor_shape.unknown_rank else len(info.tensor_shape.dim)
+            rank = (
+                None if info.tensor_shape.unknown_rank else len(info.tensor_shape.dim)
+            )
             return cls(
                 name,
                 (
@@ -143,7 +145,7 @@ def flatten(values: Dict[str, Value]) -> List[Component]:
     return sorted(components, key=lambda component: component.name)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class VariantGraph:
     """One MetaGraphDef, ready to be cut into functions.
 
@@ -223,4 +225,3 @@ def make_shape(dims: Optional[List[int]]) -> Any:
         for size in dims:
             shape.dim.add().size = size
     return shape
-

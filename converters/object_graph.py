@@ -80,7 +80,10 @@ def sparse_spec(dtype: int, shape: Any) -> Value:
     spec = encoded.type_spec_value
     spec.type_spec_class = struct_pb2.TypeSpecProto.SPARSE_TENSOR_SPEC
     spec.type_spec_class_name = "SparseTensorSpec"
-    state_shape, state_dtype = struct_pb2.StructuredValue(), struct_pb2.StructuredValue()
+    state_shape, state_dtype = (
+        struct_pb2.StructuredValue(),
+        struct_pb2.StructuredValue(),
+    )
     state_shape.tensor_shape_value.CopyFrom(shape)
     state_dtype.tensor_dtype_value = dtype
     spec.type_state.CopyFrom(tuple_value([state_shape, state_dtype]))

@@ -7,19 +7,25 @@ The interface of the objects is TensorFlow Hub's Reusable SavedModel:
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from hub_compat._tf import saved_model_pb2
 from hub_compat.errors import ConversionError
 
 from . import session_graph, tables
 from .callables import FunctionSet, Trace
-from .functions import Body, Capture
-from .graph import DT_RESOURCE, Graph, builtin_ops
+from .functions import Body
+from .graph import Graph, builtin_ops
 from .libraries import merge_libraries
 from .metagraph import ATTACHMENTS
 from .model import Model, VariantGraph, make_shape
-from .object_graph import ObjectGraph, dict_value, tensor_spec, tuple_value, variable_key
+from .object_graph import (
+    ObjectGraph,
+    dict_value,
+    tensor_spec,
+    tuple_value,
+    variable_key,
+)
 
 __all__ = ["Reusable", "build"]
 
@@ -73,10 +79,7 @@ def build(model: Model, sources: Sequence[Any]) -> Reusable:
       sources: the MetaGraphDef of each variant, for versions and producer.
     """
     root = choose_root(model.variants)
-    for variant, source in zip(model.variants, sources):
-        if variant is root:
-            break
-    return _Builder(model, root, source).build()
+    return _Builder(model, root, sources[model.variants.index(root)]).build()
 
 
 class _Builder:
@@ -89,16 +92,12 @@ class _Builder:
         self.objects = ObjectGraph()
         self.nodes: Dict[str, int] = {}
         self.declared: Set[str] = set()
-        self.table_functions: Dict[str, Tuple[Body, Optional[Body]]] = {}
+        self.table_functions: Dict[str, Tuple[Body, Body]] = {}
 
     def build(self) -> Reusable:
         root_variant = self.root
         self._drop_bad_signatures()
-        used = self._used_variables()
-        variables = [key for key in self.model.variables if key in used]
-        for key in self.model.variables:
-            if key not in used:
-                raise AssertionError(key)
+        variables = list(self.model.variables)
         for i, key in enumerate(variables):
             self.nodes[key] = self.objects.variable(
                 self.model.variables[key], variable_key(i)
@@ -110,12 +109,12 @@ class _Builder:
         for key in self.model.tables:
             self._fill_resource(key)
         training = self._training_variant(root_variant)
-        callable_name = self._fill_callables(0, root_variant, training, whole=True)
+        callable_name = self._fill_callables(0, root_variant, training)
         others = {}
         for variant in self.model.variants:
             if variant is not root_variant:
                 number = self.objects.user_object()
-                self._fill_callables(number, variant, variant, whole=True)
+                self._fill_callables(number, variant, variant)
                 others[",".join(variant.tags)] = number
         if others:
             self.objects.add_child(0, "graph_variants", self.objects.dict(others))
@@ -129,9 +128,6 @@ class _Builder:
             root_variant.tags,
             trainable,
         )
-
-    def _used_variables(self) -> Set[str]:
-        return {key for variant in self.model.variants for key in variant.variables}
 
     def _drop_bad_signatures(self) -> None:
         """Leaves out what cannot be a function, and says so."""
@@ -163,7 +159,7 @@ class _Builder:
     # ---- objects
 
     def _fill_callables(
-        self, number: int, variant: VariantGraph, training: VariantGraph, whole: bool
+        self, number: int, variant: VariantGraph, training: VariantGraph
     ) -> Optional[str]:
         """Gives an object a variant's interface; returns what it calls."""
         name = choose_callable(variant)
@@ -196,7 +192,7 @@ class _Builder:
         if training is not variant:
             graph = self._same_form(variant, training, name)
         traces, args, defaults = self.functions.traces(name, variant, graph)
-        keys = set()
+        keys: Set[str] = set()
         for trace in traces:
             self._declare(trace)
             keys.update(capture.key for capture in trace.body.captures)
@@ -251,7 +247,11 @@ class _Builder:
         for name, items in lists.items():
             self.objects.add_child(number, name, self.objects.list(items))
         # Who keeps the object alive keeps what its functions use alive.
-        for name, held in (("_tables", self.model.tables), ("_assets", self.model.assets)):
+        holders: Dict[str, Mapping[str, Any]] = {
+            "_tables": self.model.tables,
+            "_assets": self.model.assets,
+        }
+        for name, held in holders.items():
             items = [self.nodes[k] for k in held if only is None or k in only]
             if items:
                 self.objects.add_child(number, name, self.objects.list(items))
@@ -262,12 +262,16 @@ class _Builder:
             key = "loss:{}:{}".format(",".join(variant.tags), tensor)
             trace = self.functions.loss(variant, tensor)
             if trace is None:
-                message = "variant {}: regularization loss {!r} depends on the inputs " \
+                message = (
+                    "variant {}: regularization loss {!r} depends on the inputs "
                     "and is left out".format(list(variant.tags), tensor)
+                )
                 if message not in self.model.warnings:
                     self.model.warnings.append(message)
                 continue
-            captured = {c.key for c in trace.body.captures if c.key in self.model.variables}
+            captured = {
+                c.key for c in trace.body.captures if c.key in self.model.variables
+            }
             if not captured <= variables:
                 continue
             if key not in self.nodes:
@@ -357,9 +361,7 @@ class _Builder:
         for function in meta_graph.graph_def.library.function:
             used.update(node.op for node in function.node_def)
             used.discard(function.signature.name)
-        functions = {
-            f.signature.name for f in meta_graph.graph_def.library.function
-        }
+        functions = {f.signature.name for f in meta_graph.graph_def.library.function}
         known: Dict[str, Any] = {}
         for graph in graphs:
             for op in graph.declared_ops:

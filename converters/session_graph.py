@@ -49,8 +49,9 @@ def write(
     for name in sorted(signatures):
         graph.add_signature(name, signatures[name])
     graph.add_init_op()
-    graph.add_saver([(variable_key(i), model.variables[k], k)
-                     for i, k in enumerate(variables)])
+    graph.add_saver(
+        [(variable_key(i), model.variables[k], k) for i, k in enumerate(variables)]
+    )
 
 
 class _SessionGraph:
@@ -73,9 +74,7 @@ class _SessionGraph:
         count = self._names.get(name, 0)
         self._names[name] = count + 1
         if count:
-            return self.node(
-                op, "{}_{}".format(name, count), inputs, control, **attrs
-            )
+            return self.node(op, "{}_{}".format(name, count), inputs, control, **attrs)
         node = self._meta_graph.graph_def.node.add(name=name, op=op)
         node.input.extend(inputs)
         node.input.extend("^" + c for c in control)
@@ -206,7 +205,9 @@ class _SessionGraph:
         saver.max_to_keep = 5
         saver.keep_checkpoint_every_n_hours = 10000.0
         if not variables:
-            save = self.node("Identity", "saver/save", [filename], T=("type", DT_STRING))
+            save = self.node(
+                "Identity", "saver/save", [filename], T=("type", DT_STRING)
+            )
             restore = self.node("NoOp", "saver/restore_all")
         else:
             save, restore = self._add_save_and_restore(filename, variables)

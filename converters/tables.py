@@ -74,9 +74,7 @@ def add_tables(model: Model, variant: VariantGraph) -> None:
     owners = {node.name: name for name, nodes in by_name.items() for node in nodes}
     fillers: Dict[str, List[str]] = {name: [] for name in by_name}
     for initializer in variant.initializers:
-        touched = [
-            n for n in variant.graph.slice(["^" + initializer]) if n in owners
-        ]
+        touched = [n for n in variant.graph.slice(["^" + initializer]) if n in owners]
         if touched:
             # Where one op fills several, all are created by the time the
             # last of them is filled.
@@ -132,7 +130,7 @@ def create_function(table: Table, name: str) -> FunctionWriter:
     writer = FunctionWriter(name, [node.name])
     writer.copy(node, [])
     output = table.variant.graph.outputs(node.name)[0]
-    tensor = "{}:{}:{}".format(node.name, output.arg, output.index)
+    tensor = "{}:{}:{}".format(node.name, output.arg, output.number)
     writer.result("handle", DT_RESOURCE, tensor, make_shape([]))
     writer.stateful = True
     return writer

@@ -24,7 +24,6 @@ from .graph import (
     builtin_ops,
     node_of,
     normal,
-    split_tensor,
 )
 
 __all__ = ["Variable", "find_variables", "make_resources", "value_of"]
@@ -84,10 +83,10 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
     trainable = set()
     for collection in ("variables", "model_variables", "trainable_variables"):
         for definition in _definitions(collections, collection):
-            node, _ = split_tensor(definition.variable_name)
-            definitions[node] = definition
+            name = node_of(definition.variable_name)
+            definitions[name] = definition
             if collection == "trainable_variables":
-                trainable.add(node)
+                trainable.add(name)
     found: Dict[str, Variable] = {}
     for node in graph.nodes.values():
         if node.op != "VarHandleOp":

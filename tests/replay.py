@@ -8,6 +8,7 @@ in it, which is how TensorFlow's own loaders are tried on converted modules::
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -152,10 +153,14 @@ def flat_expected(name: str, value: Any) -> Dict[str, Any]:
     return {name: value}
 
 
-def assert_equal(found: Any, wanted: Any, what: str, relative: float = RELATIVE) -> None:
+def assert_equal(
+    found: Any, wanted: Any, what: str, relative: float = RELATIVE
+) -> None:
     """Compares a value with a recorded one."""
     if isinstance(wanted, expected.AssetFile):
-        path = Path(found.decode() if isinstance(found, bytes) else found.item().decode())
+        path = Path(
+            found.decode() if isinstance(found, bytes) else found.item().decode()
+        )
         assert path.name == wanted.basename, (what, path)
         assert path.read_bytes() == wanted.contents, (what, path)
         return
@@ -240,9 +245,7 @@ def assert_outputs(found: Any, case: Any, what: str) -> None:
 
 def complete(recorded: Any, case: Any) -> bool:
     """Whether a case gives all inputs, as ``signatures`` demands."""
-    known = max(
-        (len(c.inputs) for c in recorded.cases if c.signature == case.signature)
-    )
+    known = max(len(c.inputs) for c in recorded.cases if c.signature == case.signature)
     return len(case.inputs) == known
 
 
@@ -257,7 +260,9 @@ def variable_values(runtime: Runtime, loaded: Any, recorded: Any) -> Dict[str, A
         found.setdefault(whole, []).append(value)
     merged = {}
     for name, parts in found.items():
-        shape = np.shape(getattr(recorded.variables[name], "array", recorded.variables[name]))
+        shape = np.shape(
+            getattr(recorded.variables[name], "array", recorded.variables[name])
+        )
         axis = next((i for i, n in enumerate(np.shape(parts[0])) if n != shape[i]), 0)
         merged[name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
     return merged
@@ -286,7 +291,7 @@ def check_variables(recorded: Any, load: Callable[..., Any]) -> None:
 def check_signatures(recorded: Any, load: Callable[..., Any]) -> None:
     """``signatures[name]`` of every variant gives the recorded outputs."""
     for tags in recorded.variants:
-        with Runtime(lambda: load(tags)) as runtime:
+        with Runtime(functools.partial(load, tags)) as runtime:
             for case in recorded.cases:
                 if case.tags != tags or not complete(recorded, case):
                     continue
@@ -307,7 +312,7 @@ def check_signatures(recorded: Any, load: Callable[..., Any]) -> None:
 def check_calls(recorded: Any, load: Callable[..., Any]) -> None:
     """The objects and sub-objects give the recorded outputs."""
     for tags in recorded.variants:
-        with Runtime(lambda: load(tags)) as runtime:
+        with Runtime(functools.partial(load, tags)) as runtime:
             for case in recorded.cases:
                 function = callable_of(runtime.loaded, case.signature)
                 if case.tags == tags and function is not None:
@@ -341,8 +346,10 @@ def check_losses(recorded: Any, load: Callable[..., Any]) -> None:
     """``regularization_losses`` of every variant are the recorded ones."""
     for tags in recorded.variants:
         cases = [case for case in recorded.cases if case.tags == tags]
-        with Runtime(lambda: load(tags)) as runtime:
-            found = runtime.run([loss() for loss in runtime.loaded.regularization_losses])
+        with Runtime(functools.partial(load, tags)) as runtime:
+            found = runtime.run(
+                [loss() for loss in runtime.loaded.regularization_losses]
+            )
             for case in cases:
                 wanted = [np.asarray(w, np.float32) for w in case.regularization_losses]
                 assert len(found) == len(wanted), (case.id, found, wanted)
@@ -358,7 +365,7 @@ def check_gradients(recorded: Any, load: Callable[..., Any]) -> None:
                 continue
             if not complete(recorded, case):
                 continue
-            with Runtime(lambda: load(tags)) as runtime:
+            with Runtime(functools.partial(load, tags)) as runtime:
                 _check_gradients(runtime, recorded, case)
 
 
@@ -476,10 +483,11 @@ def main(mode: str, converted: str, names: List[str]) -> None:
         directory = os.path.join(converted, name)
         checks: Dict[str, Callable[[], None]] = {}
         if mode == "session":
-            checks["session"] = lambda: check_session(recorded, directory)
+            checks["session"] = functools.partial(check_session, recorded, directory)
         else:
             for key, check in OBJECT_CHECKS.items():
-                checks[key] = lambda check=check: check(recorded, plain_load(directory))
+                load = plain_load(directory)
+                checks[key] = functools.partial(check, recorded, load)
         for key, run in checks.items():
             try:
                 run()

@@ -80,11 +80,10 @@ def in_a_process(converted: Path) -> Callable[[str], Dict[str, Dict[str, str]]]:
         if mode not in results:
             done = subprocess.run(
                 [sys.executable, replay.__file__, mode, str(converted)] + MODULES,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 cwd=str(converted),
                 env=dict(os.environ, PYTHONPATH=""),
-                universal_newlines=True,
+                text=True,
             )
             assert done.returncode == 0, done.stderr[-4000:]
             results[mode] = json.loads(done.stdout)
