@@ -174,12 +174,7 @@ class FunctionSet:
         arguments, results = signature.flat_inputs(), signature.flat_outputs()
         fed = {c.tensor for c in arguments}
         names = graph.slice([c.tensor for c in results], fed)
-        updates = [
-            op
-            for op in variant.update_ops
-            if not self._unfed(variant, graph.slice(["^" + op], fed), fed)
-        ]
-        # Those of another signature's placeholders belong to its calls.
+        updates = self._own_updates(variant, fed)
         with_updates = graph.slice(
             [c.tensor for c in results] + ["^" + op for op in updates], fed
         )
@@ -200,6 +195,18 @@ class FunctionSet:
             form = form._replace(boundary=boundary)
         body = self._write_body(variant, base, form, names)
         return _SignatureBody(form, body, update_nodes, training_body)
+
+    def _own_updates(self, variant: VariantGraph, fed: Set[str]) -> List[str]:
+        """The update ops that need no placeholder of another signature."""
+        graph, updates = variant.graph, variant.update_ops
+        needed = graph.slice(["^" + op for op in updates], fed)
+        if not self._unfed(variant, needed, fed):
+            return updates
+        return [
+            op
+            for op in updates
+            if not self._unfed(variant, graph.slice(["^" + op], fed), fed)
+        ]
 
     def _boundary(
         self,

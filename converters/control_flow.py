@@ -16,7 +16,7 @@ from typing import Iterable, List
 from hub_compat._tf import node_def_pb2
 
 from .functions import set_attr
-from .graph import DT_VARIANT, Graph, node_of, normal
+from .graph import DT_VARIANT, Graph, node_of
 
 __all__ = ["CONTROL_FLOW_OPS", "has_control_flow", "prevent_gradients"]
 
@@ -38,10 +38,10 @@ def prevent_gradients(graph: Graph) -> List[str]:
     Returns:
       Names of the Exit and Merge nodes that are guarded now.
     """
+    if not has_control_flow(graph, graph.nodes):
+        return []
     loops = set()
     for node in graph.nodes.values():
-        if node.op == "NextIteration":
-            continue
         if node.op == "Merge" and any(
             graph.node(node_of(i)).op == "NextIteration" for i in node.input
         ):
@@ -55,12 +55,7 @@ def prevent_gradients(graph: Graph) -> List[str]:
         if dtype in _DIFFERENTIABLE:
             guarded.append(_guard(graph, node, dtype))
     replaced = {tensor: graph.aliases[tensor] for tensor in guarded}
-    for node in graph.nodes.values():
-        if node.op == "PreventGradient":
-            continue
-        for i, tensor in enumerate(node.input):
-            if normal(tensor) in replaced:
-                node.input[i] = replaced[normal(tensor)]
+    graph.redirect(replaced, but={node_of(alias) for alias in replaced.values()})
     return [node_of(tensor) for tensor in guarded]
 
 

@@ -101,6 +101,27 @@ def set_attr(node: node_def_pb2.NodeDef, name: str, value: Any) -> None:
         raise AssertionError(value)
 
 
+def set_output_shapes(node: node_def_pb2.NodeDef, shapes: Sequence[Any]) -> None:
+    """Says what a node's outputs look like to whoever imports the function.
+
+    A loader infers shapes while the captured handles and the called functions
+    are unknown to it. Without this, TF 1.15 has no static shapes under a
+    distribution strategy, and a Dense layer on top cannot be built.
+
+    Args:
+      node: the node.
+      shapes: a TensorShapeProto for each output; None where it is unknown.
+    """
+    if all(shape is None or shape.unknown_rank for shape in shapes):
+        return
+    attr = node.attr["_output_shapes"].list
+    for shape in shapes:
+        if shape is None:
+            attr.shape.add().unknown_rank = True
+        else:
+            attr.shape.add().CopyFrom(shape)
+
+
 class FunctionWriter:
     """Builds one FunctionDef.
 
@@ -212,6 +233,7 @@ class FunctionWriter:
             # loader replaces the value by a name of its own.
             _gradient_op_type=b"PartitionedCall-%d" % number,
         )
+        set_output_shapes(self.fdef.node_def[-1], [r.shape for r in body.results])
         return ["{}:output:{}".format(name, i) for i in range(len(body.results))]
 
     def finish(self) -> Body:
@@ -306,5 +328,8 @@ def emit(
             copy.op = "Identity"
             copy.attr.clear()
             set_attr(copy, "T", ("type", dtype))
+        elif copy.op == "ReadVariableOp" and node_of(node.input[0]) in captures:
+            handle = graph.nodes[node_of(node.input[0])]
+            set_output_shapes(copy, [handle.attr["shape"].shape])
         writer.stateful = writer.stateful or graph.op_def(node.op).is_stateful
     return resolve

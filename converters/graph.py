@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from hub_compat._tf import node_def_pb2, op_def_pb2
 from hub_compat.errors import CorruptModuleError, UnknownOpError
@@ -59,6 +59,18 @@ def split_tensor(name: str) -> Tuple[str, int]:
         ) from None
 
 
+class Edge(NamedTuple):
+    """One input of a node.
+
+    Attributes:
+      tensor: its full name, ``"a:0"``, or ``"^a"`` for a control edge.
+      node: the node it comes from.
+    """
+
+    tensor: str
+    node: str
+
+
 class Graph:
     """The nodes of one MetaGraphDef.
 
@@ -85,6 +97,8 @@ class Graph:
         self.aliases: Dict[str, str] = {}
         self.references: Dict[str, int] = {}
         self._outputs: Dict[str, List[Output]] = {}
+        self._inputs: Dict[str, List[Edge]] = {}
+        self._order: Dict[str, int] = {}
 
     def op_def(self, op: str) -> op_def_pb2.OpDef:
         """The definition of an op or function.
@@ -155,14 +169,44 @@ class Graph:
             )
         return outputs[index]
 
+    def inputs(self, name: str) -> List[Edge]:
+        """Where a node's inputs come from, in order."""
+        found = self._inputs.get(name)
+        if found is None:
+            found = []
+            for tensor in self.node(name).input:
+                full = normal(tensor)
+                found.append(Edge(full, node_of(full)))
+            self._inputs[name] = found
+        return found
+
     def forget(self, name: str) -> None:
         """Drops what is remembered of a node that a pass has changed."""
         self._outputs.pop(name, None)
+        self._inputs.pop(name, None)
 
     def replace(self, node: node_def_pb2.NodeDef) -> None:
         """Puts a node in place of the one of the same name, or adds it."""
         self.nodes[node.name] = node
         self.forget(node.name)
+        self._order.clear()
+
+    def redirect(
+        self, tensors: Mapping[str, str], but: Optional[Set[str]] = None
+    ) -> None:
+        """Makes the consumers of some tensors take others.
+
+        Args:
+          tensors: from full names to names.
+          but: nodes that keep their inputs.
+        """
+        for name, node in self.nodes.items():
+            if but and name in but:
+                continue
+            for i, edge in enumerate(self.inputs(name)):
+                if edge.tensor in tensors:
+                    node.input[i] = tensors[edge.tensor]
+                    self._inputs.pop(name, None)
 
     def unique_name(self, wanted: str) -> str:
         """``wanted``, or it with a number, whichever no node has."""
@@ -185,19 +229,22 @@ class Graph:
         """
         feeds = feeds or set()
         needed: Set[str] = set()
-        stack = [f for f in fetches if normal(f) not in feeds]
+        stack = [node_of(f) for f in fetches if normal(f) not in feeds]
         while stack:
-            name = node_of(stack.pop())
+            name = stack.pop()
             if name in needed:
                 continue
             needed.add(name)
-            for name_in in self.node(name).input:
-                if name_in.startswith("^"):
-                    if name_in[1:] not in needed:
-                        stack.append(name_in)
-                elif normal(name_in) not in feeds and node_of(name_in) not in needed:
-                    stack.append(name_in)
-        return [name for name in self.nodes if name in needed]
+            for edge in self.inputs(name):
+                if edge.node not in needed and edge.tensor not in feeds:
+                    stack.append(edge.node)
+        return self.in_order(needed)
+
+    def in_order(self, names: Iterable[str]) -> List[str]:
+        """The names as the file orders them."""
+        if not self._order:
+            self._order.update((name, i) for i, name in enumerate(self.nodes))
+        return sorted(names, key=self._order.__getitem__)
 
 
 def normal(tensor: str) -> str:

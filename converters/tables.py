@@ -45,20 +45,24 @@ def make_resources(graph: Graph) -> None:
         if node.op in _REFERENCE_OPS:
             node.op += "V2"
             graph.forget(node.name)
+            graph.forget(node.name)
 
 
 def find_tables(graph: Graph) -> List[node_def_pb2.NodeDef]:
     """Nodes without inputs that hand out a resource which is no variable."""
-    found = []
-    for name, node in graph.nodes.items():
-        if node.op == "VarHandleOp" or any(not i.startswith("^") for i in node.input):
-            continue
-        outputs = graph.outputs(name)
-        if len(outputs) != 1 or outputs[0].dtype != DT_RESOURCE:
-            continue
-        if any(attr.name == "shared_name" for attr in graph.op_def(node.op).attr):
-            found.append(node)
-    return found
+    kinds = {op for op in {n.op for n in graph.nodes.values()} if _is_kind(graph, op)}
+    return [node for node in graph.nodes.values() if node.op in kinds]
+
+
+def _is_kind(graph: Graph, name: str) -> bool:
+    """Whether an op hands out a shared resource of its own."""
+    op = graph.op_def(name)
+    return (
+        name != "VarHandleOp"
+        and not op.input_arg
+        and [arg.type for arg in op.output_arg] == [DT_RESOURCE]
+        and any(attr.name == "shared_name" for attr in op.attr)
+    )
 
 
 def add_tables(model: Model, variant: VariantGraph) -> None:

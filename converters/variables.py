@@ -164,10 +164,7 @@ def make_resources(graph: Graph) -> None:
             graph.replace(_handle(graph, node))
         elif name in declared:
             _use(graph, node, declared[name], references)
-    for node in graph.nodes.values():
-        for i, tensor in enumerate(node.input):
-            if normal(tensor) in graph.aliases:
-                node.input[i] = graph.aliases[normal(tensor)]
+    graph.redirect(graph.aliases)
 
 
 def value_of(graph: Graph, tensor: str) -> str:
@@ -226,6 +223,7 @@ def _use(
         )
         graph.replace(read)
         node.input[i] = read.name
+        graph.forget(node.name)
     if not writes:
         return
     if node.op in _CONTROL_FLOW:
