@@ -1,0 +1,178 @@
+"""Which runtime the tests run in, what they skip there, and what they report.
+
+``make test`` runs the suite once per leg (tools/run_tests.py) and says so in the
+environment; without these variables pytest runs on the checkout, in the
+TensorFlow at hand, in its default mode:
+
+* ``HUB_COMPAT_TEST_LEG``: name of the leg, ``"tf115-eager"``.
+* ``HUB_COMPAT_TEST_MODE``: ``"eager"`` turns TensorFlow 2 behaviour on in
+  TensorFlow 1; ``"graph"`` leaves it as it is.
+* ``HUB_COMPAT_TEST_INSTALLED``: set where the installed wheel is under test.
+* ``HUB_COMPAT_SUPPORT_DIR``: where outcomes for the support table are written.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTDATA = ROOT / "testdata"
+
+# For `import expected`, the reader of what was recorded under TF 1.15.
+sys.path.insert(0, str(TESTDATA))
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def has_module(name: str) -> bool:
+    """Whether a top-level module is installed."""
+    return importlib.util.find_spec(name) is not None
+
+
+@functools.lru_cache(maxsize=None)
+def tensorflow_version() -> str:
+    """The version of the TensorFlow at hand, ``""`` without one."""
+    if not has_module("tensorflow"):
+        return ""
+    # TF 1.15 warns of NumPy and Python features in several lines; pytest shows
+    # all that is imported at this point.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("tensorflow").__version__
+
+
+@functools.lru_cache(maxsize=None)
+def executes_eagerly() -> bool:
+    """Whether operations run when they are called."""
+    if not tensorflow_version():
+        return False
+    return bool(importlib.import_module("tensorflow").executing_eagerly())
+
+
+@functools.lru_cache(maxsize=None)
+def keras_generations() -> List[int]:
+    """The generations of Keras that can be imported, in order."""
+    if not tensorflow_version():
+        return []
+    found = set()
+    if has_module("tf_keras") or not has_module("keras"):
+        found.add(2)
+    if has_module("keras"):
+        version = importlib.import_module("keras").__version__
+        found.add(int(version.split(".")[0]))
+    return sorted(found)
+
+
+# Marker -> (whether the runtime has it, what to say if not).
+_NEEDS = {
+    "tensorflow": (lambda: bool(tensorflow_version()), "needs TensorFlow"),
+    "tf1": (lambda: tensorflow_version().startswith("1."), "needs TensorFlow 1"),
+    "tf2": (lambda: tensorflow_version().startswith("2."), "needs TensorFlow 2"),
+    "eager": (executes_eagerly, "needs eager execution"),
+    "graph": (
+        lambda: bool(tensorflow_version()) and not executes_eagerly(),
+        "needs graph mode",
+    ),
+    "keras2": (lambda: 2 in keras_generations(), "needs Keras 2"),
+    "keras3": (lambda: 3 in keras_generations(), "needs Keras 3"),
+    "network": (
+        lambda: bool(os.environ.get("HUB_COMPAT_TEST_NETWORK")),
+        "needs a network; set HUB_COMPAT_TEST_NETWORK=1",
+    ),
+}
+
+# module -> check -> outcome; the marker `support` fills it.
+_support: Dict[str, Dict[str, str]] = {}
+
+
+def pytest_configure(config: Any) -> None:
+    """Switches TensorFlow 1 to eager execution where the leg asks for it."""
+    if os.environ.get("HUB_COMPAT_TEST_MODE") != "eager":
+        return
+    if tensorflow_version().startswith("1."):
+        importlib.import_module("tensorflow").compat.v1.enable_v2_behavior()
+
+
+def pytest_report_header(config: Any) -> str:
+    """Says which runtime this is, first thing in the output."""
+    mode = "eager" if executes_eagerly() else "graph"
+    version = tensorflow_version()
+    runtime = "TensorFlow {}, {}".format(version, mode) if version else "none"
+    package = importlib.import_module("hub_compat").__file__
+    return "runtime: {}; hub_compat: {}".format(runtime, package)
+
+
+def pytest_collection_modifyitems(items: List[Any]) -> None:
+    """Skips what this runtime cannot run."""
+    for item in items:
+        for name, (there, reason) in _NEEDS.items():
+            if item.get_closest_marker(name) is not None and not there():
+                item.add_marker(pytest.mark.skip(reason=reason))
+                break
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: Any, call: Any) -> Any:
+    """Notes the outcome of a test that enters the support table."""
+    result = yield
+    report = result.get_result()
+    marker = item.get_closest_marker("support")
+    if marker is None or not hasattr(item, "callspec"):
+        return
+    if report.when != "call" and report.outcome == "passed":
+        return
+    module = str(item.callspec.params["module"])
+    check = marker.args[0]
+    outcomes = _support.setdefault(module, {})
+    # Several tests may share a check: one failure decides, a skip does not.
+    rank = {"skipped": 0, "passed": 1, "failed": 2}
+    previous = outcomes.get(check, "skipped")
+    outcomes[check] = max(previous, report.outcome, key=lambda o: rank[o])
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    """Writes the outcomes for tools/support_table.py."""
+    folder = os.environ.get("HUB_COMPAT_SUPPORT_DIR")
+    leg = os.environ.get("HUB_COMPAT_TEST_LEG")
+    if not folder or not leg:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_support, indent=1, sort_keys=True)
+    (Path(folder) / (leg + ".json")).write_text(text + "\n")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout, also where the installed wheel is under test."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def testdata() -> Path:
+    """The directory of recorded modules."""
+    return TESTDATA
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _private_cache(tmp_path_factory: Any) -> Any:
+    """Keeps the tests out of the user's cache."""
+    name = "HUB_COMPAT_CACHE_DIR"
+    previous = os.environ.get(name)
+    os.environ[name] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if previous is None:
+        del os.environ[name]
+    else:
+        os.environ[name] = previous

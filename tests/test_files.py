@@ -1,0 +1,181 @@
+"""The file layer: local without TensorFlow, remote through tf.io.gfile."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from hub_compat import _files
+from hub_compat.errors import FormatError
+
+
+@pytest.fixture(params=["local", "remote"])
+def root(request: Any, tmp_path: Path) -> Iterator[str]:
+    """An empty directory on either side of the layer."""
+    if request.param == "local":
+        yield str(tmp_path)
+        return
+    tf = pytest.importorskip("tensorflow")
+    path = "ram://hub_compat_{}".format(uuid.uuid4().hex)
+    try:
+        tf.io.gfile.makedirs(path)
+    except (tf.errors.OpError, NotImplementedError):
+        # TF 1.15 has no ram://; its own code path for file:// is the same GFile.
+        pytest.skip("This TensorFlow has no ram:// file system")
+    yield path
+
+
+@pytest.fixture
+def gfile_root(tmp_path: Path, monkeypatch: Any) -> str:
+    """A local directory that is passed to GFile, for a TensorFlow without ram://."""
+    pytest.importorskip("tensorflow")
+    monkeypatch.setattr(_files, "is_remote", lambda path: True)
+    return str(tmp_path)
+
+
+def test_round_trip(root: str) -> None:
+    """What is written is read, listed, sized, copied and removed."""
+    folder = _files.join(root, "a", "b")
+    _files.make_dirs(folder)
+    _files.make_dirs(folder)
+    path = _files.join(folder, "x.bin")
+    content = bytes(range(256)) * 10
+    _files.write_bytes(path, content)
+    assert _files.read_bytes(path) == content
+    assert _files.size(path) == 2560
+    assert _files.exists(path)
+    assert not _files.is_dir(path)
+    assert _files.is_dir(folder)
+    _files.copy_file(path, _files.join(root, "y.bin"))
+    _files.copy_file(path, _files.join(root, "y.bin"))
+    assert _files.read_bytes(_files.join(root, "y.bin")) == content
+    assert _files.list_dir(root) == ["a", "y.bin"]
+    assert _files.walk_files(root) == ["a/b/x.bin", "y.bin"]
+    _files.remove_tree(_files.join(root, "a"))
+    assert not _files.exists(path)
+    assert _files.walk_files(root) == ["y.bin"]
+
+
+def test_reading_seeks(root: str) -> None:
+    """A file opened for reading supports seek, tell and reads of any size."""
+    path = _files.join(root, "x")
+    _files.write_bytes(path, b"0123456789")
+    with _files.open_read(path) as file:
+        assert file.read(3) == b"012"
+        assert file.tell() == 3
+        assert file.seek(7) == 7
+        assert file.read(100) == b"789"
+        assert file.read(1) == b""
+        assert file.seek(-4, io.SEEK_END) == 6
+        assert file.read(2) == b"67"
+        assert file.seek(0) == 0
+        assert file.read() == b"0123456789"
+
+
+def test_an_empty_file(root: str) -> None:
+    """Zero bytes are written, copied and read."""
+    path, copy = _files.join(root, "x"), _files.join(root, "y")
+    _files.write_bytes(path, b"")
+    _files.copy_file(path, copy)
+    assert _files.read_bytes(copy) == b""
+    assert _files.size(copy) == 0
+
+
+@pytest.mark.parametrize(
+    "act", [_files.open_read, _files.read_bytes, _files.size, _files.remove_tree]
+)
+def test_absent_files_are_file_not_found(root: str, act: Any) -> None:
+    """What is absent raises FileNotFoundError on both sides."""
+    with pytest.raises(FileNotFoundError) as caught:
+        act(_files.join(root, "absent"))
+    assert "absent" in str(caught.value)
+
+
+def test_copying_an_absent_file(root: str) -> None:
+    """The source of a copy must be there."""
+    with pytest.raises(FileNotFoundError):
+        _files.copy_file(_files.join(root, "absent"), _files.join(root, "y"))
+
+
+def test_a_file_is_not_copied_onto_itself(root: str) -> None:
+    """Such a copy is an OSError, and the file keeps its content."""
+    path = _files.join(root, "x")
+    _files.write_bytes(path, b"kept")
+    with pytest.raises(OSError):
+        _files.copy_file(path, path)
+    assert _files.read_bytes(path) == b"kept"
+
+
+def test_copies_cross_file_systems(root: str, tmp_path: Path) -> None:
+    """A file may go from a remote to a local file system and back."""
+    near = str(tmp_path / "near")
+    far = _files.join(root, "far")
+    _files.write_bytes(near, b"x" * 3000000)
+    _files.copy_file(near, far)
+    _files.copy_file(far, str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == b"x" * 3000000
+
+
+def test_the_gfile_path_in_any_tensorflow(gfile_root: str) -> None:
+    """Through GFile everything works too, in TF 1.15 as in TF 2."""
+    test_round_trip(gfile_root)
+
+
+def test_gfile_reading_seeks(gfile_root: str) -> None:
+    """A GFile reads like a Python file, in TF 1.15 as in TF 2."""
+    test_reading_seeks(gfile_root)
+
+
+def test_gfile_errors_are_os_errors(gfile_root: str) -> None:
+    """No OpError leaves the layer."""
+    test_absent_files_are_file_not_found(gfile_root, _files.read_bytes)
+    test_absent_files_are_file_not_found(gfile_root, _files.size)
+    _files.make_dirs(_files.join(gfile_root, "d"))
+    with pytest.raises(OSError):
+        _files.read_bytes(_files.join(gfile_root, "d"))
+
+
+def test_an_unknown_scheme_is_an_os_error() -> None:
+    """A file system that TensorFlow does not know is an OSError."""
+    pytest.importorskip("tensorflow")
+    with pytest.raises(OSError):
+        _files.list_dir("nosuchscheme://bucket/module")
+
+
+def test_as_path(tmp_path: Path) -> None:
+    """Strings, paths and file URLs become plain strings; schemes stay."""
+    assert _files.as_path("a/b") == "a/b"
+    assert _files.as_path(tmp_path) == str(tmp_path)
+    assert _files.as_path("file:///a/b%20c") == "/a/b c"
+    assert _files.as_path("file://localhost/a") == "/a"
+    assert _files.as_path("gs://bucket/x") == "gs://bucket/x"
+
+
+@pytest.mark.parametrize("value", [None, 3, b"bytes", ["a"], object])
+def test_as_path_refuses_the_rest(value: Any) -> None:
+    """Anything else is a ValueError that says what was expected and received."""
+    with pytest.raises(ValueError) as caught:
+        _files.as_path(value)
+    assert isinstance(caught.value, FormatError)
+    assert str(caught.value).startswith("Expected a string or a path, got ")
+    assert str(caught.value).endswith("Received: {!r}".format(value))
+
+
+def test_join_and_is_remote() -> None:
+    """Remote paths join with a slash, local ones as the system does."""
+    assert _files.join("gs://b/x", "a", "b") == "gs://b/x/a/b"
+    assert _files.join("gs://b/x/", "a") == "gs://b/x/a"
+    assert _files.join("x", "a") == os.path.join("x", "a")
+    assert _files.is_remote("ram://x")
+    assert not _files.is_remote("/ram/x")
+
+
+def test_walk_needs_a_directory(root: str) -> None:
+    """Walking what is absent is an OSError, not an empty list."""
+    with pytest.raises(OSError):
+        _files.walk_files(_files.join(root, "absent"))

@@ -1,0 +1,106 @@
+"""The tree, the symlink and the installed package are one and the same code."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+from pathlib import Path
+
+import pytest
+
+import hub_compat
+import hub_compat.converters
+
+INSTALLED = bool(os.environ.get("HUB_COMPAT_TEST_INSTALLED"))
+PACKAGE = Path(hub_compat.__file__).resolve().parent
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and "__pycache__" not in path.parts
+    }
+
+
+def _imported_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module or "")
+    return {name.split(".")[0] for name in found}
+
+
+def test_the_symlink_leads_to_the_converters(root: Path) -> None:
+    """hub_compat/converters in the tree is the top-level folder converters."""
+    if not (root / "hub_compat" / "converters").is_dir():
+        pytest.skip("this clone has no symbolic links")
+    assert os.path.samefile(
+        str(root / "hub_compat" / "converters" / "__init__.py"),
+        str(root / "converters" / "__init__.py"),
+    )
+
+
+@pytest.mark.skipif(INSTALLED, reason="the installed wheel is under test")
+def test_a_checkout_imports_its_own_converters(root: Path) -> None:
+    """No second checkout or installed copy mixes in silently."""
+    assert os.path.samefile(str(PACKAGE), str(root / "hub_compat"))
+    assert os.path.samefile(
+        str(hub_compat.converters.__file__), str(root / "converters" / "__init__.py")
+    )
+
+
+@pytest.mark.skipif(not INSTALLED, reason="a checkout is under test")
+def test_the_installed_package_is_this_tree(root: Path) -> None:
+    """The wheel under test lies outside the tree's packages and equals them."""
+    assert root / "hub_compat" != PACKAGE
+    assert Path(hub_compat.converters.__file__).resolve().parent.parent == PACKAGE
+    installed = _files(PACKAGE)
+    tree = {n: p for n, p in _files(root / "hub_compat").items() if "/" not in n}
+    tree.update(("converters/" + n, p) for n, p in _files(root / "converters").items())
+    assert sorted(installed) == sorted(tree)
+    for name, path in tree.items():
+        assert installed[name].read_bytes() == path.read_bytes(), name
+
+
+def test_setup_cfg_names_every_package(root: Path) -> None:
+    """A folder with code that setup.cfg forgets would be left out of the wheel."""
+    config = configparser.ConfigParser()
+    config.read(str(root / "setup.cfg"), encoding="utf-8")
+    listed = set(config["options"]["packages"].split())
+    found = {"hub_compat"}
+    for init in (root / "converters").rglob("__init__.py"):
+        inside = init.parent.relative_to(root).as_posix().replace("/", ".")
+        found.add("hub_compat." + inside)
+    assert listed == found
+
+
+def test_only_tf_py_imports_tensorflow() -> None:
+    """The rule that lint enforces holds for the installed files as well."""
+    fenced = {"keras", "pkg_resources", "tensorflow", "tensorflow_hub", "tf_keras"}
+    offenders = {
+        name: sorted(_imported_modules(path) & fenced)
+        for name, path in _files(PACKAGE).items()
+        if path.suffix == ".py" and _imported_modules(path) & fenced
+    }
+    assert set(offenders) <= {"_tf.py"}
+
+
+def test_every_module_postpones_annotations() -> None:
+    """Without the future import, annotations like `list[str]` break Python 3.7."""
+    missing = [
+        name
+        for name, path in _files(PACKAGE).items()
+        if path.suffix == ".py"
+        and name != "__main__.py"
+        and "from __future__ import annotations" not in path.read_text(encoding="utf-8")
+    ]
+    assert missing == []
+
+
+def test_the_package_is_typed() -> None:
+    """Type checkers read the annotations only where py.typed lies."""
+    assert (PACKAGE / "py.typed").exists()

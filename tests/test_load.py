@@ -1,0 +1,230 @@
+"""load(): variants, state, lifetimes, file systems, strategies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import expected
+import numpy as np
+import pytest
+import replay
+
+import hub_compat as hub
+from hub_compat import errors
+
+pytestmark = pytest.mark.tensorflow
+
+
+def module(name: str) -> Path:
+    """The directory of a recorded module."""
+    return expected.load_expected(name).path
+
+
+def first_case(name: str, tags: Any = ()) -> Any:
+    """The first recorded call of the default signature."""
+    recorded = expected.load_expected(name)
+    for case in recorded.cases:
+        if case.tags == tuple(tags) and case.signature == "default":
+            return case
+    raise AssertionError(name)
+
+
+def call(loaded: Any, name: str, **keywords: Any) -> Any:
+    """Calls a module as it was first called when it was recorded."""
+    case = first_case(name)
+    (value,) = case.inputs.values()
+    return loaded(replay.tensor(value), **keywords)
+
+
+@pytest.mark.parametrize("tags", [["nope"], {"train", "nope"}, "nope"])
+@pytest.mark.parametrize("converted", [False, True])
+def test_unknown_variant_lists_the_known(
+    tags: Any, converted: bool, tmp_path: Path
+) -> None:
+    """Tags that no variant has raise an error that lists those there are."""
+    source = module("image_bn")
+    if converted:
+        hub.convert(source, tmp_path / "out")
+        source = tmp_path / "out"
+    with pytest.raises(errors.VariantError, match=r"it has \[\], \['train'\]"):
+        hub.load(source, tags=tags)
+
+
+def test_empty_tags_are_the_default_variant() -> None:
+    """tags=[] is what TensorFlow Hub passes for a TF1 module."""
+    with replay.Runtime(lambda: hub.load(module("image_bn"), tags=[])) as runtime:
+        found = runtime.run(call(runtime.loaded, "image_bn"))
+    replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
+
+
+def test_handle_must_be_a_path() -> None:
+    """Anything else is refused with the words that TensorFlow Hub uses."""
+    with pytest.raises(errors.FormatError, match="Expected a string"):
+        hub.load(17)
+
+
+def test_attribute_of_tensorflow_hub() -> None:
+    """_is_hub_module_v1 tells where the object came from, as hub.load's does."""
+    with replay.Runtime(lambda: hub.load(module("no_variables"))) as runtime:
+        assert runtime.loaded._is_hub_module_v1 is True
+
+
+def test_tf2_saved_model_is_loaded_as_it_is(tmp_path: Path) -> None:
+    """A TF2 SavedModel needs neither conversion nor cache."""
+    hub.convert(module("image_bn"), tmp_path / "out")
+    shutil.rmtree(str(tmp_path / "out" / "assets.extra"))
+    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
+        assert runtime.loaded._is_hub_module_v1 is False
+        found = runtime.run(call(runtime.loaded, "image_bn"))
+    replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
+    with pytest.raises(errors.VariantError, match=r"\['serve'\]"):
+        hub.load(tmp_path / "out", tags=["train"])
+
+
+def test_two_loads_share_no_state() -> None:
+    """Training one object leaves another of the same module alone."""
+
+    def load_two() -> Any:
+        return hub.load(module("image_bn")), hub.load(module("image_bn"))
+
+    recorded = expected.load_expected("image_bn")
+    with replay.Runtime(load_two) as runtime:
+        one, two = runtime.loaded
+        runtime.run(call(one, "image_bn", training=True))
+        changed = replay.variable_values(runtime, one, recorded)
+        kept = replay.variable_values(runtime, two, recorded)
+    assert any(
+        np.any(changed[name] != value) for name, value in recorded.variables.items()
+    )
+    for name, value in recorded.variables.items():
+        replay.assert_equal(kept[name], value, name, relative=0)
+
+
+@pytest.mark.eager
+def test_two_loads_share_no_tables() -> None:
+    """Dropping one object leaves the tables of another alone."""
+    one, two = hub.load(module("tables")), hub.load(module("tables"))
+    recorded = expected.load_expected("tables")
+    del one
+    for case in recorded.cases:
+        function = replay.callable_of(two, case.signature)
+        found = replay.Runtime(lambda: None).run(
+            replay.call(function, recorded, case, False)
+        )
+        replay.assert_outputs(found, case, case.id)
+
+
+@pytest.mark.eager
+@pytest.mark.parametrize("name", ["image_bn", "text_embedding", "bert_like", "tables"])
+def test_source_may_go_after_loading(name: str, tmp_path: Path) -> None:
+    """A loaded object needs its source no more."""
+    source = tmp_path / "source"
+    recorded = expected.load_expected(name)
+    shutil.copytree(str(recorded.path), str(source))
+    loaded = hub.load(source)
+    shutil.rmtree(str(source))
+    runtime = replay.Runtime(lambda: None)
+    for case in recorded.cases:
+        function = replay.callable_of(loaded, case.signature)
+        if case.tags == () and function is not None and case.deterministic:
+            found = runtime.run(replay.call(function, recorded, case, False))
+            replay.assert_outputs(found, case, case.id)
+
+
+@pytest.mark.eager
+def test_changed_source_is_not_taken_from_the_cache(tmp_path: Path) -> None:
+    """A module exported anew to the same place is loaded anew."""
+    source = tmp_path / "source"
+    shutil.copytree(str(module("image_bn")), str(source))
+    first = hub.load(source)
+    shutil.rmtree(str(source))
+    shutil.copytree(str(module("text_embedding")), str(source))
+    second = hub.load(source)
+    assert len(first.variables) != len(second.variables)
+
+
+@pytest.mark.eager
+@pytest.mark.parametrize(
+    "name", ["image_bn", "text_embedding", "ref_variables", "ref_partitioned", "tables"]
+)
+def test_remote_source_is_loaded_without_copying_weights(
+    name: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A module on ram:// gives the recorded values; its shards are not copied."""
+    import tensorflow as tf
+
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("HUB_COMPAT_CACHE_DIR", str(cache))
+    recorded = expected.load_expected(name)
+    remote = "ram://{}/{}".format(tmp_path.name, name)
+    for path in recorded.path.rglob("*"):
+        if path.is_file():
+            target = "{}/{}".format(remote, path.relative_to(recorded.path).as_posix())
+            tf.io.gfile.makedirs(target.rsplit("/", 1)[0])
+            with tf.io.gfile.GFile(target, "wb") as file:
+                file.write(path.read_bytes())
+    checks = ("variables", "calls", "training")
+    for check in checks:
+        replay.OBJECT_CHECKS[check](
+            recorded, lambda tags: hub.load(remote, tags=tags or None)
+        )
+    weights = sum(p.stat().st_size for p in recorded.path.rglob("*.data-*"))
+    kept = sum(
+        p.stat().st_size
+        for p in cache.rglob("*.data-*")
+        if p.read_bytes().find(b"") == 0 and p.stat().st_size >= weights
+    )
+    if weights > 10000:
+        assert kept == 0
+    tf.io.gfile.rmtree(remote)
+
+
+@pytest.mark.tf1
+def test_load_options_need_a_newer_tensorflow() -> None:
+    """TensorFlow 1.15 has no LoadOptions, and the error says so."""
+    with pytest.raises(errors.OptionsError, match="LoadOptions"):
+        hub.load(module("no_variables"), options=object())
+
+
+@pytest.mark.tf2
+def test_load_options_reach_tensorflow() -> None:
+    """LoadOptions are those of tf.saved_model."""
+    import tensorflow as tf
+
+    options = tf.saved_model.LoadOptions(experimental_io_device="/job:localhost")
+    loaded = hub.load(module("image_bn"), options=options)
+    found = call(loaded, "image_bn").numpy()
+    replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
+
+
+def test_cache_that_cannot_be_written_is_replaced(tmp_path: Path, root: Path) -> None:
+    """Without a place for the cache a temporary one serves, and goes at exit."""
+    (tmp_path / "file").write_text("not a directory")
+    code = (
+        "import sys, tempfile\n"
+        "import hub_compat as hub\n"
+        "loaded = hub.load(sys.argv[1])\n"
+        "print(len(loaded.variables))\n"
+    )
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(module("image_bn"))],
+        capture_output=True,
+        env=dict(
+            os.environ,
+            HUB_COMPAT_CACHE_DIR=str(tmp_path / "file" / "below"),
+            TMPDIR=str(temporary),
+            PYTHONPATH=os.pathsep.join(sys.path),
+        ),
+        universal_newlines=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    wanted = len(expected.load_expected("image_bn").variables)
+    assert done.stdout.split()[-1] == str(wanted)
+    assert not list(temporary.glob("*hub_compat*"))
