@@ -7,6 +7,7 @@ part of TensorFlow, and this way reading an index needs no TensorFlow.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Iterable, Iterator, NamedTuple, Tuple
 
 from .sstable import Damage, put_varint, varint
@@ -97,8 +98,7 @@ def encode_header(num_shards: int, big_endian: bool) -> bytes:
 
 def encode_entry(entry: TensorEntry) -> bytes:
     """Returns a serialized BundleEntryProto, as TensorFlow would write it."""
-    shape = b"".join(_message(2, _number(1, size)) for size in entry.shape)
-    data = _number(1, entry.dtype) + _message(2, shape)
+    data = _number(1, entry.dtype) + _encode_shape(entry.shape)
     data += _number(3, entry.shard_id) + _number(4, entry.offset)
     data += _number(5, entry.size)
     if entry.crc32c:
@@ -106,6 +106,12 @@ def encode_entry(entry: TensorEntry) -> bytes:
     for stored in entry.slices:
         data += _message(7, b"".join(_message(1, _extent(*e)) for e in stored))
     return data
+
+
+# Models have many tensors of few shapes.
+@functools.lru_cache(maxsize=1024)
+def _encode_shape(shape: Tuple[int, ...]) -> bytes:
+    return _message(2, b"".join(_message(2, _number(1, size)) for size in shape))
 
 
 def _extent(offset: int, length: int) -> bytes:
@@ -228,6 +234,7 @@ def decode_entry(data: bytes) -> TensorEntry:
     return TensorEntry(dtype, shape, shard_id, offset, size, crc, tuple(slices))
 
 
+@functools.lru_cache(maxsize=1024)
 def _decode_shape(data: bytes) -> Tuple[int, ...]:
     """Decodes a TensorShapeProto."""
     sizes = []

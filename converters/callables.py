@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .control_flow import has_control_flow
 from .functions import Body, FunctionWriter, argument_name, emit
@@ -132,10 +132,21 @@ class FunctionSet:
         self, writer: FunctionWriter, body: Body, inputs: Sequence[str]
     ) -> List[str]:
         """Calls a body from another function; returns its results."""
+        node = self.call_node(writer, body, inputs)
+        return ["{}:output:{}".format(node, i) for i in range(len(body.results))]
+
+    def call_node(
+        self,
+        writer: FunctionWriter,
+        body: Body,
+        inputs: Sequence[str],
+        control: Sequence[str] = (),
+    ) -> str:
+        """Calls a body from another function; returns the node."""
         # The number is the body's, so that two callers that do the same are the
         # same function.
         number = self._numbers.setdefault(body.name, len(self._numbers) + 1)
-        return writer.call(body, inputs, number)
+        return writer.call(body, inputs, number, control)
 
     # ---- bodies
 
@@ -355,14 +366,13 @@ class FunctionSet:
         defaults = [c for c in made.form.arguments if c not in given]
         stop = {c.tensor for c in given}
         default_nodes = graph.slice([c.tensor for c in defaults], stop)
-        reserved = set(updates).union(default_nodes)
         writer = FunctionWriter(
             self.name(
                 "call_{}{}".format(
                     base_name(variant, name), "_training" if is_training else ""
                 )
             ),
-            reserved,
+            default_nodes,
         )
         bound = {c.tensor: writer.argument(c.name, c.dtype, c.shape) for c in given}
         resolve = emit(graph, writer, default_nodes, bound, variant.captures)
@@ -376,9 +386,7 @@ class FunctionSet:
         )
         by_name = dict(zip((c.name for c in made.form.results), results))
         if updates:
-            call = results[0].split(":")[0]
-            bound.update(zip(made.form.boundary, results[len(made.form.results) :]))
-            self._write_updates(variant, writer, updates, made, bound, call)
+            self._call_updates(variant, writer, made, bound, results)
         output, values = _call_output(signature)
         for value in values:
             for c in value.components:
@@ -398,27 +406,38 @@ class FunctionSet:
         )
         return Trace(self.add(writer, inputs, output), inputs, output)
 
-    def _write_updates(
+    def _call_updates(
         self,
         variant: VariantGraph,
         writer: FunctionWriter,
-        names: List[str],
         made: _SignatureBody,
-        bound: Dict[str, str],
-        call: str,
+        bound: Mapping[str, str],
+        results: Sequence[str],
     ) -> None:
-        graph = variant.graph
-        before = len(writer.fdef.node_def)
-        emit(graph, writer, names, bound, variant.captures, outside=call)
-        for node in list(writer.fdef.node_def)[before:]:
-            # The outputs are those of the state before the update.
-            if node.op != "ReadVariableOp" and graph.op_def(node.op).is_stateful:
-                if "^" + call not in node.input:
-                    node.input.append("^" + call)
-        written = set(names)
-        for op in made.form.updates:
-            if op in written:
-                writer.control_result(op)
+        """Runs the update ops after the body, as a function of their own.
+
+        Signatures that share their graph share this function too.
+        """
+        graph, form = variant.graph, made.form
+        given = dict(bound)
+        given.update(zip(form.boundary, results[len(form.results) :]))
+        names = made.update_nodes
+        used = {e.tensor for n in names for e in graph.inputs(n) if e.tensor in given}
+        tensors = [tensor for tensor in given if tensor in used]
+        updates = FunctionWriter(self.name("updates_" + "_".join(variant.tags)), names)
+        inside = {}
+        for tensor in tensors:
+            dtype = graph.output(tensor).dtype
+            inside[tensor] = updates.argument("value", dtype)
+        emit(graph, updates, names, inside, variant.captures)
+        for op in graph.in_order(set(form.updates).intersection(names)):
+            updates.control_result(op)
+        # The outputs are those of the state before the update.
+        call = results[0].split(":")[0]
+        node = self.call_node(
+            writer, self.add(updates), [given[t] for t in tensors], [call]
+        )
+        writer.control_result(node)
 
     # ---- regularization_losses
 

@@ -12,7 +12,6 @@ from typing import (
     List,
     Mapping,
     NamedTuple,
-    Optional,
     Sequence,
     Set,
 )
@@ -213,8 +212,14 @@ class FunctionWriter:
         self.fdef.signature.control_output.append(name)
         self.fdef.control_ret[name] = node
 
-    def call(self, body: Body, inputs: Sequence[str], number: int) -> List[str]:
-        """Calls another function, passing its captures on; returns its results."""
+    def call(
+        self,
+        body: Body,
+        inputs: Sequence[str],
+        number: int,
+        control: Sequence[str] = (),
+    ) -> str:
+        """Calls another function, passing its captures on; returns the node."""
         captures = [self.capture(c) for c in body.captures]
         types_in = [a.dtype for a in body.arguments] + [c.dtype for c in body.captures]
         op = "StatefulPartitionedCall" if body.stateful else "PartitionedCall"
@@ -223,6 +228,7 @@ class FunctionWriter:
             op,
             "call",
             list(inputs) + captures,
+            control,
             Tin=("types", types_in),
             Tout=("types", [r.dtype for r in body.results]),
             f=("func", body.name),
@@ -234,7 +240,7 @@ class FunctionWriter:
             _gradient_op_type=b"PartitionedCall-%d" % number,
         )
         set_output_shapes(self.fdef.node_def[-1], [r.shape for r in body.results])
-        return ["{}:output:{}".format(name, i) for i in range(len(body.results))]
+        return name
 
     def finish(self) -> Body:
         """Completes the FunctionDef, which ``fdef`` then holds."""
@@ -273,7 +279,6 @@ def emit(
     names: Sequence[str],
     bound: Mapping[str, str],
     captures: Mapping[str, Capture],
-    outside: Optional[str] = None,
 ) -> Callable[[str], str]:
     """Copies nodes of a graph into a function.
 
@@ -283,8 +288,6 @@ def emit(
       names: the nodes, in order.
       bound: tensors that the function has already, by the graph's name.
       captures: nodes that become captured arguments.
-      outside: node that stands for all the nodes that are neither in ``names``
-        nor captured; a control edge from one of them comes from it then.
 
     Returns:
       From a tensor's name in the graph to the function's tensor.
@@ -316,11 +319,8 @@ def emit(
             if not tensor.startswith("^"):
                 inputs.append(resolve(tensor))
             elif tensor[1:] in inside:
+                # Whatever is not inside has run before the function is called.
                 controls.append(tensor)
-            elif outside and tensor[1:] not in captures:
-                # A control edge from an argument orders nothing and goes.
-                if "^" + outside not in controls:
-                    controls.append("^" + outside)
         copy = writer.copy(node, inputs + controls)
         if copy.op == "PlaceholderWithDefault":
             # Nothing can be fed inside a function, and it has no gradient.

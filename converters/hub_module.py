@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from hub_compat import _files
-from hub_compat.cache import fingerprint
+from hub_compat._fingerprint import fingerprint
 from hub_compat.errors import CorruptModuleError
 from hub_compat.formats import Detection
 from hub_compat.provenance import Provenance
@@ -26,7 +26,12 @@ __all__ = ["convert_hub_module"]
 
 
 def convert_hub_module(
-    detection: Detection, directory: str, link: str, weights: bool
+    detection: Detection,
+    directory: str,
+    link: str,
+    weights: bool = True,
+    tags: Optional[Tuple[str, ...]] = None,
+    whole: bool = True,
 ) -> Dict[str, Any]:
     """Converts a TF1 Hub module into an empty directory.
 
@@ -36,6 +41,7 @@ def convert_hub_module(
       link: how checkpoint shards get there, see ``converters.convert``.
       weights: False for a checkpoint without any value, for a loader that
         restores the variables from the source.
+      tags, whole: see ``reusable.build``.
 
     Returns:
       The fields of a ConversionReport that the conversion knows.
@@ -47,7 +53,7 @@ def convert_hub_module(
         add_variant(model, meta_graph)
     index = _read_index(source)
     mapping = _map_variables(model, index)
-    reusable = build(model, saved_model.meta_graphs)
+    reusable = build(model, saved_model.meta_graphs, tags, whole)
     unused = _unused_keys(index, mapping)
     values = [mapping[key] for key in reusable.variables]
     keys = {}

@@ -71,15 +71,26 @@ class Reusable:
     trainable: int
 
 
-def build(model: Model, sources: Sequence[Any]) -> Reusable:
+def build(
+    model: Model,
+    sources: Sequence[Any],
+    tags: Optional[Tuple[str, ...]] = None,
+    whole: bool = True,
+) -> Reusable:
     """Builds the SavedModel of a model.
 
     Args:
       model: what to write.
       sources: the MetaGraphDef of each variant, for versions and producer.
+      tags: the variant that becomes the root; by default ``choose_root``'s.
+      whole: whether the other variants come along as ``graph_variants``.
     """
     root = choose_root(model.variants)
-    return _Builder(model, root, sources[model.variants.index(root)]).build()
+    for variant in model.variants:
+        if variant.tags == tags:
+            root = variant
+    source = sources[model.variants.index(root)]
+    return _Builder(model, root, source).build(whole)
 
 
 class _Builder:
@@ -94,7 +105,7 @@ class _Builder:
         self.declared: Set[str] = set()
         self.table_functions: Dict[str, Tuple[Body, Body]] = {}
 
-    def build(self) -> Reusable:
+    def build(self, whole: bool) -> Reusable:
         root_variant = self.root
         self._drop_bad_signatures()
         variables = list(self.model.variables)
@@ -112,7 +123,7 @@ class _Builder:
         callable_name = self._fill_callables(0, root_variant, training)
         others = {}
         for variant in self.model.variants:
-            if variant is not root_variant:
+            if whole and variant is not root_variant:
                 number = self.objects.user_object()
                 self._fill_callables(number, variant, variant)
                 others[",".join(variant.tags)] = number

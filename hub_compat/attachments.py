@@ -15,7 +15,8 @@ from hub_compat import _files, _wire
 from hub_compat.detector import detect
 from hub_compat.errors import AttachmentError, CorruptModuleError, VariantError
 
-__all__ = ["ImageModuleInfo", "attached_messages", "get_attached_message"]
+# ImageModuleInfo is made by __getattr__ below.
+__all__ = ["ImageModuleInfo", "attached_messages", "get_attached_message"]  # noqa: F822
 
 COLLECTION = "hub_module_attachments"
 

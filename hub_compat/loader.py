@@ -19,9 +19,7 @@ from hub_compat.formats import Detection, Format
 __all__ = ["load"]
 
 
-def load(
-    handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None
-) -> Any:
+def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None) -> Any:
     """Loads a module of any format.
 
     A TF1 Hub module is converted once, into the cache, and loaded from there;
@@ -56,7 +54,7 @@ def load(
     detection = detect(path)
     if detection.format is Format.TF1_HUB_MODULE:
         _check_tags(detection, wanted)
-        directory = _converted(detection)
+        directory = _converted(detection, wanted)
     elif detection.format.is_tf2:
         directory = path
     else:
@@ -95,7 +93,7 @@ def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None
         )
 
 
-def _converted(detection: Detection) -> str:
+def _converted(detection: Detection, tags: Optional[Tuple[str, ...]]) -> str:
     """The converted form of a module: from the cache, or put there now."""
     # A file system that cannot link would be read once for the copy and once
     # by TensorFlow; with variables restored from the source itself, once. A
@@ -103,9 +101,13 @@ def _converted(detection: Detection) -> str:
     weights = not (_files.is_remote(detection.path) and tf.executing_eagerly())
     return cache.normalised(
         detection.path,
-        (converters.VERSION, "with-weights" if weights else "without-weights"),
-        lambda directory: converters.convert_into(
-            detection, directory, "auto", weights=weights
+        (
+            converters.VERSION,
+            "with-weights" if weights else "without-weights",
+            "default" if tags is None else ",".join(tags),
+        ),
+        lambda directory: converters.convert_for_load(
+            detection, directory, tags, weights
         ),
     )
 

@@ -456,8 +456,8 @@ def survives(path: str) -> None:
     """Detects; nothing but a result or a FormatError may come out."""
     try:
         detect(path)
-    except FormatError as error:
-        assert str(error)
+    except FormatError:
+        pass
 
 
 FUZZED = saved_model(
@@ -772,7 +772,7 @@ def test_models_of_this_tensorflow(
 
 
 def test_text_written_by_this_tensorflow(tf: Any, tmp_path: Path) -> None:
-    """protobuf's own text form of a real model gives the same result."""
+    """The text form that protobuf writes of a real model gives the same result."""
     from hub_compat._tf import saved_model_pb2
 
     source, text = tmp_path / "pb", tmp_path / "pbtxt"

@@ -1,0 +1,49 @@
+# Every command builds the environment it needs; see tools/environments.py.
+# PYTHON: any Python 3.7 or later, to start from.
+PYTHON ?= python3
+RUN = $(PYTHON) tools/environments.py run
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: help demo test check format support bench testdata clean
+
+help:
+	@echo "make demo      detect, convert, load and fine-tune the modules in testdata/"
+	@echo "make test      the whole suite, in every TensorFlow; LEGS=tf221 for one of"
+	@echo "               tf115-graph tf115-eager tf215 tf221; ARGS='-k detector' for pytest"
+	@echo "make check     lint, types, wheel against tree, support table"
+	@echo "make format    format, and apply the lint's own fixes"
+	@echo "make support   after make test: write its results into the support table"
+	@echo "make bench     the ratios that the design promises, measured"
+	@echo "make testdata  write the modules in testdata/ anew, with TensorFlow 1.15"
+	@echo "make clean     remove build/ and caches; environments stay, see below"
+	@echo
+	@echo "Environments are shared by all clones: $${HUB_COMPAT_ENVS:-~/.cache/hub_compat-envs}"
+
+demo:
+	@PYTHONPATH=$(CURDIR) TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
+	$(RUN) tf221 examples/demo.py
+
+test:
+	@$(PYTHON) tools/run_tests.py --legs "$(LEGS)" -- $(ARGS)
+
+check:
+	@$(PYTHON) tools/check.py
+
+format:
+	@$(RUN) tools -m ruff check --fix-only --quiet .
+	@$(RUN) tools -m ruff format --quiet .
+
+support:
+	@$(PYTHON) tools/support_table.py
+
+bench:
+	@PYTHONPATH=$(CURDIR) TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
+	$(RUN) tf221 benchmarks/run.py $(ARGS)
+
+testdata:
+	@PYTHONPATH=$(CURDIR) TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
+	$(RUN) tf115 testdata/make.py $(ARGS)
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

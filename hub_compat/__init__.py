@@ -1,0 +1,44 @@
+"""TF1 Hub modules and TF2 SavedModels, in TensorFlow 1.15 to 2.21.
+
+Importing it imports no TensorFlow: the public names are looked up on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ConversionReport": "hub_compat.formats",
+    "Detection": "hub_compat.formats",
+    "Format": "hub_compat.formats",
+    "convert": "hub_compat.converters",
+    "detect": "hub_compat.detector",
+    "errors": "hub_compat",
+    "get_attached_message": "hub_compat.attachments",
+    "ImageModuleInfo": "hub_compat.attachments",
+    "load": "hub_compat.loader",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from hub_compat import errors as errors
+    from hub_compat.formats import Detection as Detection
+    from hub_compat.formats import Format as Format
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError("module 'hub_compat' has no attribute {!r}".format(name))
+    if name == "errors":
+        return importlib.import_module("hub_compat.errors")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> List[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,384 @@
+"""Runs the whole suite against the installed wheel, once per leg.
+
+    python tools/run_tests.py                            # every leg
+    python tools/run_tests.py --legs tf221,tf215 -- -k detector -x
+
+A leg is an environment and a mode of TensorFlow. The wheel is built once and
+installed into a virtual environment of this checkout, in ``build/``, that sees
+the shared environment's packages: clones that run at the same time do not
+install over each other. pytest starts in a directory from where the checkout's
+own ``hub_compat`` cannot be imported.
+
+Two legs run at a time (``HUB_COMPAT_JOBS``); each prints when it is done. The
+last line sums up: ``N passed, N failed, N skipped``. The exit code is 0 only
+if something passed, nothing failed, and, where ``CI=true``, no leg was left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+from pathlib import Path
+from typing import Dict, List, Optional, Set, Tuple
+
+import environments
+import support_table
+import wheel
+
+ROOT = wheel.ROOT
+BUILD = ROOT / "build"
+
+
+@dataclasses.dataclass(frozen=True)
+class Leg:
+    """One run of the suite.
+
+    Attributes:
+      name: ``"tf115-eager"``.
+      environment: a key of ``environments.ENVIRONMENTS``.
+      mode: ``"graph"`` or ``"eager"``, for tests/conftest.py.
+    """
+
+    name: str
+    environment: str
+    mode: str
+
+
+# The longest first: with two at a time, that ends soonest.
+LEGS = (
+    Leg("tf221", "tf221", "eager"),
+    Leg("tf215", "tf215", "eager"),
+    Leg("tf115-eager", "tf115", "eager"),
+    Leg("tf115-graph", "tf115", "graph"),
+)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of a leg.
+
+    Attributes:
+      passed: number of tests.
+      failed: number of tests, errors included; a leg that crashed counts as one.
+      skipped: number of tests.
+      seconds: how long pytest took.
+      problem: why the leg as a whole did not run well; empty if it did.
+      failures: names of the tests that failed.
+      output: what pytest printed.
+    """
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    problem: str = ""
+    failures: Tuple[str, ...] = ()
+    output: str = ""
+
+
+def say(message: str) -> None:
+    """Prints a line of progress."""
+    # In one piece: print() would write the line's end apart, and others between.
+    sys.stdout.write("[tests] " + message + "\n")
+    sys.stdout.flush()
+
+
+def install(name: str, base: Path, wheel_path: Path) -> Path:
+    """Installs the wheel over a shared environment, not into it.
+
+    Args:
+      name: the environment's name.
+      base: the environment's Python.
+      wheel_path: the wheel.
+
+    Returns:
+      A Python that sees the environment's packages and the wheel's.
+
+    Raises:
+      environments.BuildFailed: venv or pip failed.
+    """
+    overlay = BUILD / "envs" / name
+    shutil.rmtree(str(overlay), ignore_errors=True)
+    python = overlay / "bin" / "python"
+    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
+
+    def run(*command: str) -> str:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        output = result.stdout.decode(errors="replace")
+        if result.returncode:
+            raise environments.BuildFailed(
+                "Installing the wheel over {} failed: {}\n{}".format(
+                    name, " ".join(command), output
+                )
+            )
+        return output.strip()
+
+    run(str(base), "-m", "venv", "--without-pip", str(overlay))
+    shared, own = run(str(base), "-c", query), run(str(python), "-c", query)
+    # addsitedir, unlike a plain line, also reads the .pth files in there.
+    line = "import site; site.addsitedir({!r})\n".format(shared)
+    Path(own, "shared_environment.pth").write_text(line)
+    run(
+        *(str(base), "-m", "pip", "--python", str(python), "install", "--quiet"),
+        *("--no-deps", "--no-index", "--force-reinstall", str(wheel_path)),
+    )
+    return python
+
+
+def _count(junit: Path, outcome: Outcome) -> None:
+    """Reads the numbers out of pytest's own report."""
+    failures = []
+    for case in xml.etree.ElementTree.parse(str(junit)).iter("testcase"):
+        kinds = {child.tag for child in case}
+        if kinds & {"failure", "error"}:
+            outcome.failed += 1
+            names = (case.get("classname"), case.get("name"))
+            failures.append("::".join(name for name in names if name))
+        elif "skipped" in kinds:
+            outcome.skipped += 1
+        else:
+            outcome.passed += 1
+    outcome.failures = tuple(failures)
+
+
+# Process groups; a session of their own keeps the terminal's Ctrl-C from them.
+_RUNNING: Set[int] = set()
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Outcome:
+    """Runs pytest for one leg and reports what came of it."""
+    work, support = BUILD / "run" / leg.name, BUILD / "support"
+    shutil.rmtree(str(work), ignore_errors=True)
+    work.mkdir(parents=True)
+    log, junit = work / "output.log", work / "junit.xml"
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environ.update(
+        HUB_COMPAT_TEST_INSTALLED="1",
+        HUB_COMPAT_TEST_LEG=leg.name,
+        HUB_COMPAT_TEST_MODE=leg.mode,
+        PYTHONNOUSERSITE="1",
+        PYTHONDONTWRITEBYTECODE="1",
+    )
+    if not arguments:  # a selection says nothing about the rest
+        support.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            (support / (leg.name + ".json")).unlink()
+        environ["HUB_COMPAT_SUPPORT_DIR"] = str(support)
+    environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # The scripts of the wheel and of the environment, as if it were activated.
+    environ["PATH"] = str(python.parent) + os.pathsep + environ.get("PATH", "")
+    command = [str(python), "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]
+    command += ["--rootdir", str(ROOT), "-o", "pythonpath=", "-p", "no:cacheprovider"]
+    command += ["--junitxml", str(junit), "--basetemp", str(work / "tmp")]
+    # One file that cannot be imported should not hide what is with the others.
+    command += ["--continue-on-collection-errors"]
+    command += ["--disable-warnings", "--durations=5", "--durations-min=2"]
+    command += arguments
+    if not any(argument.startswith(str(ROOT)) for argument in arguments):
+        command.append(str(ROOT / "tests"))
+    outcome, start = Outcome(), time.time()
+    say("{}: started; its output grows in {}".format(leg.name, log.relative_to(ROOT)))
+    with open(str(log), "wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=str(work),
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        _RUNNING.add(process.pid)
+        try:
+            code: Optional[int] = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            code = None
+        # Also what a test may have left running.
+        _kill_group(process.pid)
+        process.wait()
+        _RUNNING.discard(process.pid)
+    outcome.seconds = time.time() - start
+    outcome.output = log.read_text(errors="replace")
+    try:
+        _count(junit, outcome)
+    except (OSError, xml.etree.ElementTree.ParseError):
+        outcome.problem = "pytest wrote no report"
+    if code is None:
+        outcome.problem = "stopped after {:.0f} s".format(timeout)
+    elif code < 0:
+        outcome.problem = "pytest was killed by signal {}".format(-code)
+    elif code == 5 or (code == 0 and not outcome.passed):
+        outcome.problem = "no test ran"
+    elif code and not outcome.failed:
+        outcome.problem = "pytest ended with code {}".format(code)
+    shutil.rmtree(str(work / "tmp"), ignore_errors=True)
+    return outcome
+
+
+def _prepare(
+    legs: List[Leg], jobs: int
+) -> Tuple[Dict[str, Path], Dict[str, str], Dict[str, str]]:
+    """Builds the environments and installs the wheel over each.
+
+    Returns:
+      Pythons by environment; why there is none, for want of an interpreter; and
+      why there is none, for another reason.
+    """
+    wheel_path = wheel.build(BUILD / "dist")
+    say("testing {}".format(wheel_path.relative_to(ROOT)))
+    pythons: Dict[str, Path] = {}
+    missing: Dict[str, str] = {}
+    broken: Dict[str, str] = {}
+
+    def prepare(name: str) -> None:
+        try:
+            pythons[name] = install(name, environments.ensure(name), wheel_path)
+        except environments.EnvironmentMissing as error:
+            missing[name] = str(error)
+        except environments.BuildFailed as error:
+            broken[name] = str(error)
+
+    names = sorted({leg.environment for leg in legs})
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(prepare, names))
+    return pythons, missing, broken
+
+
+def _print_leg(leg: Leg, outcome: Outcome) -> None:
+    title = " {} ".format(leg.name).center(78, "=")
+    text = "\n{}\n{}\n".format(title, outcome.output.rstrip())
+    if outcome.problem:
+        text += "{}: {}\n".format(leg.name, outcome.problem)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _support_table_is_stale() -> bool:
+    folder = BUILD / "support"
+    if not list(folder.glob("*.json")):
+        return False
+    results = support_table.read_results()
+    return support_table.merge(results, folder) != results
+
+
+def _summarise(
+    legs: List[Leg],
+    outcomes: Dict[str, Outcome],
+    left_out: Set[str],
+    ci: bool,
+    complete: bool,
+) -> int:
+    """Prints the table and the closing line; returns the exit code."""
+    print("\n" + " summary ".center(78, "="))
+    for leg in legs:
+        for name in outcomes[leg.name].failures if leg.name in outcomes else ():
+            print("FAILED {}: {}".format(leg.name, name))
+    row = "{:14}{:>8}{:>8}{:>9}{:>9}  {}"
+    print(row.format("leg", "passed", "failed", "skipped", "seconds", "").rstrip())
+    total = Outcome()
+    for leg in legs:
+        outcome = outcomes.get(leg.name)
+        if outcome is None:
+            print(row.format(leg.name, "-", "-", "-", "-", "NOT RUN, see above"))
+            total.failed += ci
+            continue
+        numbers = (outcome.passed, outcome.failed, outcome.skipped)
+        seconds = "{:.0f}".format(outcome.seconds)
+        print(row.format(leg.name, *numbers, seconds, outcome.problem).rstrip())
+        total.passed += outcome.passed
+        total.failed += outcome.failed + bool(outcome.problem)
+        total.skipped += outcome.skipped
+    for reason in sorted(left_out):
+        kind = "ERROR (CI=true)" if ci else "WARNING: SKIPPED"
+        print("*** {}: {} ***".format(kind, reason))
+    if complete and not total.failed and _support_table_is_stale():
+        print("The support table does not show these results: run `make support`.")
+    print(
+        "{} passed, {} failed, {} skipped".format(
+            total.passed, total.failed, total.skipped
+        ),
+        flush=True,
+    )
+    return 0 if total.passed and not total.failed else 1
+
+
+def main(argv: List[str]) -> int:
+    """Runs the command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Runs the suite on the wheel.")
+    parser.add_argument("--legs", default="", help="names, by comma; default: all")
+    parser.add_argument("--timeout", type=float, default=1500, help="seconds per leg")
+    parser.add_argument("arguments", nargs="*", help="for pytest, after --")
+    options = parser.parse_args(argv)
+    names = [name for name in options.legs.split(",") if name]
+    unknown = set(names) - {leg.name for leg in LEGS}
+    if unknown:
+        known = ", ".join(leg.name for leg in LEGS)
+        parser.error("no such leg; the legs are {}: {}".format(known, sorted(unknown)))
+    legs = [leg for leg in LEGS if not names or leg.name in names]
+    # pytest starts elsewhere.
+    arguments = [
+        str(ROOT / a) if a.startswith("tests/") else a for a in options.arguments
+    ]
+    ci = os.environ.get("CI", "").lower() in ("1", "true")
+    jobs = int(os.environ.get("HUB_COMPAT_JOBS") or min(2, os.cpu_count() or 1))
+
+    try:
+        pythons, missing, broken = _prepare(legs, jobs)
+    except (
+        environments.BuildFailed,
+        environments.EnvironmentMissing,
+        wheel.WheelError,
+    ) as error:
+        print("ERROR: {}".format(error), file=sys.stderr)
+        return 1
+    outcomes: Dict[str, Outcome] = {}
+    for leg in legs:
+        if leg.environment in broken:
+            outcomes[leg.name] = Outcome(problem="no environment, see above")
+        if leg.environment in missing:
+            say("*** {} WILL NOT RUN: {}".format(leg.name, missing[leg.environment]))
+    for reason in broken.values():
+        say("ERROR: " + reason)
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        futures = {
+            pool.submit(
+                run_leg, leg, pythons[leg.environment], arguments, options.timeout
+            ): leg
+            for leg in legs
+            if leg.environment in pythons
+        }
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                leg = futures[future]
+                outcomes[leg.name] = future.result()
+                _print_leg(leg, outcomes[leg.name])
+        except KeyboardInterrupt:
+            for future in futures:
+                future.cancel()
+            for leader in list(_RUNNING):
+                _kill_group(leader)
+            return 130
+    return _summarise(legs, outcomes, set(missing.values()), ci, not arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,216 @@
+"""Writes the support table out of what the tests did: ``make support``.
+
+    python tools/support_table.py           # build/support/ -> docs/, README.md
+    python tools/support_table.py --check   # is README.md what docs/ say?
+
+``tests/conftest.py`` leaves one file per leg in ``build/support/``: the outcome
+of every test marked ``support``, by module and check. They are merged into
+``docs/support.json``, leg by leg, so that a run of some legs keeps the others.
+README.md gets a row per check and a column per leg, with the number of modules;
+``docs/support.md`` has every module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "support.json"
+README = ROOT / "README.md"
+DETAILS = ROOT / "docs" / "support.md"
+BEGIN = "<!-- support table: written by `make support` -->"
+END = "<!-- end of support table -->"
+
+# Columns, and what a reader calls them.
+_LEGS = {
+    "tf115-graph": "TF 1.15 graph",
+    "tf115-eager": "TF 1.15 eager",
+    "tf215": "TF 2.15",
+    "tf221": "TF 2.21",
+}
+
+# What a check compares, for a reader; others go by their own name.
+_CHECKS = {
+    "variables": "every variable, once, with its value",
+    "signatures": "outputs of all signatures and variants",
+    "calls": "outputs of `model(x)`, optional inputs too",
+    "training": "`model(x, training=True)` and its updates",
+    "losses": "`model.regularization_losses`",
+    "gradients": "gradients of variables and inputs",
+    "session": "converted, in the session loader of TF1 and TF Serving",
+}
+
+# leg -> module -> check -> "passed", "failed" or "skipped"
+Results = Dict[str, Dict[str, Dict[str, str]]]
+
+
+class TableError(Exception):
+    """There is nothing to make the table of, or nowhere to put it."""
+
+
+def read_results() -> Results:
+    """Reads docs/support.json."""
+    if not RESULTS.exists():
+        return {}
+    return json.loads(RESULTS.read_text(encoding="utf-8"))
+
+
+def merge(old: Results, folder: Path) -> Results:
+    """Replaces the legs that ran.
+
+    Args:
+      old: what docs/support.json holds.
+      folder: where the tests left their results.
+
+    Returns:
+      The merged results.
+
+    Raises:
+      TableError: the tests left none.
+    """
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise TableError("{} holds no results; run `make test`.".format(folder))
+    merged = dict(old)
+    for file in files:
+        merged[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+    return {leg: merged[leg] for leg in sorted(merged)}
+
+
+def _describe(module: str) -> str:
+    """What the module is there for, from its recorded expectations."""
+    file = ROOT / "testdata" / module / "expected.json"
+    if not file.exists():
+        return ""
+    why = json.loads(file.read_text(encoding="utf-8")).get("why", "")
+    return why.strip().rstrip(".").replace("|", "/").replace("\n", " ")
+
+
+def _cell(checks: Dict[str, str]) -> str:
+    failed = sorted(check for check, outcome in checks.items() if outcome == "failed")
+    if failed:
+        return "no: " + ", ".join(failed).lower()
+    return "yes" if "passed" in checks.values() else "-"
+
+
+def _table(head: List[str], rows: List[List[str]]) -> List[str]:
+    lines = [head, ["---"] * len(head)] + rows
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _legs(results: Results) -> List[str]:
+    return [leg for leg in _LEGS if leg in results]
+
+
+def _modules(results: Results) -> List[str]:
+    return sorted({module for modules in results.values() for module in modules})
+
+
+def _checks(results: Results, modules: List[str]) -> List[str]:
+    found = {
+        check
+        for by_module in results.values()
+        for module in modules
+        for check in by_module.get(module, {})
+    }
+    return sorted(found, key=lambda c: (list(_CHECKS) + [c]).index(c))
+
+
+def render_table(results: Results) -> str:
+    """The table in README.md: checks down, legs across, numbers of modules."""
+    legs, modules = _legs(results), _modules(results)
+    if not modules:
+        return "No results yet: run `make test`, then `make support`."
+    rows = []
+    for check in _checks(results, modules):
+        row = [_CHECKS.get(check, check)]
+        for leg in legs:
+            outcomes = [m.get(check, "skipped") for m in results[leg].values()]
+            passed, failed = outcomes.count("passed"), outcomes.count("failed")
+            text = "{} of {}".format(passed, passed + failed)
+            row.append(text if passed + failed else "-")
+        rows.append(row)
+    head = ["of {} TF1 Hub modules".format(len(modules))]
+    return "\n".join(_table(head + [_LEGS[leg] for leg in legs], rows))
+
+
+def render_details(results: Results) -> str:
+    """The page docs/support.md: all modules, then one table for each."""
+    lines = [
+        "# What was tested, module by module",
+        "",
+        "Written by `make support` from the results of `make test`; every module is",
+        "in `testdata/`, with what it did under TensorFlow 1.15.5.",
+    ]
+    legs, modules = _legs(results), _modules(results)
+    titles = [_LEGS[leg] for leg in legs]
+    if modules:
+        rows = [
+            ["[{0}](#{0})".format(module)]
+            + [_cell(results[leg].get(module, {})) for leg in legs]
+            for module in modules
+        ]
+        lines += [""] + _table(["module"] + titles, rows)
+    for module in modules:
+        found = {leg: results[leg].get(module, {}) for leg in legs}
+        rows = [
+            [_CHECKS.get(check, check)] + [found[leg].get(check, "-") for leg in legs]
+            for check in _checks(results, [module])
+        ]
+        lines += ["", "## " + module, ""]
+        why = _describe(module)
+        if why:
+            lines += [why + ".", ""]
+        lines += _table(["check"] + titles, rows)
+    return "\n".join(lines) + "\n"
+
+
+def render_readme(results: Results, text: str) -> str:
+    """README.md with the table put between its two markers."""
+    before, found_begin, rest = text.partition(BEGIN)
+    _, found_end, after = rest.partition(END)
+    if not (found_begin and found_end):
+        raise TableError("README.md lacks the lines {} and {}".format(BEGIN, END))
+    return before + BEGIN + "\n\n" + render_table(results) + "\n\n" + END + after
+
+
+def main(argv: List[str]) -> int:
+    """Runs the command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Writes or checks the support table.")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--results", default=str(ROOT / "build" / "support"))
+    options = parser.parse_args(argv)
+    try:
+        results = read_results()
+        if not options.check:
+            results = merge(results, Path(options.results))
+            text = json.dumps(results, indent=1, sort_keys=True) + "\n"
+            RESULTS.write_text(text, encoding="utf-8")
+        wanted = {
+            README: render_readme(results, README.read_text(encoding="utf-8")),
+            DETAILS: render_details(results),
+        }
+    except TableError as error:
+        print(error, file=sys.stderr)
+        return 1
+    stale = [
+        file
+        for file, text in wanted.items()
+        if not file.exists() or file.read_text(encoding="utf-8") != text
+    ]
+    if options.check:
+        for file in stale:
+            print("{}: not what docs/support.json says; `make support`".format(file))
+        return 1 if stale else 0
+    for file in stale:
+        file.write_text(wanted[file], encoding="utf-8")
+        print("wrote {}".format(file.relative_to(ROOT)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
