@@ -16,6 +16,7 @@ from hub_compat.formats import Detection
 from hub_compat.provenance import Provenance
 
 from . import checkpoint
+from .checkpoint import CheckpointIndex
 from .metagraph import add_variant
 from .model import Model
 from .object_graph import variable_key
@@ -23,6 +24,9 @@ from .reusable import build
 from .saved_model import read_saved_model
 
 __all__ = ["convert_hub_module"]
+
+# The checkpoint's key for the object graph (trackable/base.py).
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def convert_hub_module(
@@ -41,7 +45,8 @@ def convert_hub_module(
       link: how checkpoint shards get there, see ``converters.convert``.
       weights: False for a checkpoint without any value, for a loader that
         restores the variables from the source.
-      tags, whole: see ``reusable.build``.
+      tags: the variant that becomes the root.
+      whole: whether the other variants come along.
 
     Returns:
       The fields of a ConversionReport that the conversion knows.
@@ -56,17 +61,17 @@ def convert_hub_module(
     reusable = build(model, saved_model.meta_graphs, tags, whole)
     unused = _unused_keys(index, mapping)
     values = [mapping[key] for key in reusable.variables]
-    keys = {}
+    keys: Dict[str, Tuple[str, Any]] = {}
     if weights:
-        keys = {variable_key(i): value for i, value in enumerate(values)}
-        keys.update((key, (key, None)) for key in unused)
+        keys = {key: (key, None) for key in unused}
+        keys.update((variable_key(i), value) for i, value in enumerate(values))
     variables_dir = _files.join(directory, "variables")
     _files.make_dirs(variables_dir)
     report = checkpoint.relabel(
         index,
         _files.join(variables_dir, "variables"),
         keys,
-        {"_CHECKPOINTABLE_OBJECT_GRAPH": reusable.checkpoint_graph},
+        {_OBJECT_GRAPH: reusable.objects.checkpoint_graph(weights)},
         link=link,
     )
     _copy_assets(model, source, directory)
@@ -97,14 +102,14 @@ def convert_hub_module(
         nodes=sum(len(function.node_def) for function in library),
         files_linked=report.files_linked,
         bytes_linked=report.bytes_linked,
-        bytes_copied=report.bytes_copied,
+        bytes_copied=report.bytes_copied + report.weight_bytes_written,
         weight_bytes_read=report.weight_bytes_read,
         unused_keys=tuple(unused),
         warnings=tuple(model.warnings),
     )
 
 
-def _read_index(source: str) -> Optional[Any]:
+def _read_index(source: str) -> Optional[CheckpointIndex]:
     """The index of the checkpoint; None for a module without variables."""
     prefix = _files.join(source, "variables", "variables")
     if not _files.exists(prefix + ".index"):
@@ -112,34 +117,61 @@ def _read_index(source: str) -> Optional[Any]:
     return checkpoint.read_index(prefix)
 
 
-def _map_variables(model: Model, index: Optional[Any]) -> Dict[str, Tuple[str, Any]]:
-    """Where each variable's value is; drops variables that nothing uses."""
+def _map_variables(
+    model: Model, index: Optional[CheckpointIndex]
+) -> Dict[str, Tuple[str, Any]]:
+    """Where the checkpoint keeps each variable's value, by the variable's key.
+
+    Raises:
+      CorruptModuleError: it has no value, or one of another dtype or shape.
+    """
     mapping = {}
-    for key, variable in list(model.variables.items()):
-        known = index is not None and variable.checkpoint_key in index.entries
-        if known:
-            mapping[key] = (variable.checkpoint_key, variable.part)
-            continue
-        raise CorruptModuleError(
-            "The checkpoint holds no value for the variable {!r} (key {!r}); the "
-            "module was exported incompletely, or half of it was fetched. Received: "
-            "{}".format(
-                variable.name,
-                variable.checkpoint_key,
-                "no variables/variables.index"
-                if index is None
-                else "an index with {} keys".format(len(index.entries)),
+    for key, variable in model.variables.items():
+        if index is None or variable.checkpoint_key not in index.entries:
+            raise CorruptModuleError(
+                "The checkpoint holds no value for the variable {!r} (key {!r}); the "
+                "module was exported incompletely, or half of it was fetched. "
+                "Received: {}".format(
+                    variable.name,
+                    variable.checkpoint_key,
+                    "no variables/variables.index"
+                    if index is None
+                    else "an index with {} keys".format(len(index.entries)),
+                )
             )
+        entry = index.entries[variable.checkpoint_key]
+        found = tuple(entry.shape)
+        if variable.part is not None and len(variable.part) == len(found):
+            found = tuple(length for _, length in variable.part)
+        dims = tuple(dim.size for dim in variable.shape.dim)
+        fits = len(dims) == len(found) and all(
+            dim in (-1, size) for dim, size in zip(dims, found)
         )
+        if entry.dtype != variable.dtype or not (fits or variable.shape.unknown_rank):
+            raise CorruptModuleError(
+                "The graph declares the variable {!r} with dtype {} and shape {}, but "
+                "the checkpoint has another under {!r}: graph and checkpoint are of "
+                "different exports. Received: dtype {} and shape {}".format(
+                    variable.name,
+                    variable.dtype,
+                    list(dims),
+                    variable.checkpoint_key,
+                    entry.dtype,
+                    list(found),
+                )
+            )
+        mapping[key] = (variable.checkpoint_key, variable.part)
     return mapping
 
 
 def _unused_keys(
-    index: Optional[Any], mapping: Mapping[str, Tuple[str, Any]]
+    index: Optional[CheckpointIndex], mapping: Mapping[str, Tuple[str, Any]]
 ) -> List[str]:
+    """Keys that no variable of the graphs has; they are kept as they are."""
     if index is None:
         return []
     used = {key for key, _ in mapping.values()}
+    used.add(_OBJECT_GRAPH)
     return [key for key in index.entries if key not in used]
 
 

@@ -236,8 +236,13 @@ class ObjectGraph:
         )
         return number
 
-    def checkpoint_graph(self) -> bytes:
-        """The serialized TrackableObjectGraph of the same objects."""
+    def checkpoint_graph(self, values: bool = True) -> bytes:
+        """The serialized TrackableObjectGraph of the same objects.
+
+        Args:
+          values: False for a checkpoint that holds no value of a variable; a
+            loader then leaves the variables uninitialized, without an error.
+        """
         graph = trackable_object_graph_pb2.TrackableObjectGraph()
         for number, node in enumerate(self.proto.nodes):
             trackable = graph.nodes.add()
@@ -245,7 +250,7 @@ class ObjectGraph:
                 trackable.children.add(
                     node_id=child.node_id, local_name=child.local_name
                 )
-            if number in self._checkpoint_keys:
+            if values and number in self._checkpoint_keys:
                 key, name = self._checkpoint_keys[number]
                 trackable.attributes.add(
                     name="VARIABLE_VALUE", full_name=name, checkpoint_key=key

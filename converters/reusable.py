@@ -55,7 +55,7 @@ class Reusable:
 
     Attributes:
       saved_model: the SavedModel proto.
-      checkpoint_graph: the serialized TrackableObjectGraph.
+      objects: its object graph, for the checkpoint to repeat.
       variables: keys of the variables, in the order of their checkpoint keys
         (``object_graph.variable_key``).
       callable: the signature behind ``__call__``; None where there is none.
@@ -64,7 +64,7 @@ class Reusable:
     """
 
     saved_model: Any
-    checkpoint_graph: bytes
+    objects: ObjectGraph
     variables: List[str]
     callable: Optional[str]
     tags: Tuple[str, ...]
@@ -133,7 +133,7 @@ class _Builder:
         saved_model = self._saved_model(root_variant, variables)
         return Reusable(
             saved_model,
-            self.objects.checkpoint_graph(),
+            self.objects,
             variables,
             callable_name,
             root_variant.tags,

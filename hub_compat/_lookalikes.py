@@ -56,7 +56,7 @@ def not_found(directory: str) -> HandleError:
             hint = "The nearest directory that does is {}".format(parent)
     return HandleError(
         "{} does not exist. {} Received: {!r}".format(
-            directory, hint if hint.endswith("?") else hint + ".", directory
+            directory, _sentence(hint), directory
         )
     )
 
@@ -84,13 +84,16 @@ def not_a_module(directory: str, names: List[str]) -> FormatError:
         advice = "It looks like a SavedModel whose model file was lost"
     shown = names[:10]
     return FormatError(
-        "{} is of an unknown type: it contains neither {} nor {} (nor {}). {}. "
+        "{} is of an unknown type: it contains neither {} nor {} (nor {}). {} "
         "Found: {}{}".format(
             directory,
             MODEL_FILES[0],
             MODEL_FILES[1],
             MODEL_FILES[2],
-            advice or "Pass the directory that tf.saved_model.save or export() wrote",
+            _sentence(
+                advice
+                or "Pass the directory that tf.saved_model.save or export() wrote"
+            ),
             ", ".join(shown) if shown else "an empty directory",
             " and {} more".format(len(names) - 10) if len(names) > 10 else "",
         )
@@ -108,7 +111,7 @@ def _inner_module(directory: str, names: List[str]) -> str:
         except OSError:
             continue
     if len(inner) == 1:
-        return "Did you mean its sub-directory {}?".format(inner[0])[:-1]
+        return "Did you mean its sub-directory {}?".format(inner[0])
     if inner:
         return "It holds {} modules; pass one of them, as {}".format(
             len(inner), inner[-1]
@@ -143,3 +146,7 @@ def _checkpoint(names: List[str]) -> str:
             "code, restore the checkpoint, and export a SavedModel"
         )
     return ""
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else text + "."

@@ -152,7 +152,9 @@ def _check(target: str, destination: str, overwrite: bool) -> None:
                 return
             is_directory = _files.is_dir(target)
         else:
-            if not os.path.lexists(target):
+            try:
+                os.lstat(target)
+            except (FileNotFoundError, NotADirectoryError):
                 return
             is_directory = os.path.isdir(target)
         if not is_directory:

@@ -179,7 +179,7 @@ def _decide(
             "object graphs only from a single one.".format(len(model.graphs))
         )
     else:
-        evidence.append("No MetaGraph has an object graph: TF1 wrote it.")
+        evidence.append("No MetaGraph has an object graph: it was saved the TF1 way.")
     if marker:
         evidence.append("The TF1 Hub marker {} is there.".format(MARKER_FILE))
         return Format.TF1_HUB_MODULE

@@ -12,8 +12,10 @@ __all__ = ["ConversionReport", "Detection", "Format", "Producer", "Variant"]
 class Format(enum.Enum):
     """The format of a module directory.
 
-    The three TF2 kinds differ in what the root of the object graph offers,
-    see ``detector.py`` for the evidence behind each.
+    The three TF2 kinds differ in what the root of the object graph offers: it is
+    callable (``TF2_REUSABLE``), it is a Keras 2 object, nearly always callable too
+    (``TF2_KERAS``), or only the signatures can be called (``TF2_SIGNATURES``, also
+    Keras 3's exports). ``detector.py`` has the evidence behind each.
     """
 
     TF1_HUB_MODULE = "tf1_hub_module"
@@ -35,7 +37,8 @@ class Variant:
     Attributes:
       tags: the tag set, sorted: ``("serve",)``; empty for a TF1 Hub module's
         default variant.
-      signatures: names of its signatures, sorted: ``("default", "logits")``.
+      signatures: names of its signatures, sorted: ``("default", "logits")``; those
+        that TensorFlow keeps for itself (``__saved_model_init_op``) are left out.
     """
 
     tags: Tuple[str, ...]
@@ -64,7 +67,8 @@ class Detection:
       path: the directory, as it was given.
       format: the module's format.
       file: the file that holds the model: ``"saved_model.pb"``.
-      variants: one per MetaGraphDef, in the file's order.
+      variants: one per MetaGraphDef, in the file's order; none where a chunked
+        model (``saved_model.cpb``) cannot be unpacked.
       producer: the TensorFlow that wrote the first MetaGraphDef.
       evidence: sentences, each a fact that led to ``format``.
     """

@@ -29,7 +29,8 @@ def restore_variables(
     prefix = _files.join(source, "variables", "variables")
     shapes = {}
     if any(part for _, part in keys):
-        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        shapes = reader.get_variable_to_shape_map()
     batch, size = [], 0
     for variable, (key, part) in zip(variables, keys):
         spec = ""

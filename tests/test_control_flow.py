@@ -37,7 +37,9 @@ def test_gradient_through_control_flow_raises_our_error(name: str) -> None:
     for case in recorded.cases:
         if not case.gradient_of or not replay.complete(recorded, case):
             continue
-        with replay.Runtime(lambda tags=case.tags: hub.load(recorded.path, tags)) as run:
+        with replay.Runtime(
+            lambda tags=case.tags: hub.load(recorded.path, tags)
+        ) as run:
             variables = list(run.loaded.trainable_variables)
             try:
                 run.gradients(gradient(run.loaded, case), variables)
@@ -55,7 +57,9 @@ def test_signature_without_control_flow_keeps_its_gradient() -> None:
     for case in recorded.cases:
         if not case.gradient_of or not case.deterministic:
             continue
-        with replay.Runtime(lambda tags=case.tags: hub.load(recorded.path, tags)) as run:
+        with replay.Runtime(
+            lambda tags=case.tags: hub.load(recorded.path, tags)
+        ) as run:
             try:
                 replay._check_gradients(run, recorded, case)
             except LookupError:

@@ -77,9 +77,15 @@ def canonical(message: Any) -> str:
     """A message as text that no version of protobuf writes differently."""
     lines = []
     for field, value in message.ListFields():
-        if field.type == field.TYPE_MESSAGE and field.message_type.GetOptions().map_entry:
+        if (
+            field.type == field.TYPE_MESSAGE
+            and field.message_type.GetOptions().map_entry
+        ):
             items = [
-                (str(key), canonical(item) if hasattr(item, "ListFields") else repr(item))
+                (
+                    str(key),
+                    canonical(item) if hasattr(item, "ListFields") else repr(item),
+                )
                 for key, item in value.items()
             ]
             lines.append("{}={}".format(field.name, sorted(items)))
@@ -264,7 +270,13 @@ def test_two_processes_may_convert_to_one_destination(tmp_path: Path) -> None:
     )
     runs = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(module("image_bn")), str(tmp_path / "out")],
+            [
+                sys.executable,
+                "-c",
+                code,
+                str(module("image_bn")),
+                str(tmp_path / "out"),
+            ],
             stdout=subprocess.PIPE,
             env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
             universal_newlines=True,

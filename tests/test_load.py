@@ -222,7 +222,7 @@ def test_cache_that_cannot_be_written_is_replaced(tmp_path: Path, root: Path) ->
             TMPDIR=str(temporary),
             PYTHONPATH=os.pathsep.join(sys.path),
         ),
-        universal_newlines=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     wanted = len(expected.load_expected("image_bn").variables)

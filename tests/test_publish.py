@@ -183,7 +183,7 @@ def test_a_destination_below_a_file_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "text"
 
 
-@pytest.mark.parametrize("destination", ["", "a\0b", "x" * 300])
+@pytest.mark.parametrize("destination", ["", "a\0b", "x" * 300], ids=len)
 def test_what_is_no_path_is_refused(
     destination: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -438,7 +438,7 @@ def test_written_files_reach_the_disk_and_linked_ones_are_left(
     assert sorted(synced) == sorted(ids)
 
 
-def run(script: str, *arguments: str) -> "subprocess.Popen[bytes]":
+def run(script: str, *arguments: str) -> subprocess.Popen[bytes]:
     """Starts another Python that has this one's path."""
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
     return subprocess.Popen(

@@ -34,10 +34,16 @@ def test_converted_module_is_fine_tuned(mode: str, tmp_path: Path) -> None:
     hub.convert(recorded.path, tmp_path / "out")
     (images,) = recorded.cases[0].inputs.values()
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), mode, str(tmp_path / "out"), str(images.shape[1])],
+        [
+            sys.executable,
+            str(PROGRAM),
+            mode,
+            str(tmp_path / "out"),
+            str(images.shape[1]),
+        ],
         capture_output=True,
         env=dict(os.environ, PYTHONPATH=""),
-        universal_newlines=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found: Any = json.loads(done.stdout[done.stdout.index("{") :])
