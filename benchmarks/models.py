@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITER = ROOT / "testdata" / "large.py"
@@ -172,10 +172,10 @@ def _header(number: int, length: int) -> bytes:
     return _varint(number << 3 | 2) + _varint(length)
 
 
-def _first_field(data: bytes, number: int) -> "tuple[int, int, int]":
+def _first_field(data: bytes, number: int) -> Tuple[int, int, int]:
     """Where the first length-delimited field of this number starts, its body, ends."""
 
-    def varint(at: int) -> "tuple[int, int]":
+    def varint(at: int) -> Tuple[int, int]:
         value = shift = 0
         while True:
             byte = data[at]

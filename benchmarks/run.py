@@ -98,8 +98,7 @@ class Bench:
             cwd=str(self.scratch),
             env=self.environ,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
         )
         if result.returncode:
             raise SideFailed(_failure(command, result.stderr))
@@ -220,9 +219,7 @@ class Bench:
         self, what: str, value: float, limit: float, show: Callable[[float], str]
     ) -> None:
         """A line on something that must stay under a limit."""
-        self.add(
-            Row(what, show(value), "", "", "under " + show(limit), value < limit)
-        )
+        self.add(Row(what, show(value), "", "", "under " + show(limit), value < limit))
 
     def convert(self) -> None:
         """Conversion of a large graph, of large weights, and of growing graphs."""
@@ -291,8 +288,7 @@ class Bench:
     def _growth(self) -> None:
         sizes = (100, 1000, 10_000) if self.quick else (1000, 10_000, 100_000)
         sources = {
-            size: self.models.hub_module("deep", "--nodes", str(size))
-            for size in sizes
+            size: self.models.hub_module("deep", "--nodes", str(size)) for size in sizes
         }
         facts = self.alternate(
             {
@@ -328,9 +324,10 @@ class Bench:
 
     def load(self) -> None:
         """Loading of TF1 Hub modules, conversion included, and of a TF2 SavedModel."""
+        embedding = self._embedding()
         cases = (
             ("ResNet-50", self.models.hub_module("resnet50"), 0.7),
-            (_bytes(size_of(self._embedding())) + " embedding", self._embedding(), 1.05),
+            (_bytes(size_of(embedding)) + " embedding", embedding, 1.05),
         )
         for name, source, bar in cases:
             facts = self.alternate(

@@ -92,6 +92,7 @@ class FunctionSet:
         self._reserved = reserved
         self._contents: Dict[Tuple[Any, ...], Body] = {}
         self._bodies: Dict[Tuple[Tuple[str, ...], str], _SignatureBody] = {}
+        self._updates: Dict[Tuple[Any, ...], Body] = {}
         self._numbers: Dict[str, int] = {}
         self._served: Dict[str, Tuple[Any, Any]] = {}
 
@@ -424,20 +425,32 @@ class FunctionSet:
         names = made.update_nodes
         used = {e.tensor for n in names for e in graph.inputs(n) if e.tensor in given}
         tensors = [tensor for tensor in given if tensor in used]
-        updates = FunctionWriter(self.name("updates_" + "_".join(variant.tags)), names)
-        inside = {}
-        for tensor in tensors:
-            dtype = graph.output(tensor).dtype
-            inside[tensor] = updates.argument("value", dtype)
-        emit(graph, updates, names, inside, variant.captures)
-        for op in graph.in_order(set(form.updates).intersection(names)):
-            updates.control_result(op)
+        key = (variant.tags, tuple(names), tuple(tensors), tuple(form.updates))
+        if key not in self._updates:
+            self._updates[key] = self._write_updates(variant, names, tensors, form)
+        body = self._updates[key]
         # The outputs are those of the state before the update.
         call = results[0].split(":")[0]
-        node = self.call_node(
-            writer, self.add(updates), [given[t] for t in tensors], [call]
-        )
+        node = self.call_node(writer, body, [given[t] for t in tensors], [call])
         writer.control_result(node)
+
+    def _write_updates(
+        self,
+        variant: VariantGraph,
+        names: Sequence[str],
+        tensors: Sequence[str],
+        form: _Form,
+    ) -> Body:
+        graph = variant.graph
+        writer = FunctionWriter(self.name("updates_" + "_".join(variant.tags)), names)
+        bound = {
+            tensor: writer.argument("value", graph.output(tensor).dtype)
+            for tensor in tensors
+        }
+        emit(graph, writer, names, bound, variant.captures)
+        for op in graph.in_order(set(form.updates).intersection(names)):
+            writer.control_result(op)
+        return self.add(writer)
 
     # ---- regularization_losses
 

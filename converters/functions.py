@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from typing import (
     Any,
@@ -267,6 +268,7 @@ class FunctionWriter:
         )
 
 
+@functools.lru_cache(maxsize=None)
 def argument_name(wanted: str) -> str:
     """A valid argument name, ``[a-z][a-z0-9_]*`` (op_def.proto, ArgDef)."""
     name = re.sub(r"[^a-z0-9_]", "_", wanted.lower())
@@ -305,8 +307,7 @@ def emit(
                 if node in captures:
                     found = writer.capture(captures[node])
                 else:
-                    output = graph.output(full)
-                    found = "{}:{}:{}".format(node, output.arg, output.number)
+                    found = graph.reference(full)
             known[full] = known[tensor] = found
         return found
 

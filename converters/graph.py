@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import gzip
 import os
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from hub_compat._tf import node_def_pb2, op_def_pb2
 from hub_compat.errors import CorruptModuleError, UnknownOpError
@@ -99,6 +110,8 @@ class Graph:
         self._outputs: Dict[str, List[Output]] = {}
         self._inputs: Dict[str, List[Edge]] = {}
         self._order: Dict[str, int] = {}
+        self._references: Dict[str, str] = {}
+        self._slices: Dict[Tuple[Tuple[str, ...], FrozenSet[str]], List[str]] = {}
 
     def op_def(self, op: str) -> op_def_pb2.OpDef:
         """The definition of an op or function.
@@ -169,6 +182,15 @@ class Graph:
             )
         return outputs[index]
 
+    def reference(self, tensor: str) -> str:
+        """A tensor as the nodes of a FunctionDef name it, ``"a:output:0"``."""
+        found = self._references.get(tensor)
+        if found is None:
+            output = self.output(tensor)
+            found = "{}:{}:{}".format(node_of(tensor), output.arg, output.number)
+            self._references[tensor] = found
+        return found
+
     def inputs(self, name: str) -> List[Edge]:
         """Where a node's inputs come from, in order."""
         found = self._inputs.get(name)
@@ -184,6 +206,8 @@ class Graph:
         """Drops what is remembered of a node that a pass has changed."""
         self._outputs.pop(name, None)
         self._inputs.pop(name, None)
+        self._references.clear()
+        self._slices.clear()
 
     def replace(self, node: node_def_pb2.NodeDef) -> None:
         """Puts a node in place of the one of the same name, or adds it."""
@@ -206,7 +230,7 @@ class Graph:
             for i, edge in enumerate(self.inputs(name)):
                 if edge.tensor in tensors:
                     node.input[i] = tensors[edge.tensor]
-                    self._inputs.pop(name, None)
+                    self.forget(name)
 
     def unique_name(self, wanted: str) -> str:
         """``wanted``, or it with a number, whichever no node has."""
@@ -228,8 +252,11 @@ class Graph:
         Iterative: graphs are deep, and Python's stack is not.
         """
         feeds = feeds or set()
+        key = (tuple(fetches), frozenset(feeds))
+        if key in self._slices:
+            return self._slices[key]
         needed: Set[str] = set()
-        stack = [node_of(f) for f in fetches if normal(f) not in feeds]
+        stack = [node_of(f) for f in key[0] if normal(f) not in feeds]
         while stack:
             name = stack.pop()
             if name in needed:
@@ -238,7 +265,8 @@ class Graph:
             for edge in self.inputs(name):
                 if edge.node not in needed and edge.tensor not in feeds:
                     stack.append(edge.node)
-        return self.in_order(needed)
+        self._slices[key] = found = self.in_order(needed)
+        return found
 
     def in_order(self, names: Iterable[str]) -> List[str]:
         """The names as the file orders them."""

@@ -39,6 +39,7 @@ _GRAPH_SUFFIXES = (".pb", ".pbtxt")
 
 
 def not_found(directory: str) -> HandleError:
+    """Returns the error for a path at which there is nothing."""
     hint = "Check the spelling"
     if not _files.is_remote(directory) and directory:
         parent, name = os.path.split(os.path.abspath(directory))
@@ -62,6 +63,7 @@ def not_found(directory: str) -> HandleError:
 
 
 def not_a_directory(path: str) -> FormatError:
+    """Returns the error for a file where a directory was expected."""
     name = path.rstrip("/").replace(os.sep, "/").rsplit("/", 1)[-1]
     if name in MODEL_FILES + (MARKER_FILE, KERAS_METADATA_FILE):
         folder = path[: -len(name)].rstrip("/" + os.sep) or "."
@@ -79,6 +81,12 @@ def not_a_directory(path: str) -> FormatError:
 
 
 def not_a_module(directory: str, names: List[str]) -> FormatError:
+    """Returns the error for a directory without a model file.
+
+    Args:
+      directory: the directory.
+      names: what is in it.
+    """
     advice = _inner_module(directory, names) or _foreign(names) or _checkpoint(names)
     if not advice and "variables" in names:
         advice = "It looks like a SavedModel whose model file was lost"

@@ -71,13 +71,18 @@ def test_the_directory_appears_when_the_block_ends(root: str) -> None:
     assert _files.list_dir(_files.join(root, "a", "b")) == ["out"]
 
 
+def fail(destination: str, error: BaseException, overwrite: bool = False) -> None:
+    """Writes all of a model, and raises."""
+    with atomic_directory(destination, overwrite=overwrite) as folder:
+        write(folder, "new")
+        raise error
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_a_block_that_raises_leaves_nothing(root: str, error: Any) -> None:
     """Neither the destination nor anything beside it or above it is left."""
     with pytest.raises(error):
-        with atomic_directory(_files.join(root, "out")) as folder:
-            write(folder, "new")
-            raise error
+        fail(_files.join(root, "out"), error())
     assert _files.list_dir(root) == []
 
 
@@ -85,13 +90,16 @@ def test_parents_made_for_a_block_that_raises_go_too(tmp_path: Path) -> None:
     """Directories above are removed again, but not those of somebody else."""
     (tmp_path / "there").mkdir()
     with pytest.raises(ValueError):
-        with atomic_directory(str(tmp_path / "there" / "a" / "b" / "out")):
-            raise ValueError
+        fail(str(tmp_path / "there" / "a" / "b" / "out"), ValueError())
     assert list((tmp_path / "there").iterdir()) == []
-    with pytest.raises(ValueError):
+
+    def shared() -> None:
         with atomic_directory(str(tmp_path / "a" / "b" / "out")):
             (tmp_path / "a" / "other").mkdir()
             raise ValueError
+
+    with pytest.raises(ValueError):
+        shared()
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["other"]
 
 
@@ -137,9 +145,7 @@ def test_overwriting_that_fails_keeps_the_old(root: str) -> None:
     out = _files.join(root, "out")
     write(out, "old")
     with pytest.raises(ValueError):
-        with atomic_directory(out, overwrite=True) as folder:
-            write(folder, "new")
-            raise ValueError
+        fail(out, ValueError(), overwrite=True)
     assert read(out) == model("old")
     assert _files.list_dir(root) == ["out"]
 
@@ -310,9 +316,7 @@ def test_a_directory_that_cannot_be_written(
 def test_no_space_left_while_writing(tmp_path: Path) -> None:
     """The block's own error becomes one about the destination."""
     with pytest.raises(DestinationError, match="No space.*Make space"):
-        with atomic_directory(str(tmp_path / "out")) as folder:
-            write(folder, "new")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fail(str(tmp_path / "out"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -330,11 +334,15 @@ def test_errors_of_the_block_about_other_files_stay(tmp_path: Path) -> None:
 def test_who_comes_second_is_refused(root: str) -> None:
     """A destination that appears while the block runs is not touched either."""
     out = _files.join(root, "out")
-    with pytest.raises(DestinationError, match="already exists"):
+
+    def race() -> None:
         with atomic_directory(out) as folder:
             write(folder, "slow")
             with atomic_directory(out) as other:
                 write(other, "fast")
+
+    with pytest.raises(DestinationError, match="already exists"):
+        race()
     assert read(out) == model("fast")
     assert _files.list_dir(root) == ["out"]
 
