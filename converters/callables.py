@@ -15,7 +15,14 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 from .control_flow import has_control_flow
 from .functions import Body, FunctionWriter, argument_name, emit
 from .graph import Graph, node_of
-from .model import Component, Signature, Value, VariantGraph, make_shape
+from .model import (
+    Component,
+    Signature,
+    Value,
+    VariantGraph,
+    flatten,
+    make_shape,
+)
 from .object_graph import (
     dict_value,
     none_value,
@@ -91,7 +98,7 @@ class FunctionSet:
         self.functions: Dict[str, Any] = {}
         self._reserved = reserved
         self._contents: Dict[Tuple[Any, ...], Body] = {}
-        self._bodies: Dict[Tuple[Tuple[str, ...], str], _SignatureBody] = {}
+        self._bodies: Dict[Tuple[Any, ...], _SignatureBody] = {}
         self._updates: Dict[Tuple[Any, ...], Body] = {}
         self._numbers: Dict[str, int] = {}
         self._served: Dict[str, Tuple[Any, Any]] = {}
@@ -128,13 +135,6 @@ class FunctionSet:
         self.functions[name] = writer.fdef
         self._contents[key] = body
         return body
-
-    def call(
-        self, writer: FunctionWriter, body: Body, inputs: Sequence[str]
-    ) -> List[str]:
-        """Calls a body from another function; returns its results."""
-        node = self.call_node(writer, body, inputs)
-        return ["{}:output:{}".format(node, i) for i in range(len(body.results))]
 
     def call_node(
         self,
@@ -174,25 +174,43 @@ class FunctionSet:
             if nodes[name].op in _PLACEHOLDERS and name + ":0" not in fed
         ]
 
-    def body(self, variant: VariantGraph, name: str) -> _SignatureBody:
-        """The function of one signature of one variant."""
-        key = (variant.tags, name)
+    def body(
+        self, variant: VariantGraph, name: str, returned: Sequence[Value]
+    ) -> _SignatureBody:
+        """The function of one signature of one variant.
+
+        Args:
+          variant: the variant.
+          name: the signature.
+          returned: those of its outputs that the function returns. A call gets
+            its own function where it returns fewer than the signature has: the
+            gradient of a function passes through all of its results.
+        """
+        key = (variant.tags, name, tuple(value.name for value in returned))
         if key not in self._bodies:
-            self._bodies[key] = self._make_body(variant, variant.signatures[name])
+            signature = variant.signatures[name]
+            self._bodies[key] = self._make_body(variant, signature, returned)
         return self._bodies[key]
 
-    def _make_body(self, variant: VariantGraph, signature: Signature) -> _SignatureBody:
+    def _make_body(
+        self, variant: VariantGraph, signature: Signature, returned: Sequence[Value]
+    ) -> _SignatureBody:
         graph = variant.graph
-        arguments, results = signature.flat_inputs(), signature.flat_outputs()
+        arguments = signature.flat_inputs()
+        results = flatten({value.name: value for value in returned})
         fed = {c.tensor for c in arguments}
         names = graph.slice([c.tensor for c in results], fed)
+        base = base_name(variant, signature.name)
+        if {v.name for v in returned} != {v.name for v in _call_output(signature)[1]}:
+            form = _Form(arguments, results, [], [])
+            body = self._write_body(variant, base + "_outputs", form, names)
+            return _SignatureBody(form, body, [], None)
         updates = self._own_updates(variant, fed)
         with_updates = graph.slice(
             [c.tensor for c in results] + ["^" + op for op in updates], fed
         )
         inside = set(names)
-        update_nodes = [name for name in with_updates if name not in inside]
-        base = base_name(variant, signature.name)
+        update_nodes = [n for n in with_updates if n not in inside]
         form = _Form(arguments, results, [], updates)
         training_body = None
         if update_nodes and has_control_flow(graph, with_updates):
@@ -287,7 +305,7 @@ class FunctionSet:
 
     def signature(self, variant: VariantGraph, name: str) -> Trace:
         """A signature as ``signatures[name]`` offers it: flat names, a dict."""
-        made = self.body(variant, name)
+        made = self.body(variant, name, list(variant.signatures[name].outputs.values()))
         body = made.body
         inputs_spec = tuple_value(
             [tuple_value([]), dict_value(_flat_specs(made.form.arguments))]
@@ -303,9 +321,10 @@ class FunctionSet:
             inputs = [
                 writer.argument(c.name, c.dtype, c.shape) for c in made.form.arguments
             ]
-            outputs = self.call(writer, body, inputs)
-            for component, tensor in zip(made.form.results, outputs):
-                writer.result(component.name, component.dtype, tensor, component.shape)
+            node = self.call_node(writer, body, inputs)
+            for i, c in enumerate(made.form.results):
+                tensor = "{}:output:{}".format(node, i)
+                writer.result(c.name, c.dtype, tensor, c.shape)
             body = self.add(writer, *structure)
         keywords = tuple(c.name for c in made.form.arguments)
         return Trace(body, inputs_spec, output_spec, keywords)
@@ -360,7 +379,7 @@ class FunctionSet:
         bare: bool,
     ) -> Trace:
         signature = variant.signatures[name]
-        made = self.body(variant, name)
+        made = self.body(variant, name, _call_output(signature)[1])
         updates = made.update_nodes if is_training else []
         graph = variant.graph
         given = [c for key in mode for c in signature.inputs[key].components]
@@ -382,12 +401,17 @@ class FunctionSet:
         body = made.body
         if is_training and made.training_body is not None:
             body = made.training_body
-        results = self.call(
+        node = self.call_node(
             writer, body, [bound[c.tensor] for c in made.form.arguments]
         )
+        results = ["{}:output:{}".format(node, i) for i in range(len(body.results))]
+        if is_training and made.form.updates:
+            # A call that is inlined runs only what its results need, and what
+            # the caller's own control results name.
+            writer.control_result(node)
         by_name = dict(zip((c.name for c in made.form.results), results))
         if updates:
-            self._call_updates(variant, writer, made, bound, results)
+            self._call_updates(variant, writer, made, bound, results, node)
         output, values = _call_output(signature)
         for value in values:
             for c in value.components:
@@ -414,6 +438,7 @@ class FunctionSet:
         made: _SignatureBody,
         bound: Mapping[str, str],
         results: Sequence[str],
+        call: str,
     ) -> None:
         """Runs the update ops after the body, as a function of their own.
 
@@ -430,7 +455,6 @@ class FunctionSet:
             self._updates[key] = self._write_updates(variant, names, tensors, form)
         body = self._updates[key]
         # The outputs are those of the state before the update.
-        call = results[0].split(":")[0]
         node = self.call_node(writer, body, [given[t] for t in tensors], [call])
         writer.control_result(node)
 

@@ -115,6 +115,7 @@ def set_output_shapes(node: node_def_pb2.NodeDef, shapes: Sequence[Any]) -> None
     if all(shape is None or shape.unknown_rank for shape in shapes):
         return
     attr = node.attr["_output_shapes"].list
+    del attr.shape[:]
     for shape in shapes:
         if shape is None:
             attr.shape.add().unknown_rank = True
