@@ -103,7 +103,7 @@ class _Builder:
         self.objects = ObjectGraph()
         self.nodes: Dict[str, int] = {}
         self.declared: Set[str] = set()
-        self.table_functions: Dict[str, Tuple[Body, Body]] = {}
+        self.table_functions: Dict[str, Tuple[Any, Body]] = {}
 
     def build(self, whole: bool) -> Reusable:
         root_variant = self.root
@@ -302,7 +302,8 @@ class _Builder:
         destroy = self.functions.add(
             tables.destroy_function(table, self.functions.name("destroy_" + key))
         )
-        self.table_functions[key] = (create, initialize)
+        create_def = self.functions.functions[create.name]
+        self.table_functions[key] = (create_def, initialize)
         for name, body in (
             ("_create_resource", create),
             ("_initialize", initialize),

@@ -28,7 +28,7 @@ def write(
     model: Model,
     signatures: Mapping[str, Trace],
     variables: Sequence[str],
-    tables: Mapping[str, Tuple[Body, Body]],
+    tables: Mapping[str, Tuple[Any, Body]],
 ) -> None:
     """Writes nodes, signatures, saver and init op into a MetaGraphDef.
 
@@ -37,7 +37,8 @@ def write(
       model: whose variables and assets.
       signatures: the signatures, by name.
       variables: keys of the variables, in checkpoint order.
-      tables: the functions that create and fill each table, by key.
+      tables: by key, the FunctionDef that creates a table, which is one node,
+        and the function that fills it.
     """
     graph = _SessionGraph(meta_graph)
     for key in variables:
@@ -107,9 +108,15 @@ class _SessionGraph:
         definition.tensor_info.tensor_shape.SetInParent()
         self._tensors[key] = node
 
-    def add_table(self, key: str, create: Body, initialize: Body) -> None:
-        """A table, filled by the init op."""
-        self._tensors[key] = self._call(create, [], "table")
+    def add_table(self, key: str, create: Any, initialize: Body) -> None:
+        """A table, filled by the init op.
+
+        The op itself, as calling the function that creates it makes TF 1.15
+        crash: it keeps the handle's shapes past the function's graph.
+        """
+        (node,) = create.node_def
+        attrs = {name: node.attr[name] for name in node.attr}
+        self._tensors[key] = self.node(node.op, node.name, **attrs)
         self._init.append(self._call(initialize, [], "initialize_table"))
 
     def _call(self, body: Body, inputs: Sequence[str], name: str) -> str:
