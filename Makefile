@@ -20,7 +20,7 @@ help:
 	@echo "Environments are shared by all clones: $${HUB_COMPAT_ENVS:-~/.cache/hub_compat-envs}"
 
 demo:
-	@PYTHONPATH=$(CURDIR) TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
+	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf221 examples/demo.py
 
 test:
@@ -37,12 +37,12 @@ support:
 	@$(PYTHON) tools/support_table.py
 
 bench:
-	@PYTHONPATH=$(CURDIR) TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
+	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf221 benchmarks/run.py $(ARGS)
 
 testdata:
-	@PYTHONPATH=$(CURDIR) TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
-	$(RUN) tf115 testdata/make.py $(ARGS)
+	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
+	$(RUN) tf115 testdata/make_testdata.py $(ARGS)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

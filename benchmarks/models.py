@@ -1,7 +1,8 @@
 """The modules that the benchmarks run on, written once into a cache directory.
 
 TF1 Hub modules can only be written by TensorFlow 1: ``testdata/large.py``
-does, in the project's TF 1.15 environment. The rest derives from those.
+and ``embedding.py`` do, in the project's TF 1.15 environment. The rest derives
+from those.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
-WRITER = ROOT / "testdata" / "large.py"
+LARGE = ROOT / "testdata" / "large.py"
+EMBEDDING = Path(__file__).resolve().with_name("embedding.py")
 
 
 class ModelMissing(Exception):
@@ -41,26 +43,24 @@ class Models:
         self.directory = directory
         self._tf1_python = tf1_python
 
-    def hub_module(self, kind: str, *options: str) -> Path:
+    def hub_module(self, kind: str, *options: str, writer: Path = LARGE) -> Path:
         """A TF1 Hub module.
 
         Args:
-          kind: what ``testdata/large.py`` calls it: ``"resnet50"``.
-          *options: its further arguments: ``"--megabytes", "1200"``.
+          kind: what its writer calls it: ``"resnet50"``.
+          *options: the writer's further arguments: ``"--megabytes", "1200"``.
+          writer: the script.
         """
-        if not WRITER.exists():
-            raise ModelMissing("{} is not there.".format(WRITER))
         # An edited script writes anew.
-        key = hashlib.sha256(WRITER.read_bytes()).hexdigest()[:8]
+        key = hashlib.sha256(writer.read_bytes()).hexdigest()[:8]
         name = "-".join([kind] + [o.lstrip("-") for o in options] + [key])
         target = self.directory / name
-        if target.exists():
-            return target
-        partial = self._partial(target)
-        command = [self._tf1(), str(WRITER), kind, str(partial)] + list(options)
-        _say("writing {} with TensorFlow 1.15".format(name))
-        _run(command)
-        partial.rename(target)
+        if not target.exists():
+            partial = self._partial(target)
+            command = [self._tf1(), str(writer), kind, str(partial)] + list(options)
+            _say("writing {} with TensorFlow 1.15".format(name))
+            _run(command)
+            partial.rename(target)
         return target
 
     def tf2_saved_model(self, source: Path) -> Path:
@@ -77,9 +77,8 @@ class Models:
     def with_huge_graph(self, source: Path, size: int) -> Path:
         """A copy, without weights, whose graph has one more node, of ``size`` bytes.
 
-        The node is a hole in a sparse file, which takes no room on the disk. The
-        original comes first within the first MetaGraphDef, so that what tells
-        the format lies on both sides of the node.
+        The node is a hole in a sparse file, which takes no room on the disk. It is
+        the first of the first graph: what tells the format lies on both sides.
         """
         target = source.with_name("{}-huge{}".format(source.name, size))
         if target.exists():
@@ -89,19 +88,21 @@ class Models:
         partial.mkdir(parents=True)
         shutil.copy2(str(source / "tfhub_module.pb"), str(partial))
         data = (source / "saved_model.pb").read_bytes()
-        start, body, end = _first_field(data, number=2)
-        # SavedModel.meta_graphs: the parts that follow merge into the message.
+        # SavedModel.meta_graphs, and its MetaGraphDef.graph_def.
+        outer = _find_field(data, 2, 0)
+        inner = _find_field(data, 2, outer.body)
         node = b""
-        # MetaGraphDef.graph_def.node.attr.value.tensor.tensor_content
-        for number in (4, 8, 2, 5, 1, 2):
+        # GraphDef.node.attr.value.tensor.tensor_content, from the inside out.
+        for number in (4, 8, 2, 5, 1):
             node = _header(number, len(node) + size) + node
+        graph = _header(2, inner.end - inner.body + len(node) + size) + node
+        before, after = data[outer.body : inner.start], data[inner.body : outer.end]
         with open(str(partial / "saved_model.pb"), "wb") as file:
-            file.write(data[:start])
-            file.write(_header(2, end - body + len(node) + size))
-            file.write(data[body:end] + node)
+            file.write(data[: outer.start])
+            file.write(_header(2, len(before) + len(graph) + size + len(after)))
+            file.write(before + graph)
             file.seek(size, os.SEEK_CUR)
-            file.write(data[end:])
-            file.truncate()
+            file.write(after + data[outer.end :])
         partial.rename(target)
         return target
 
@@ -172,24 +173,35 @@ def _header(number: int, length: int) -> bytes:
     return _varint(number << 3 | 2) + _varint(length)
 
 
-def _first_field(data: bytes, number: int) -> Tuple[int, int, int]:
-    """Where the first length-delimited field of this number starts, its body, ends."""
+class _Field(NamedTuple):
+    """Where a length-delimited protobuf field starts, its body starts, and ends."""
 
-    def varint(at: int) -> Tuple[int, int]:
-        value = shift = 0
-        while True:
-            byte = data[at]
-            value |= (byte & 0x7F) << shift
-            at, shift = at + 1, shift + 7
-            if byte < 0x80:
-                return value, at
+    start: int
+    body: int
+    end: int
 
-    at = 0
+
+def _find_field(data: bytes, number: int, at: int) -> _Field:
+    """The first length-delimited field of this number from ``at`` on.
+
+    The messages it walks over hold nothing but varints and such fields.
+    """
     while True:
         start = at
-        tag, at = varint(at)
-        value, at = varint(at)
+        tag, at = _read_varint(data, at)
+        value, at = _read_varint(data, at)
         if tag & 7 == 2:
             if tag >> 3 == number:
-                return start, at, at + value
+                return _Field(start, at, at + value)
             at += value
+
+
+def _read_varint(data: bytes, at: int) -> Tuple[int, int]:
+    """A varint, and where the next thing starts."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at

@@ -1,7 +1,8 @@
-"""One side of one comparison, run in a process of its own: ``sides.py NAME ARG...``.
+"""One side of one comparison, in a process of its own: ``sides.py NAME ARG...``.
 
 ``run.py`` starts these alternately. What a side needs is imported before the
 clock starts; the last line on standard output is what was measured, as JSON.
+With ``--twice`` first, a side that writes a directory does so once more, warm.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ from typing import Any, Callable, Dict
 Prepared = Callable[[], Any]
 
 
-def _status_kilobytes(field: str) -> int:
-    """A line of /proc/self/status: VmHWM is the peak of resident memory.
+def _peak_memory() -> int:
+    """The peak of resident memory since ``_forget_peak``, in bytes.
 
-    Not ru_maxrss: a process inherits the peak of the one that started it.
+    Not ru_maxrss, which cannot be reset: what ``import tensorflow`` needed for
+    a moment would hide what comes after it.
     """
     with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith(field + ":"):
-                return int(line.split()[1])
-    raise LookupError("/proc/self/status has no line {}".format(field))
+        return next(int(line[6:-3]) for line in status if line[:5] == "VmHWM") * 1024
+
+
+def _forget_peak() -> None:
+    """Sets the peak of resident memory to what is resident now."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
 
 
 def _bytes_read() -> int:
@@ -79,13 +84,14 @@ def tensorflow_load(source: str) -> Prepared:
 
 
 def _measure(prepared: Prepared) -> Dict[str, Any]:
-    memory, read = _status_kilobytes("VmHWM"), _bytes_read()
+    _forget_peak()
+    memory, read = _peak_memory(), _bytes_read()
     start = time.perf_counter()
     result = prepared()
     seconds = time.perf_counter() - start
     facts = {
         "seconds": seconds,
-        "extra_memory": (_status_kilobytes("VmHWM") - memory) * 1024,
+        "extra_memory": _peak_memory() - memory,
         # Reading the counters reads a little itself: some hundred bytes.
         "bytes_read": _bytes_read() - read,
     }
@@ -95,30 +101,31 @@ def _measure(prepared: Prepared) -> Dict[str, Any]:
     return facts
 
 
-def imported(module: str) -> Dict[str, Any]:
-    """How long an import takes, and whether it brought TensorFlow along."""
-    start = time.perf_counter()
-    __import__(module)
-    return {
-        "seconds": time.perf_counter() - start,
-        "tensorflow": "tensorflow" in sys.modules,
-    }
+SIDES: Dict[str, Callable[..., Prepared]] = {
+    side.__name__: side
+    for side in (
+        convert,
+        load_and_save,
+        hub_compat_load,
+        tensorflow_hub_load,
+        tensorflow_load,
+    )
+}
 
 
 def main() -> None:
     """Runs the side that the command line names."""
-    name, arguments = sys.argv[1], sys.argv[2:]
-    if name == "imported":
-        facts = imported(*arguments)
-    else:
-        import tensorflow as tf
+    arguments = sys.argv[1:]
+    twice = arguments[0] == "--twice"
+    name, *arguments = arguments[twice:]
+    import tensorflow as tf
 
-        # Creates the device and the eager context, which whoever comes first pays.
-        tf.constant(0) + 1
-        sides = (convert, load_and_save, hub_compat_load, tensorflow_hub_load)
-        sides += (tensorflow_load,)
-        prepare = {side.__name__: side for side in sides}[name]
-        facts = _measure(prepare(*arguments))
+    # Creates the device and the eager context, which whoever comes first pays.
+    tf.constant(0) + 1
+    facts = _measure(SIDES[name](*arguments))
+    if twice:
+        arguments[-1] += "-again"
+        facts["again"] = _measure(SIDES[name](*arguments))
     print("\n" + json.dumps(facts))
 
 

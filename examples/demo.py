@@ -58,7 +58,7 @@ class Row(NamedTuple):
 def difference(got: Any, want: Any) -> float:
     """How far a result is from the recorded one; infinity for "not equal"."""
     if isinstance(want, expected.AssetFile):
-        path = Path(got.numpy().item().decode())
+        path = Path(np.asarray(got).item().decode())
         return 0.0 if path.read_bytes() == want.contents else float("inf")
     if isinstance(want, expected.Bits):
         equal = got.numpy().tobytes() == want.array.tobytes()

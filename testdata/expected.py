@@ -1,7 +1,7 @@
 """Reads what the modules in this directory did under TensorFlow 1.15.5.
 
 Each directory ``NAME`` here holds a module (``NAME/module``) and what
-``make.py`` recorded of it under the original runtime (``NAME/expected.json`` and
+``make_testdata.py`` recorded of it under the original runtime (``NAME/expected.json`` and
 ``NAME/expected.npz``)::
 
     recorded = load_expected("text")

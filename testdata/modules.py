@@ -1,0 +1,19 @@
+"""All test modules, in the order in which they are written."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import modules_graphs
+import modules_signatures
+import modules_text
+import modules_variables
+from define import Definition
+
+# Modules that others are made of come first.
+DEFINITIONS: Tuple[Definition, ...] = (
+    modules_text.DEFINITIONS
+    + modules_variables.DEFINITIONS
+    + modules_signatures.DEFINITIONS
+    + modules_graphs.DEFINITIONS
+)
