@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import keyword
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from .control_flow import has_control_flow
-from .functions import Body, FunctionWriter, argument_name, emit
+from .control_flow import control_levels
+from .functions import Body, FunctionWriter, argument_name, emit, set_output_shapes
 from .graph import Graph, node_of
 from .model import (
     Component,
@@ -99,6 +100,7 @@ class FunctionSet:
         self._reserved = reserved
         self._contents: Dict[Tuple[Any, ...], Body] = {}
         self._bodies: Dict[Tuple[Any, ...], _SignatureBody] = {}
+        self._known_levels: Dict[Graph, Mapping[str, int]] = {}
         self._updates: Dict[Tuple[Any, ...], Body] = {}
         self._numbers: Dict[str, int] = {}
         self._served: Dict[str, Tuple[Any, Any]] = {}
@@ -213,7 +215,11 @@ class FunctionSet:
         update_nodes = [n for n in with_updates if n not in inside]
         form = _Form(arguments, results, [], updates)
         training_body = None
-        if update_nodes and has_control_flow(graph, with_updates):
+        if any(
+            edge.node in inside and self._levels(graph)[edge.node]
+            for n in update_nodes
+            for edge in graph.inputs(n)
+        ):
             # A tensor inside a branch may be dead, and a dead tensor cannot
             # leave a function: the updates stay in one graph with the rest.
             training_body = self._write_body(
@@ -280,6 +286,7 @@ class FunctionSet:
         kept = [n for n in names if n + ":0" not in bound or not _is_input(graph, n)]
         resolve = emit(graph, writer, kept, bound, variant.captures)
         taken = set(bound.values())
+        shapes: Dict[str, Any] = {}
         for component in form.results:
             tensor = resolve(component.tensor)
             if tensor in taken or node_of(component.tensor) in variant.captures:
@@ -293,13 +300,42 @@ class FunctionSet:
                 )
                 tensor = name + ":output:0"
             writer.result(component.name, component.dtype, tensor, component.shape)
+            name = tensor.split(":")[0]
+            if name not in graph.nodes or len(graph.outputs(name)) == 1:
+                shapes.setdefault(name, component.shape)
+        self._say_shapes(writer, shapes)
         for tensor in form.boundary:
             output = graph.output(tensor)
             writer.result("update_input", output.dtype, resolve(tensor))
+        if form.updates:
+            # What a call waits for are its control results: an update after the
+            # call is an update after these reads.
+            levels = self._levels(graph)
+            for name in names:
+                if name in variant.captures or levels[name]:
+                    continue
+                if graph.op_def(graph.nodes[name].op).is_stateful:
+                    writer.control_result(name)
         for op in form.updates:
             if op in names:
                 writer.control_result(op)
         return self.add(writer)
+
+    def _levels(self, graph: Graph) -> Mapping[str, int]:
+        """How many loops and conditionals each node of a graph is inside of."""
+        if graph not in self._known_levels:
+            self._known_levels[graph] = control_levels(graph)
+        return self._known_levels[graph]
+
+    @staticmethod
+    def _say_shapes(writer: FunctionWriter, shapes: Mapping[str, Any]) -> None:
+        """Says the shapes of results that inference may not find.
+
+        TF 1.15 builds gradients for the static shapes that it knows.
+        """
+        for node in writer.fdef.node_def:
+            if node.name in shapes and "_output_shapes" not in node.attr:
+                set_output_shapes(node, [shapes[node.name]])
 
     # ---- signatures[name]
 
@@ -307,9 +343,13 @@ class FunctionSet:
         """A signature as ``signatures[name]`` offers it: flat names, a dict."""
         made = self.body(variant, name, list(variant.signatures[name].outputs.values()))
         body = made.body
-        inputs_spec = tuple_value(
-            [tuple_value([]), dict_value(_flat_specs(made.form.arguments))]
-        )
+        specs = _flat_specs(made.form.arguments)
+        inputs_spec = tuple_value([tuple_value([]), dict_value(specs)])
+        if any(keyword.iskeyword(name) for name in specs):
+            # TF >= 2.12 makes a Python parameter of each keyword. By its flat
+            # names, which follow below, the function is still called.
+            values = [specs[c.name] for c in made.form.arguments]
+            inputs_spec = tuple_value([tuple_value(values), dict_value({})])
         output_spec = dict_value(_flat_specs(made.form.results))
         # The body itself serves, unless it returns more, or serves already under
         # other names that make the same argument names.

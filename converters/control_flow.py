@@ -23,9 +23,9 @@ from typing import Dict, Iterable, List, Set
 from hub_compat._tf import node_def_pb2
 
 from .functions import set_attr
-from .graph import DT_RESOURCE, Graph
+from .graph import DT_RESOURCE, Graph, node_of
 
-__all__ = ["CONTROL_FLOW_OPS", "has_control_flow", "prevent_gradients"]
+__all__ = ["CONTROL_FLOW_OPS", "control_levels", "prevent_gradients"]
 
 CONTROL_FLOW_OPS = frozenset(
     ["Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"]
@@ -36,44 +36,67 @@ _INTEGERS = {19: 17, 14: 17, 1: 3, 2: 9, 8: 9, 18: 9}
 # How the level of a node differs from that of its inputs; a loop passes Enter
 # and Switch on its way to Exit.
 _STEPS = {"Enter": 1, "Switch": 1, "Merge": -1, "Exit": -2}
+_TENSOR_ARRAY = "TensorArray"
+_TENSOR_ARRAY_READS = ("Concat", "Gather", "Pack", "Read")
 
 
-def has_control_flow(graph: Graph, names: Iterable[str]) -> bool:
-    """Whether any of the nodes is a TF1 control-flow node."""
-    return any(graph.nodes[name].op in CONTROL_FLOW_OPS for name in names)
+def prevent_gradients(graph: Graph, own: Iterable[str] = ()) -> List[str]:
+    """Guards every tensor whose gradient a loaded function cannot give.
 
-
-def prevent_gradients(graph: Graph) -> List[str]:
-    """Guards every tensor that leaves a loop or a conditional.
+    Args:
+      graph: the graph.
+      own: functions with a gradient function of their own (GradientDef), which
+        TensorFlow 2 would ignore and differentiate the function itself.
 
     Returns:
-      Names of the Exit and Merge nodes that are guarded now.
+      Names of the nodes that are guarded now.
     """
-    if not has_control_flow(graph, graph.nodes):
+    own = set(own)
+    kinds = {node.op for node in graph.nodes.values()}
+    if not kinds.intersection(CONTROL_FLOW_OPS.union(own)) and not any(
+        op.startswith(_TENSOR_ARRAY) for op in kinds
+    ):
         return []
-    levels = _levels(graph)
-    guarded = []
+    levels = control_levels(graph)
+    guarded: Dict[str, str] = {}
     for name in list(graph.nodes):
         node = graph.nodes[name]
-        if node.op not in ("Exit", "Merge") or levels[name] > 0:
+        reason = _reason(node, own)
+        if not reason or levels[name] > 0:
             continue
-        dtype = graph.outputs(name)[0].dtype
-        if dtype in _INTEGERS:
-            entries = _entries(graph, name, levels)
-            if entries:
-                _guard(graph, node, dtype, entries)
-                guarded.append(name)
-    replaced = {name + ":0": graph.aliases[name + ":0"] for name in guarded}
-    graph.redirect(replaced, but={name + "/cut" for name in guarded})
-    return guarded
+        entries = _entries(graph, name, levels)
+        for i, output in enumerate(graph.outputs(name)):
+            if output.dtype in _INTEGERS and entries:
+                tensor = "{}:{}".format(name, i)
+                guarded[tensor] = _guard(graph, tensor, output.dtype, entries, reason)
+    replaced = {tensor: graph.aliases[tensor] for tensor in guarded}
+    graph.redirect(replaced, but=set(guarded.values()))
+    return list(dict.fromkeys(node_of(tensor) for tensor in guarded))
 
 
-def _levels(graph: Graph) -> Dict[str, int]:
+def _reason(node: node_def_pb2.NodeDef, own: Set[str]) -> str:
+    """Why there is no gradient through a node; empty where there may be one."""
+    if node.op == "Exit":
+        return "ends a TF1 loop (tf.while_loop)"
+    if node.op == "Merge":
+        return "ends a TF1 conditional (tf.cond)"
+    if node.op in own:
+        return "calls a function with a gradient function of its own (Defun)"
+    if node.op.startswith(_TENSOR_ARRAY):
+        kind = node.op[len(_TENSOR_ARRAY) :].rstrip("V23")
+        if kind in _TENSOR_ARRAY_READS:
+            return "reads a TensorArray of a TF1 loop (tf.while_loop)"
+    return ""
+
+
+def control_levels(graph: Graph) -> Dict[str, int]:
     """How many loops and conditionals each node is inside of.
 
     Iterative, as graphs are deep; back edges of loops do not count.
     """
     levels: Dict[str, int] = {}
+    if not any(node.op in CONTROL_FLOW_OPS for node in graph.nodes.values()):
+        return dict.fromkeys(graph.nodes, 0)
     for start in graph.nodes:
         stack = [start]
         while stack:
@@ -105,7 +128,8 @@ def _entries(graph: Graph, name: str, levels: Dict[str, int]) -> List[str]:
         for edge in graph.inputs(stack.pop()):
             if edge.tensor.startswith("^"):
                 continue
-            if levels[edge.node] > 0:
+            inside = graph.nodes[edge.node].op.startswith(_TENSOR_ARRAY)
+            if inside or levels[edge.node] > 0:
                 if edge.node not in seen:
                     seen.add(edge.node)
                     stack.append(edge.node)
@@ -130,34 +154,29 @@ def _read(graph: Graph, handle: str) -> str:
 
 
 def _guard(
-    graph: Graph, node: node_def_pb2.NodeDef, dtype: int, entries: List[str]
-) -> None:
-    """Adds the nodes between a guarded one and its consumers."""
-    cut = node_def_pb2.NodeDef(name=node.name + "/cut", op="Bitcast", input=[node.name])
+    graph: Graph, tensor: str, dtype: int, entries: List[str], reason: str
+) -> str:
+    """Adds the nodes between a tensor and its consumers; returns the first."""
+    base = tensor.replace(":", "/output_")
+    cut = node_def_pb2.NodeDef(name=base + "/cut", op="Bitcast", input=[tensor])
     set_attr(cut, "T", ("type", dtype))
     set_attr(cut, "type", ("type", _INTEGERS[dtype]))
-    back = node_def_pb2.NodeDef(
-        name=node.name + "/back", op="Bitcast", input=[cut.name]
-    )
+    back = node_def_pb2.NodeDef(name=base + "/back", op="Bitcast", input=[cut.name])
     set_attr(back, "T", ("type", _INTEGERS[dtype]))
     set_attr(back, "type", ("type", dtype))
-    guard = node_def_pb2.NodeDef(name=node.name + "/guarded", op="IdentityN")
+    guard = node_def_pb2.NodeDef(name=base + "/guarded", op="IdentityN")
     guard.input.append(back.name)
     types = [dtype]
-    loop = node.op == "Exit"
     message = (
-        "hub_compat: node '{}' ends a TF1 {} (tf.{}), which this converted module runs "
-        "forward only; TensorFlow 2 cannot differentiate it. Use the module without "
-        "training what is before it: call it outside the tape, and pass the result "
-        "in.".format(
-            node.name,
-            "loop" if loop else "conditional",
-            "while_loop" if loop else "cond",
+        "hub_compat: node '{}' {}, and the converted module runs it forward only; "
+        "TensorFlow 2 cannot differentiate it. Use the module without training what "
+        "is before it: call it outside the tape, and pass the result in.".format(
+            node_of(tensor), reason
         )
     )
     for i, entry in enumerate(entries):
         prevent = node_def_pb2.NodeDef(op="PreventGradient", input=[entry])
-        prevent.name = "{}/no_gradient_{}".format(node.name, i)
+        prevent.name = "{}/no_gradient_{}".format(base, i)
         types.append(graph.output(entry).dtype)
         set_attr(prevent, "T", ("type", types[-1]))
         set_attr(prevent, "message", message.encode())
@@ -166,4 +185,5 @@ def _guard(
     set_attr(guard, "T", ("types", types))
     for added in (cut, back, guard):
         graph.replace(added)
-    graph.aliases[node.name + ":0"] = guard.name + ":0"
+    graph.aliases[tensor] = guard.name + ":0"
+    return cut.name

@@ -22,6 +22,7 @@ from .model import Model
 from .object_graph import variable_key
 from .reusable import build
 from .saved_model import read_saved_model
+from .variables import STORED_AS
 
 __all__ = ["convert_hub_module"]
 
@@ -140,6 +141,9 @@ def _map_variables(
                 )
             )
         entry = index.entries[variable.checkpoint_key]
+        if STORED_AS.get(entry.dtype) == variable.dtype and not entry.slices:
+            entry = entry._replace(dtype=variable.dtype)
+            index.entries[variable.checkpoint_key] = entry
         found = tuple(entry.shape)
         if variable.part is not None and len(variable.part) == len(found):
             found = tuple(length for _, length in variable.part)

@@ -41,11 +41,12 @@ def add_variant(model: Model, meta_graph: Any) -> VariantGraph:
         attachments=bytes_list(collections, ATTACHMENTS),
         gradients=list(meta_graph.graph_def.library.gradient),
     )
-    guarded = control_flow.prevent_gradients(graph)
+    own = [g.function_name for g in variant.gradients]
+    guarded = control_flow.prevent_gradients(graph, own)
     if guarded:
         model.warnings.append(
-            "variant {}: TF1 loops or conditionals run forward only; gradients stop at "
-            "{}".format(list(tags), ", ".join(guarded[:4]))
+            "variant {}: TF1 loops, conditionals or functions run forward only; "
+            "gradients stop at {}".format(list(tags), ", ".join(guarded[:4]))
         )
     _add_assets(model, variant, meta_graph)
     _add_variables(model, variant, collections)

@@ -91,14 +91,14 @@ class Value:
             )
         if encoding == "composite_tensor":
             components = []
+            shapes = _ragged_shapes(info.composite_tensor)
             for i, part in enumerate(info.composite_tensor.components):
+                shape = part.tensor_shape
+                if shape.unknown_rank and i < len(shapes):
+                    shape = shapes[i]
+                component_name = "{}_component_{}".format(name, i)
                 components.append(
-                    Component(
-                        "{}_component_{}".format(name, i),
-                        part.name,
-                        part.dtype,
-                        part.tensor_shape,
-                    )
+                    Component(component_name, part.name, part.dtype, shape)
                 )
             spec = object_graph.composite_spec(info.composite_tensor.type_spec)
             return cls(name, tuple(components), spec)
@@ -214,6 +214,22 @@ class Model:
     tables: Dict[str, Table]
     assets: Dict[str, str]
     warnings: List[str]
+
+
+def _ragged_shapes(composite: Any) -> List[Any]:
+    """What the spec of a ragged tensor says of its components' shapes.
+
+    Its serialized state is (shape, dtype, ragged_rank, row_splits_dtype).
+    """
+    state = composite.type_spec.type_state.tuple_value.values
+    kind = composite.type_spec.type_spec_class
+    if kind != composite.type_spec.RAGGED_TENSOR_SPEC or len(state) < 3:
+        return []
+    shape, ragged_rank = state[0].tensor_shape_value, int(state[2].int64_value)
+    if shape.unknown_rank:
+        return []
+    inner = [dim.size for dim in shape.dim][ragged_rank + 1 :]
+    return [make_shape([-1] + inner)] + [make_shape([-1])] * ragged_rank
 
 
 def make_shape(dims: Optional[List[int]]) -> Any:

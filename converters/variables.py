@@ -26,9 +26,12 @@ from .graph import (
     normal,
 )
 
-__all__ = ["Variable", "find_variables", "make_resources", "value_of"]
+__all__ = ["STORED_AS", "Variable", "find_variables", "make_resources", "value_of"]
 
 _REFERENCE_OPS = ("Variable", "VariableV2")
+# No TensorFlow has resource variables of qint16 and quint16 (AssignVariableOp has
+# no kernel for them): they are kept as int16 and uint16, and read through Bitcast.
+STORED_AS = {15: 5, 16: 17}
 _CONTROL_FLOW = {
     "RefEnter": "Enter",
     "RefExit": "Exit",
@@ -174,15 +177,16 @@ def value_of(graph: Graph, tensor: str) -> str:
     tensor = graph.aliases.get(tensor, tensor)
     if dtype is None:
         return tensor
-    read = _read(graph.unique_name(node_of(tensor) + "/value"), tensor, [], dtype)
-    graph.replace(read)
-    return read.name + ":0"
+    name = graph.unique_name(node_of(tensor) + "/value")
+    _add_read(graph, name, tensor, [], dtype)
+    return name + ":0"
 
 
 def _handle(graph: Graph, node: node_def_pb2.NodeDef) -> node_def_pb2.NodeDef:
     handle = node_def_pb2.NodeDef(name=node.name, op="VarHandleOp")
     op = graph.op_def(node.op)
-    handle.attr["dtype"].CopyFrom(node.attr["dtype"])
+    dtype = node.attr["dtype"].type
+    set_attr(handle, "dtype", ("type", STORED_AS.get(dtype, dtype)))
     handle.attr["shape"].CopyFrom(node.attr["shape"])
     if node.op == "Variable":
         # The oldest op writes an unknown shape as a scalar's; its checkpoint
@@ -205,7 +209,7 @@ def _use(
     controls = [i for i in node.input if i.startswith("^")]
     if node.op == "Identity" and normal(node.input[0]) in references:
         dtype = references[normal(node.input[0])]
-        graph.replace(_read(node.name, node.input[0], controls, dtype))
+        _add_read(graph, node.name, node.input[0], controls, dtype)
         return
     writes = False
     for i, tensor in enumerate(node.input):
@@ -215,14 +219,9 @@ def _use(
             writes = True
             continue
         # Read when the consumer runs, after whatever it waits for.
-        read = _read(
-            graph.unique_name("{}/read_{}".format(node.name, i)),
-            tensor,
-            controls,
-            references[normal(tensor)],
-        )
-        graph.replace(read)
-        node.input[i] = read.name
+        name = graph.unique_name("{}/read_{}".format(node.name, i))
+        _add_read(graph, name, tensor, controls, references[normal(tensor)])
+        node.input[i] = name
         graph.forget(node.name)
     if not writes:
         return
@@ -234,14 +233,22 @@ def _use(
     _write(graph, node, references)
 
 
-def _read(
-    name: str, handle: str, controls: List[str], dtype: int
-) -> node_def_pb2.NodeDef:
-    node = node_def_pb2.NodeDef(name=name, op="ReadVariableOp")
-    node.input.append(handle)
-    node.input.extend(controls)
-    set_attr(node, "dtype", ("type", dtype))
-    return node
+def _add_read(
+    graph: Graph, name: str, handle: str, controls: List[str], dtype: int
+) -> None:
+    """Adds a node of that name that gives the value behind a handle."""
+    stored = STORED_AS.get(dtype, dtype)
+    read = node_def_pb2.NodeDef(name=name, op="ReadVariableOp")
+    read.input.append(handle)
+    read.input.extend(controls)
+    set_attr(read, "dtype", ("type", stored))
+    if stored != dtype:
+        read.name = graph.unique_name(name + "/bits")
+        cast = node_def_pb2.NodeDef(name=name, op="Bitcast", input=[read.name])
+        set_attr(cast, "T", ("type", stored))
+        set_attr(cast, "type", ("type", dtype))
+        graph.replace(cast)
+    graph.replace(read)
 
 
 def _write(
@@ -250,7 +257,8 @@ def _write(
     """Turns an op that writes through a reference into its resource twin."""
     old = graph.op_def(node.op)
     twin = builtin_ops().get(_ASSIGNMENTS.get(node.op, "Resource" + node.op))
-    if twin is None or len(twin.input_arg) != len(old.input_arg):
+    recast = any(references.get(normal(i)) in STORED_AS for i in node.input)
+    if twin is None or len(twin.input_arg) != len(old.input_arg) or recast:
         raise ConversionError(
             "Node {!r} writes to a reference variable with an op that has no twin for "
             "resource variables; a signature that needs it cannot be converted. "

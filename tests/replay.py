@@ -26,6 +26,9 @@ import tensorflow as tf  # noqa: E402
 
 RELATIVE = 1e-5
 GRADIENT_RELATIVE = 1e-4
+# Signatures that call a Defun with a gradient function of its own.
+REFUSED = {("function_library", "own_gradient")}
+UNKNOWN_RANK = {("sparse_ragged", "ragged")}
 
 
 class Runtime:
@@ -368,7 +371,9 @@ def check_training_calls(recorded: Any, load: Callable[..., Any]) -> None:
 def check_losses(recorded: Any, load: Callable[..., Any]) -> None:
     """``regularization_losses`` of every variant are the recorded ones."""
     for tags in recorded.variants:
-        cases = [case for case in recorded.cases if case.tags == tags]
+        # The module itself is trained as its variant for training.
+        own = ("train",) if not tags and ("train",) in recorded.variants else tags
+        cases = [case for case in recorded.cases if case.tags == own]
         with Runtime(functools.partial(load, tags)) as runtime:
             found = runtime.run(
                 [loss() for loss in runtime.loaded.regularization_losses]
@@ -389,7 +394,19 @@ def check_gradients(recorded: Any, load: Callable[..., Any]) -> None:
             if not complete(recorded, case):
                 continue
             with Runtime(functools.partial(load, tags)) as runtime:
-                _check_gradients(runtime, recorded, case)
+                try:
+                    _check_gradients(runtime, recorded, case)
+                except TypeError:
+                    # TF 1.15 has no gradient of UnsortedSegmentSum for an input
+                    # whose rank it does not know.
+                    assert tf.__version__.startswith("1.")
+                    assert (recorded.name, case.signature) in UNKNOWN_RANK
+                except LookupError as error:
+                    # A gradient that TensorFlow 2 would get wrong.
+                    assert (recorded.name, case.signature) in REFUSED, error
+                    assert "hub_compat: node" in str(error)
+                else:
+                    assert (recorded.name, case.signature) not in REFUSED
 
 
 def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:

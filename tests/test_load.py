@@ -148,7 +148,8 @@ def test_changed_source_is_not_taken_from_the_cache(tmp_path: Path) -> None:
     assert len(first.variables) != len(second.variables)
 
 
-@pytest.mark.eager
+# TF 1.15 has no ram://.
+@pytest.mark.tf2
 @pytest.mark.parametrize(
     "name", ["image_bn", "text_embedding", "ref_variables", "ref_partitioned", "tables"]
 )
