@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test check format support bench testdata clean
+.PHONY: help demo test check format support bench testdata ops clean
 
 help:
 	@echo "make demo      detect, convert, load and fine-tune the modules in testdata/"
@@ -15,6 +15,7 @@ help:
 	@echo "make support   after make test: write its results into the support table"
 	@echo "make bench     the ratios that the design promises, measured"
 	@echo "make testdata  write the modules in testdata/ anew, with TensorFlow 1.15"
+	@echo "make ops       write the list of TensorFlow 1.15's ops anew"
 	@echo "make clean     remove build/ and caches; environments stay, see below"
 	@echo
 	@echo "Environments are shared by all clones: $${HUB_COMPAT_ENVS:-~/.cache/hub_compat-envs}"
@@ -43,6 +44,9 @@ bench:
 testdata:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf115 testdata/make_testdata.py $(ARGS)
+
+ops:
+	@$(RUN) tf115 tools/make_op_list.py
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

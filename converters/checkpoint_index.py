@@ -46,7 +46,7 @@ class CheckpointIndex:
     prefix: str
     num_shards: int
     big_endian: bool
-    entries: Mapping[str, TensorEntry]
+    entries: Dict[str, TensorEntry]
     parts: Mapping[bytes, TensorEntry]
 
     def shard_path(self, shard_id: int) -> str:

@@ -142,12 +142,13 @@ def _definitions(collections: Any, name: str) -> List[Any]:
 
 
 def make_resources(graph: Graph) -> None:
-    """Turns the reference variables of a graph into resource variables.
+    """Turns the variables of a graph into resource variables that TF2 has.
 
     Raises:
       ConversionError: an op writes through a reference, and has no twin for
-        resources.
+        resources; or it uses a variable of a dtype that TF2 has no variables of.
     """
+    _store_bits(graph)
     if not any(node.op in _REFERENCE_OPS for node in graph.nodes.values()):
         return
     references = graph.references
@@ -168,6 +169,31 @@ def make_resources(graph: Graph) -> None:
         elif name in declared:
             _use(graph, node, declared[name], references)
     graph.redirect(graph.aliases)
+
+
+def _store_bits(graph: Graph) -> None:
+    """Gives the resource variables of ``STORED_AS`` the dtype they are kept in."""
+    for node in list(graph.nodes.values()):
+        dtype = node.attr["dtype"].type if "dtype" in node.attr else None
+        if dtype not in STORED_AS:
+            continue
+        if node.op == "VarHandleOp":
+            set_attr(node, "dtype", ("type", STORED_AS[dtype]))
+        elif node.op == "ReadVariableOp":
+            _add_read(graph, node.name, node.input[0], list(node.input[1:]), dtype)
+        elif node.op == "AssignVariableOp":
+            set_attr(node, "dtype", ("type", STORED_AS[dtype]))
+            name = graph.unique_name(node.name + "/bits")
+            _add_bitcast(graph, name, node.input[1], dtype, STORED_AS[dtype])
+            node.input[1] = name
+            graph.forget(node.name)
+        elif DT_RESOURCE in graph.inputs_types(node.name):
+            raise ConversionError(
+                "Node {!r} uses a variable of dtype {}, of which TensorFlow 2 has no "
+                "variables; they can be read and assigned only. Received: {!r}".format(
+                    node.name, dtype, node.op
+                )
+            )
 
 
 def value_of(graph: Graph, tensor: str) -> str:
@@ -244,11 +270,15 @@ def _add_read(
     set_attr(read, "dtype", ("type", stored))
     if stored != dtype:
         read.name = graph.unique_name(name + "/bits")
-        cast = node_def_pb2.NodeDef(name=name, op="Bitcast", input=[read.name])
-        set_attr(cast, "T", ("type", stored))
-        set_attr(cast, "type", ("type", dtype))
-        graph.replace(cast)
+        _add_bitcast(graph, name, read.name, stored, dtype)
     graph.replace(read)
+
+
+def _add_bitcast(graph: Graph, name: str, tensor: str, old: int, new: int) -> None:
+    cast = node_def_pb2.NodeDef(name=name, op="Bitcast", input=[tensor])
+    set_attr(cast, "T", ("type", old))
+    set_attr(cast, "type", ("type", new))
+    graph.replace(cast)
 
 
 def _write(

@@ -42,6 +42,7 @@ class Applied:
 
 
 def trainable_parts(variables: Mapping[str, Any]) -> Dict[str, List[Any]]:
+    """Picks the variables all of whose parts are trainable; gives their parts."""
     names = {variable.name for variable in tf.trainable_variables()}
     return {
         name: parts

@@ -1,8 +1,8 @@
 """Reads what the modules in this directory did under TensorFlow 1.15.5.
 
 Each directory ``NAME`` here holds a module (``NAME/module``) and what
-``make_testdata.py`` recorded of it under the original runtime (``NAME/expected.json`` and
-``NAME/expected.npz``)::
+``make_testdata.py`` recorded of it under the original runtime
+(``NAME/expected.json`` and ``NAME/expected.npz``)::
 
     recorded = load_expected("text")
     for case in recorded.cases:

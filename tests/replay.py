@@ -281,6 +281,10 @@ def variable_values(runtime: Runtime, loaded: Any, recorded: Any) -> Dict[str, A
     found: Dict[str, List[Any]] = {}
     for variable, value in zip(loaded.variables, values):
         name = variable.name.split(":")[0]
+        if name not in recorded.variables:
+            # In a graph that has the name already, TensorFlow numbers the second.
+            plain = re.sub(r"_\d+$", "", name)
+            name = plain if plain in recorded.variables else name
         base = re.sub(r"/part_\d+$", "", name)
         whole = base if base in recorded.variables else name
         found.setdefault(whole, []).append(value)

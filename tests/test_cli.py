@@ -329,6 +329,7 @@ def test_convert_a_real_module(tmp_path: Path) -> None:
     again = _run("convert", str(source), str(out))
     assert again.returncode == 1
     assert again.stdout == b""
-    assert again.stderr.startswith(b"hub-compat: error: ")
+    # TensorFlow 2.21 says things of its own on import, whatever it is told.
+    assert again.stderr.splitlines()[-1].startswith(b"hub-compat: error: ")
     assert _run("convert", str(source), str(out), "--overwrite").returncode == 0
     assert hub_compat.detect(str(out)).format is Format.TF2_REUSABLE

@@ -7,17 +7,18 @@ the same on every run.
 import gzip
 import os
 
-from tensorflow.core.framework import op_def_pb2
-from tensorflow.python.framework import op_def_registry, ops  # noqa: F401
 import tensorflow as tf
+from tensorflow.core.framework import op_def_pb2
+from tensorflow.python.framework import op_def_registry
 
 OUT = os.path.join(os.path.dirname(__file__), "..", "converters", "ops_tf1_15.pb.gz")
 
 
-def main():
+def main() -> None:
+    """Writes the file and prints what is in it."""
     assert tf.__version__ == "1.15.5", tf.__version__
     op_list = op_def_pb2.OpList()
-    for name, op in sorted(op_def_registry.get_registered_ops().items()):
+    for _, op in sorted(op_def_registry.get_registered_ops().items()):
         copy = op_list.op.add()
         copy.CopyFrom(op)
         copy.ClearField("summary")

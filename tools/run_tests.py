@@ -36,6 +36,8 @@ import wheel
 
 ROOT = wheel.ROOT
 BUILD = ROOT / "build"
+# Where each leg leaves what the others must agree with.
+SHARED = BUILD / "run" / "shared"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +177,7 @@ def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Out
         HUB_COMPAT_TEST_INSTALLED="1",
         HUB_COMPAT_TEST_LEG=leg.name,
         HUB_COMPAT_TEST_MODE=leg.mode,
+        HUB_COMPAT_TEST_SHARED=str(SHARED),
         PYTHONNOUSERSITE="1",
         PYTHONDONTWRITEBYTECODE="1",
     )
