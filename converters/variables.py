@@ -29,9 +29,10 @@ from .graph import (
 __all__ = ["STORED_AS", "Variable", "find_variables", "make_resources", "value_of"]
 
 _REFERENCE_OPS = ("Variable", "VariableV2")
-# No TensorFlow has resource variables of qint16 and quint16 (AssignVariableOp has
-# no kernel for them): they are kept as int16 and uint16, and read through Bitcast.
-STORED_AS = {15: 5, 16: 17}
+# Eager execution has no variables of qint16 and quint16 in any TensorFlow, nor of
+# uint32 and uint64 in TF 1.15 (AssignVariableOp has no kernel for them on a CPU):
+# they are kept as int16, uint16, int32 and int64, and read through Bitcast.
+STORED_AS = {15: 5, 16: 17, 22: 3, 23: 9}
 _CONTROL_FLOW = {
     "RefEnter": "Enter",
     "RefExit": "Exit",
@@ -189,8 +190,8 @@ def _store_bits(graph: Graph) -> None:
             graph.forget(node.name)
         elif DT_RESOURCE in graph.inputs_types(node.name):
             raise ConversionError(
-                "Node {!r} uses a variable of dtype {}, of which TensorFlow 2 has no "
-                "variables; they can be read and assigned only. Received: {!r}".format(
+                "Node {!r} uses a variable of dtype {}, of which eager execution has "
+                "no variables; they can be read and assigned only. Received: {!r}".format(
                     node.name, dtype, node.op
                 )
             )

@@ -29,6 +29,7 @@ GRADIENT_RELATIVE = 1e-4
 # Signatures that call a Defun with a gradient function of its own.
 REFUSED = {("function_library", "own_gradient")}
 UNKNOWN_RANK = {("sparse_ragged", "ragged")}
+QINT16_OUTPUT = {("all_dtypes", "default")}
 
 
 class Runtime:
@@ -405,6 +406,11 @@ def check_gradients(recorded: Any, load: Callable[..., Any]) -> None:
                     # whose rank it does not know.
                     assert tf.__version__.startswith("1.")
                     assert (recorded.name, case.signature) in UNKNOWN_RANK
+                except SystemError:
+                    # Eagerly, TF 1.15 fills an output's gradient with zeros, and
+                    # has no kernel to do so for qint16.
+                    assert tf.__version__.startswith("1.")
+                    assert (recorded.name, case.signature) in QINT16_OUTPUT
                 except LookupError as error:
                     # A gradient that TensorFlow 2 would get wrong.
                     assert (recorded.name, case.signature) in REFUSED, error
