@@ -299,17 +299,15 @@ def emit(
     known = dict(bound)
 
     def resolve(tensor: str) -> str:
-        found = known.get(tensor)
+        full = normal(tensor)
+        found = known.get(full)
         if found is None:
-            full = normal(tensor)
-            found = known.get(full)
-            if found is None:
-                node = node_of(full)
-                if node in captures:
-                    found = writer.capture(captures[node])
-                else:
-                    found = graph.reference(full)
-            known[full] = known[tensor] = found
+            node = node_of(full)
+            if node in captures:
+                found = writer.capture(captures[node])
+            else:
+                found = graph.reference(full)
+            known[full] = found
         return found
 
     for name in names:
@@ -317,10 +315,10 @@ def emit(
             continue
         node = graph.nodes[name]
         inputs, controls = [], []
-        for tensor in node.input:
+        for tensor, producer in graph.inputs(name):
             if not tensor.startswith("^"):
-                inputs.append(resolve(tensor))
-            elif tensor[1:] in inside:
+                inputs.append(known.get(tensor) or resolve(tensor))
+            elif producer in inside:
                 # Whatever is not inside has run before the function is called.
                 controls.append(tensor)
         copy = writer.copy(node, inputs + controls)

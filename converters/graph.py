@@ -186,8 +186,14 @@ class Graph:
         """A tensor as the nodes of a FunctionDef name it, ``"a:output:0"``."""
         found = self._references.get(tensor)
         if found is None:
-            output = self.output(tensor)
-            found = "{}:{}:{}".format(node_of(tensor), output.arg, output.number)
+            node = node_of(tensor)
+            first = self.op_def(self.node(node).op).output_arg[:1]
+            if tensor.endswith(":0") and first and not _is_list(first[0]):
+                # Nearly all of them; the attributes need not be looked at.
+                found = node + ":" + first[0].name + ":0"
+            else:
+                output = self.output(tensor)
+                found = "{}:{}:{}".format(node, output.arg, output.number)
             self._references[tensor] = found
         return found
 
@@ -195,10 +201,7 @@ class Graph:
         """Where a node's inputs come from, in order."""
         found = self._inputs.get(name)
         if found is None:
-            found = []
-            for tensor in self.node(name).input:
-                full = normal(tensor)
-                found.append(Edge(full, node_of(full)))
+            found = [_edge(tensor) for tensor in self.node(name).input]
             self._inputs[name] = found
         return found
 
@@ -283,12 +286,26 @@ def normal(tensor: str) -> str:
     return tensor if tail >= 0 else tensor + ":0"
 
 
+def _edge(tensor: str) -> Edge:
+    # normal() and node_of() in one, for every input of every node.
+    if tensor.startswith("^"):
+        return Edge(tensor, tensor[1:])
+    tail = tensor.rfind(":")
+    if tail < 0:
+        return Edge(tensor + ":0", tensor)
+    return Edge(tensor, tensor[:tail])
+
+
 def node_of(name: str) -> str:
     """The node behind ``"a"``, ``"a:1"`` or ``"^a"``."""
     if name.startswith("^"):
         return name[1:]
     tail = name.rfind(":")
     return name if tail < 0 else name[:tail]
+
+
+def _is_list(arg: Any) -> bool:
+    return bool(arg.number_attr or arg.type_list_attr)
 
 
 def attr_or_default(node: Any, op: Any, name: str) -> Any:
