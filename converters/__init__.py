@@ -6,13 +6,12 @@ it; everything else is in the files beside this one.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import time
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from hub_compat import _files
+from hub_compat._collector import collector_paused
 from hub_compat._publish import atomic_directory
 from hub_compat.detector import detect
 from hub_compat.errors import DestinationError, FormatError
@@ -24,6 +23,7 @@ __all__ = ["VERSION", "convert", "convert_for_load"]
 LINK_MODES = ("auto", "hard", "copy")
 
 
+@collector_paused()
 def convert(
     source: Any, destination: Any, *, overwrite: bool = False, link: str = "auto"
 ) -> ConversionReport:
@@ -64,8 +64,7 @@ def convert(
     detection = detect(source)
     converter = _converter(detection)
     with atomic_directory(destination, overwrite=overwrite) as directory:
-        with _collector_paused():
-            facts = converter(detection, directory, link)
+        facts = converter(detection, directory, link)
     return ConversionReport(
         source=source,
         destination=destination,
@@ -91,26 +90,9 @@ def convert_for_load(
       weights: False for a checkpoint without values.
     """
     # Half the functions load in two thirds of the time.
-    with _collector_paused():
-        _converter(detection)(
-            detection, directory, "auto", weights=weights, tags=tags, whole=False
-        )
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keeps the cyclic garbage collector from looking at a growing graph.
-
-    A fifth of the time of a conversion went to it: hundreds of thousands of
-    objects, all of them still in use, beside those of TensorFlow itself.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    _converter(detection)(
+        detection, directory, "auto", weights=weights, tags=tags, whole=False
+    )
 
 
 def _converter(detection: Detection) -> Callable[..., Dict[str, Any]]:

@@ -12,7 +12,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, List, Optional, Tuple
 
-from hub_compat._tf import node_def_pb2, tensor_shape_pb2, variable_pb2
+from hub_compat._tf import (
+    node_def_pb2,
+    tensor_shape_pb2,
+    types_pb2,
+    variable_pb2,
+)
 from hub_compat.errors import ConversionError, CorruptModuleError
 
 from .functions import set_attr
@@ -190,10 +195,9 @@ def _store_bits(graph: Graph) -> None:
             graph.forget(node.name)
         elif DT_RESOURCE in graph.inputs_types(node.name):
             raise ConversionError(
-                "Node {!r} uses a variable of dtype {}, of which eager execution has "
-                "no variables; they can be read and assigned only. Received: {!r}".format(
-                    node.name, dtype, node.op
-                )
+                "Node {!r}, a {}, uses a variable of dtype {}. Eager execution has no "
+                "variables of that dtype: this one can only be read and "
+                "assigned.".format(node.name, node.op, types_pb2.DataType.Name(dtype))
             )
 
 

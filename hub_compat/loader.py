@@ -6,6 +6,7 @@ import re
 from typing import Any, Iterable, Optional, Tuple
 
 from hub_compat import _files, cache, converters, provenance, restore
+from hub_compat._collector import collector_paused
 from hub_compat._tf import load_saved_model, tf
 from hub_compat.detector import detect
 from hub_compat.errors import (
@@ -19,6 +20,7 @@ from hub_compat.formats import Detection, Format
 __all__ = ["load"]
 
 
+@collector_paused()
 def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None) -> Any:
     """Loads a module of any format.
 

@@ -353,6 +353,8 @@ def main(argv: List[str]) -> int:
     ) as error:
         print("ERROR: {}".format(error), file=sys.stderr)
         return 1
+    # The results of an earlier run are those of another converter.
+    shutil.rmtree(str(SHARED), ignore_errors=True)
     outcomes: Dict[str, Outcome] = {}
     for leg in legs:
         if leg.environment in broken:
