@@ -151,6 +151,9 @@ def list_dir(path: str) -> List[str]:
         return sorted(os.listdir(path))
     with _os_errors(path):
         names = _gfile().listdir(path)
+        if _scheme(path) == "ram":
+            # TensorFlow's ram:// lists "assets.extra" as ".extra" in "assets".
+            names = [name for name in names if _gfile().exists(join(path, name))]
     # Object stores list a directory as "name/", and sometimes the directory
     # itself under an empty name.
     return sorted({name.rstrip("/") for name in names} - {""})

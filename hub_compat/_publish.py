@@ -232,7 +232,8 @@ def _hidden(target: str, kind: str) -> str:
     unique = "{}-{}".format(os.getpid(), uuid.uuid4().hex[:8])
     hidden = _hidden_prefix(name, kind) + unique
     if _files.is_remote(target):
-        return _files.join(folder, hidden)
+        # Not joined: of "ram://name" the folder is "ram:/".
+        return "{}/{}".format(folder, hidden)
     return os.path.join(folder or os.sep, hidden)
 
 
@@ -245,8 +246,10 @@ def _publish(temporary: str, target: str, destination: str, overwrite: bool) -> 
     """Brings a local directory to the disk and to its place."""
     with _explained(destination):
         _sync_tree(temporary)
-        if os.path.isdir(target):
-            shutil.copymode(target, temporary)
+        # Another process may be exchanging it at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(target):
+                shutil.copymode(target, temporary)
         if overwrite:
             _swap(temporary, target)
         else:

@@ -8,13 +8,11 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- FormatError (ValueError)            not a module, or a format we refuse
     |   `-- CorruptModuleError              a module, but damaged or incomplete
     |-- VariantError (ValueError, RuntimeError)   no such tag set
-    |-- SignatureError (ValueError, KeyError)     no such signature, or bad inputs
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- DestinationError (OSError)          the output directory cannot be used
     |-- CacheError (OSError)                the cache cannot be used
     |-- AttachmentError (ValueError, KeyError)    no such attached message
-    |-- GradientError (LookupError)         a gradient that cannot be had
     |-- OptionsError (ValueError, NotImplementedError)   this TensorFlow lacks it
     `-- MissingDependencyError (ImportError)  TensorFlow is missing or unusable
 
@@ -31,12 +29,10 @@ __all__ = [
     "CorruptModuleError",
     "DestinationError",
     "FormatError",
-    "GradientError",
     "HandleError",
     "HubCompatError",
     "MissingDependencyError",
     "OptionsError",
-    "SignatureError",
     "UnknownOpError",
     "VariantError",
 ]
@@ -67,10 +63,6 @@ class VariantError(HubCompatError, ValueError, RuntimeError):
     """The module has no MetaGraph with the requested tag set."""
 
 
-class SignatureError(HubCompatError, ValueError, KeyError):
-    """The module has no such signature, or the signature cannot be used."""
-
-
 class ConversionError(HubCompatError, ValueError):
     """The module cannot be converted."""
 
@@ -89,10 +81,6 @@ class CacheError(HubCompatError, OSError):
 
 class AttachmentError(HubCompatError, ValueError, KeyError):
     """The module has no such attached message, or it cannot be parsed."""
-
-
-class GradientError(HubCompatError, LookupError):
-    """The gradient asked for does not exist."""
 
 
 class OptionsError(HubCompatError, ValueError, NotImplementedError):

@@ -27,10 +27,9 @@ def restore_variables(
       source: directory of the source module, on any file system.
     """
     prefix = _files.join(source, "variables", "variables")
-    shapes = {}
-    if any(part for _, part in keys):
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
-        shapes = reader.get_variable_to_shape_map()
+    reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+    shapes = reader.get_variable_to_shape_map()
+    dtypes = reader.get_variable_to_dtype_map()
     batch, size = [], 0
     for variable, (key, part) in zip(variables, keys):
         spec = ""
@@ -39,7 +38,7 @@ def restore_variables(
             # each dimension (tensorflow/core/util/saved_tensor_slice_util).
             whole = " ".join(str(dim) for dim in shapes[key])
             spec = whole + " " + ":".join("{},{}".format(*extent) for extent in part)
-        batch.append((variable, key, spec))
+        batch.append((variable, key, spec, dtypes[key]))
         size += variable.dtype.size * (variable.shape.num_elements() or 0)
         if size > _BATCH_BYTES:
             _restore(prefix, batch)
@@ -48,12 +47,16 @@ def restore_variables(
         _restore(prefix, batch)
 
 
-def _restore(prefix: str, batch: Sequence[Tuple[Any, str, str]]) -> None:
+def _restore(prefix: str, batch: Sequence[Tuple[Any, str, str, Any]]) -> None:
     values = tf.raw_ops.RestoreV2(
         prefix=prefix,
-        tensor_names=[key for _, key, _ in batch],
-        shape_and_slices=[spec for _, _, spec in batch],
-        dtypes=[variable.dtype.base_dtype for variable, _, _ in batch],
+        tensor_names=[key for _, key, _, _ in batch],
+        shape_and_slices=[spec for _, _, spec, _ in batch],
+        dtypes=[dtype for _, _, _, dtype in batch],
     )
-    for (variable, _, _), value in zip(batch, values):
+    for (variable, _, _, dtype), value in zip(batch, values):
+        # Some dtypes no variable can have; the same bits are in one of another
+        # (converters/variables.py, STORED_AS).
+        if dtype != variable.dtype:
+            value = tf.bitcast(value, variable.dtype)
         variable.assign(value)

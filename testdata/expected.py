@@ -213,11 +213,12 @@ class _Decoder:
         return Bits(array, dtype)
 
 
-def load_expected(name: str) -> Recorded:
+def load_expected(name: str, root: Path = HERE) -> Recorded:
     """Reads what was recorded of a module.
 
     Args:
       name: one of ``module_names()``.
+      root: the directory that it is in.
 
     Returns:
       The expectations.
@@ -225,7 +226,7 @@ def load_expected(name: str) -> Recorded:
     Raises:
       FileNotFoundError: there is no such module here.
     """
-    folder = HERE / name
+    folder = root / name
     if not (folder / "expected.json").exists():
         raise FileNotFoundError(
             "No recorded module of this name; there are {}. Received: {}".format(

@@ -1,6 +1,7 @@
 """Writes TF1 Hub modules that are too large to keep in the repository.
 
-For benchmarks and tests, by TensorFlow 1.15 and tensorflow_hub 0.12::
+For benchmarks, by TensorFlow 1.15 and tensorflow_hub 0.12; ``DEFINITIONS`` are
+those of the tests, which ``make_testdata.py`` writes and records::
 
     python testdata/large.py resnet50 OUT [--width 64]
     python testdata/large.py embedding OUT [--megabytes 300]
@@ -13,27 +14,30 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 # Before TensorFlow is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import tensorflow_hub as hub  # noqa: E402
+from define import Call, Definition, array, texts  # noqa: E402
 
 STAGES = (3, 4, 6, 3)
 EMBEDDING_WIDTH = 128
 
 
-def _resnet50(is_training: bool, width: int) -> None:
+def _resnet50(is_training: bool, width: int, dtype: tf.DType = tf.float32) -> None:
     """ResNet-50 with its stride in the 3x3 convolutions.
 
     Args:
       is_training: whether batch norm uses the batch's statistics.
       width: channels of the first convolution; 64 in the real one.
+      dtype: of everything.
     """
     regularizer = tf.contrib.layers.l2_regularizer(1e-4)
-    images = tf.placeholder(tf.float32, [None, 224, 224, 3], name="images")
+    images = tf.placeholder(dtype, [None, 224, 224, 3], name="images")
 
     def convolve(
         values: tf.Tensor, channels: int, size: int, strides: int, name: str
@@ -54,7 +58,7 @@ def _resnet50(is_training: bool, width: int) -> None:
                 values,
                 momentum=0.9,
                 epsilon=1e-5,
-                fused=True,
+                fused=dtype == tf.float32,  # it has no other
                 training=is_training,
                 name="batch_norm",
             )
@@ -178,6 +182,38 @@ def make_large(
         module = hub.Module(spec)
         session.run(tf.global_variables_initializer())
         module.export(str(directory), session)
+
+
+_IMAGES = array((2, 224, 224, 3), dtype=np.float64)
+_SENTENCES = texts("the quick brown fox", "", "jumps over the lazy dog")
+
+# Their size is that of a real graph, and of real weights.
+DEFINITIONS: Tuple[Definition, ...] = (
+    Definition(
+        name="resnet50",
+        why="a graph of the size that users have: ResNet-50, with narrow layers",
+        # Fifty layers of batch statistics and ReLUs turn the last bit of a float32,
+        # in which any two TensorFlows differ, into the third digit of a gradient.
+        build=lambda is_training: _resnet50(is_training, 16, tf.float64),
+        variants=(((), {"is_training": False}), (("train",), {"is_training": True})),
+        calls=tuple(
+            call
+            for tags in ((), ("train",))
+            for call in (
+                Call({"default": _IMAGES}, tags=tags),
+                Call({"images": _IMAGES}, "image_classification", tags, None),
+            )
+        ),
+        keep_values=True,
+    ),
+    Definition(
+        name="embedding",
+        why="weights of the size that users have: 300 MB, in four parts",
+        build=lambda: _embedding(megabytes=300),
+        calls=(Call({"default": _SENTENCES}),),
+        keep_values=True,
+    ),
+)
 
 
 def main() -> int:

@@ -62,16 +62,16 @@ def make(names: List[str], root: Path) -> None:
     """Writes and records modules.
 
     Args:
-      names: which; all of them for none.
+      names: which; all but the large ones for none.
       root: where.
     """
     import tensorflow as tf
     from define import write_module
-    from modules import DEFINITIONS
+    from modules import DEFINITIONS, LARGE
     from summary import HEADER
 
     tf.logging.set_verbosity(tf.logging.ERROR)
-    known = [definition.name for definition in DEFINITIONS]
+    known = [definition.name for definition in DEFINITIONS + LARGE]
     for name in names:
         if name not in known:
             raise SystemExit(
@@ -79,7 +79,9 @@ def make(names: List[str], root: Path) -> None:
                     ", ".join(known), name
                 )
             )
-    chosen = [d for d in DEFINITIONS if not names or d.name in names]
+    chosen = list(DEFINITIONS)
+    if names:
+        chosen = [d for d in DEFINITIONS + LARGE if d.name in names]
     root.mkdir(parents=True, exist_ok=True)
     for definition in chosen:
         with tempfile.TemporaryDirectory() as scratch:
@@ -93,7 +95,7 @@ def make(names: List[str], root: Path) -> None:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="*", help="modules; all by default")
+    parser.add_argument("names", nargs="*", help="modules; all small ones by default")
     parser.add_argument("--out", type=Path, default=HERE, help="the directory to write")
     parser.add_argument(
         "--compare",

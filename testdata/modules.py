@@ -1,9 +1,13 @@
-"""All test modules, in the order in which they are written."""
+"""All test modules, in the order in which they are written.
+
+``LARGE`` are not in the repository: the tests that need them have them written.
+"""
 
 from __future__ import annotations
 
 from typing import Tuple
 
+import large
 import modules_graphs
 import modules_signatures
 import modules_text
@@ -17,3 +21,4 @@ DEFINITIONS: Tuple[Definition, ...] = (
     + modules_signatures.DEFINITIONS
     + modules_graphs.DEFINITIONS
 )
+LARGE: Tuple[Definition, ...] = large.DEFINITIONS

@@ -30,7 +30,7 @@ from apply import (
     trainable_parts,
 )
 from define import Call, Definition, session_config, variable_parts
-from modules import DEFINITIONS
+from modules import DEFINITIONS, LARGE
 from summary import check_case, describe_case
 from tensorflow_hub import saved_model_lib
 
@@ -106,7 +106,7 @@ def _read(applied: Applied, session: tf.Session) -> Dict[str, np.ndarray]:
 
 
 def _gradients(applied: Applied, call: Call, output: Any, shape: Any) -> Any:
-    """Tensors of the gradients: by variable, in parts, and by input."""
+    """Tensors of the gradients, in parts: by variable, and by input."""
     size = int(np.prod(shape, dtype=np.int64))
     weights = np.cos(np.arange(size, dtype=np.float64)).reshape(shape)
     weighted = tf.reduce_sum(output * tf.constant(weights, output.dtype))
@@ -126,22 +126,27 @@ def _gradients(applied: Applied, call: Call, output: Any, shape: Any) -> Any:
     by_variable = {
         name: [next(left) for _ in sources[name]] for name in sorted(sources)
     }
-    return by_variable, {name: next(left) for name in sorted(inputs)}
+    return by_variable, {name: [next(left)] for name in sorted(inputs)}
 
 
-def _run_gradient(
-    session: tf.Session, parts: List[Any], of: List[Any], feed: Any
-) -> Any:
-    """The value of one variable's gradient; None where there is none."""
+def _run_gradients(
+    session: tf.Session, tensors: Dict[str, List[Any]], feed: Any
+) -> Dict[str, List[Any]]:
+    """Runs what there is of gradients; the rest stays None."""
+    left = [part for parts in tensors.values() for part in parts if part is not None]
+    values = iter(session.run(left, feed))
+    return {
+        name: [None if part is None else next(values) for part in parts]
+        for name, parts in tensors.items()
+    }
+
+
+def _whole_gradient(parts: List[Any], of: List[Any]) -> Any:
+    """One variable's gradient; None where there is none."""
     if all(part is None for part in parts):
         return None
     zeros = [np.zeros(v.shape.as_list(), v.dtype.as_numpy_dtype) for v in of]
-    return _whole(
-        [
-            zero if part is None else session.run(part, feed)
-            for part, zero in zip(parts, zeros)
-        ]
-    )
+    return _whole([zero if p is None else p for p, zero in zip(parts, zeros)])
 
 
 def _output(archive: Archive, key: str, value: Any, path: Path) -> Any:
@@ -191,12 +196,10 @@ def record_call(archive: Archive, key: str, path: Path, call: Call) -> Dict[str,
             variables, inputs = _gradients(applied, call, output, shape)
             with tf.Session(config=session_config()) as session:
                 applied.start(session)
-                for name, parts in variables.items():
-                    of = applied.trainable[name]
-                    gradients[name] = _run_gradient(session, parts, of, feed)
-                for name, tensor in inputs.items():
-                    gradient = None if tensor is None else session.run(tensor, feed)
-                    input_gradients[name] = gradient
+                for name, parts in _run_gradients(session, variables, feed).items():
+                    gradients[name] = _whole_gradient(parts, applied.trainable[name])
+                for name, parts in _run_gradients(session, inputs, feed).items():
+                    (input_gradients[name],) = parts
 
         updated: Dict[str, Any] = {}
         updates = runnable_updates(applied, call.inputs)
@@ -323,7 +326,7 @@ def main(argv: List[str]) -> int:
     # Gradients of lookups are made dense, which TensorFlow warns of.
     warnings.simplefilter("ignore")
     root = Path(argv[0]).resolve()
-    for definition in DEFINITIONS:
+    for definition in DEFINITIONS + LARGE:
         if definition.name in argv[1:]:
             print("\n".join(record_module(definition, root)), flush=True)
     return 0

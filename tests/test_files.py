@@ -38,6 +38,15 @@ def gfile_root(tmp_path: Path, monkeypatch: Any) -> str:
     return str(tmp_path)
 
 
+def test_directory_whose_name_begins_as_another(root: str) -> None:
+    """A directory lists what is in it, not in one with a longer name."""
+    for name in ("assets/a", "assets.extra/b", "assets2/c"):
+        _files.make_dirs(_files.join(root, name.split("/")[0]))
+        _files.write_bytes(_files.join(root, name), b"1")
+    assert _files.list_dir(_files.join(root, "assets")) == ["a"]
+    assert _files.walk_files(root) == ["assets.extra/b", "assets/a", "assets2/c"]
+
+
 def test_round_trip(root: str) -> None:
     """What is written is read, listed, sized, copied and removed."""
     folder = _files.join(root, "a", "b")

@@ -1,0 +1,98 @@
+"""Modules of the size that users have: a ResNet-50's graph, 300 MB of weights.
+
+They are not in the repository: the first leg that comes here has them written and
+recorded, under TensorFlow 1.15 as the small ones were.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict
+
+import expected
+import pytest
+import replay
+
+import hub_compat as hub
+
+NAMES = ("embedding", "resnet50")
+WRITERS = ("apply.py", "define.py", "large.py", "record.py")
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="module")
+def large(root: Path, testdata: Path) -> Dict[str, Any]:
+    """The large modules and what was recorded of them, by name."""
+    digest = hashlib.sha256()
+    for name in WRITERS:
+        digest.update((testdata / name).read_bytes())
+    folder = root / "build" / "large" / digest.hexdigest()[:10]
+    folder.mkdir(parents=True, exist_ok=True)
+    complete = folder / "complete"
+    # Another leg may have come here first.
+    with open(str(folder / "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not complete.exists():
+            write(root, folder)
+            complete.touch()
+    return {name: expected.load_expected(name, folder) for name in NAMES}
+
+
+def write(root: Path, folder: Path) -> None:
+    """Writes and records the modules, in the environment that can."""
+    environments = root / "tools" / "environments.py"
+    maker = root / "testdata" / "make_testdata.py"
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    command = [sys.executable, str(environments), "run", "tf115", str(maker)]
+    done = subprocess.run(
+        command + ["--out", str(folder)] + list(NAMES),
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode and not os.environ.get("CI"):
+        pytest.skip("needs TensorFlow 1.15: " + done.stdout[-300:])
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def bytes_read() -> int:
+    """What this process has read of files so far."""
+    words = Path("/proc/self/io").read_text().split()
+    return int(words[words.index("rchar:") + 1])
+
+
+@pytest.mark.parametrize("check", sorted(replay.OBJECT_CHECKS))
+@pytest.mark.parametrize("name", NAMES)
+def test_values(name: str, check: str, large: Dict[str, Any]) -> None:
+    """A large module gives what it gave under TF 1.15."""
+    recorded = large[name]
+    replay.OBJECT_CHECKS[check](
+        recorded, lambda tags: hub.load(recorded.path, tags=tags)
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/io")
+@pytest.mark.parametrize("name", NAMES)
+def test_conversion_reads_no_weights(name: str, large: Dict[str, Any]) -> None:
+    """A conversion reads the graph and not the weights, and copies nothing."""
+    path = large[name].path
+    weights = sum(p.stat().st_size for p in path.rglob("*.data-*"))
+    graph = (path / "saved_model.pb").stat().st_size
+    # In the same file system, so that it can link.
+    with tempfile.TemporaryDirectory(dir=str(path.parent)) as folder:
+        # For what a process reads once: modules, the list of ops.
+        hub.convert(path, Path(folder, "first"))
+        before = bytes_read()
+        report = hub.convert(path, Path(folder, "second"))
+        assert bytes_read() - before < min(weights, 4 * graph + 2**18)
+    assert report.weight_bytes_read == 0
+    assert report.bytes_copied == 0
+    assert report.bytes_linked == weights
