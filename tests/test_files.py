@@ -45,6 +45,8 @@ def test_directory_whose_name_begins_as_another(root: str) -> None:
         _files.write_bytes(_files.join(root, name), b"1")
     assert _files.list_dir(_files.join(root, "assets")) == ["a"]
     assert _files.walk_files(root) == ["assets.extra/b", "assets/a", "assets2/c"]
+    _files.remove_tree(root)
+    assert not _files.exists(root)
 
 
 def test_round_trip(root: str) -> None:
