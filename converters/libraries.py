@@ -1,12 +1,73 @@
-"""Brings the function libraries of several MetaGraphs into one."""
+"""Function libraries: those of several MetaGraphs in one, and new functions."""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Sequence, Set, Tuple
 
+from .functions import Body, FunctionWriter, argument_name
 from .model import Model
 
-__all__ = ["merge_libraries"]
+__all__ = ["FunctionSet", "merge_libraries"]
+
+
+class FunctionSet:
+    """The functions of a converted model.
+
+    Attributes:
+      functions: FunctionDefs by name, in order of creation.
+    """
+
+    def __init__(self, reserved: Set[str]) -> None:
+        self.functions: Dict[str, Any] = {}
+        self._reserved = reserved
+        self._contents: Dict[Tuple[Any, ...], Body] = {}
+        self._numbers: Dict[str, int] = {}
+
+    def name(self, wanted: str) -> str:
+        """A function name that is not taken."""
+        name, count = argument_name(wanted), 0
+        base = name
+        while name in self.functions or name in self._reserved:
+            count += 1
+            name = "{}_{}".format(base, count)
+        return name
+
+    def add(self, writer: FunctionWriter, *structure: Any) -> Body:
+        """Adds a function, or finds the one that is the same but for its name.
+
+        Args:
+          writer: the function.
+          *structure: the StructuredValues it is called with, if it is called
+            from Python; such functions are the same only if these are, too.
+        """
+        body = writer.finish()
+        name = writer.fdef.signature.name
+        writer.fdef.signature.name = ""
+        key = (
+            writer.fdef.SerializeToString(deterministic=True),
+            tuple(body.captures),
+            tuple(s.SerializeToString(deterministic=True) for s in structure),
+        )
+        known = self._contents.get(key)
+        if known is not None:
+            return known
+        writer.fdef.signature.name = name
+        self.functions[name] = writer.fdef
+        self._contents[key] = body
+        return body
+
+    def call_node(
+        self,
+        writer: FunctionWriter,
+        body: Body,
+        inputs: Sequence[str],
+        control: Sequence[str] = (),
+    ) -> str:
+        """Calls a body from another function; returns the node."""
+        # The number is the body's, so that two callers that do the same are the
+        # same function.
+        number = self._numbers.setdefault(body.name, len(self._numbers) + 1)
+        return writer.call(body, inputs, number, control)
 
 
 def merge_libraries(model: Model) -> Dict[str, Any]:

@@ -13,10 +13,11 @@ from hub_compat._tf import saved_model_pb2
 from hub_compat.errors import ConversionError
 
 from . import session_graph, tables
-from .callables import FunctionSet, Trace
+from .bodies import Bodies
+from .callables import Callables, Trace
 from .functions import Body
 from .graph import Graph, builtin_ops
-from .libraries import merge_libraries
+from .libraries import FunctionSet, merge_libraries
 from .metagraph import ATTACHMENTS
 from .model import Model, VariantGraph, make_shape
 from .object_graph import (
@@ -100,6 +101,8 @@ class _Builder:
         self.source = source
         self.library = merge_libraries(model)
         self.functions = FunctionSet(set(self.library))
+        self.bodies = Bodies(self.functions)
+        self.callables = Callables(self.bodies)
         self.objects = ObjectGraph()
         self.nodes: Dict[str, int] = {}
         self.declared: Set[str] = set()
@@ -144,7 +147,7 @@ class _Builder:
         """Leaves out what cannot be a function, and says so."""
         for variant in self.model.variants:
             for name in sorted(variant.signatures):
-                reason = self.functions.check(variant, variant.signatures[name])
+                reason = self.bodies.check(variant, variant.signatures[name])
                 if reason:
                     del variant.signatures[name]
                     self.model.warnings.append(
@@ -186,7 +189,7 @@ class _Builder:
             self.objects.add_child(number, other, child)
         bare = {}
         for other in variant.signatures:
-            trace = self.functions.signature(variant, other)
+            trace = self.callables.signature(variant, other)
             self._declare(trace)
             bare[other] = self.objects.bare_function(trace.body.name, trace.keywords)
         if name is not None and _SERVING_DEFAULT not in bare:
@@ -202,7 +205,7 @@ class _Builder:
         graph: Optional[VariantGraph] = training
         if training is not variant:
             graph = self._same_form(variant, training, name)
-        traces, args, defaults = self.functions.traces(name, variant, graph)
+        traces, args, defaults = self.callables.traces(name, variant, graph)
         keys: Set[str] = set()
         for trace in traces:
             self._declare(trace)
@@ -271,7 +274,7 @@ class _Builder:
         found = []
         for tensor in variant.losses:
             key = "loss:{}:{}".format(",".join(variant.tags), tensor)
-            trace = self.functions.loss(variant, tensor)
+            trace = self.callables.loss(variant, tensor)
             if trace is None:
                 message = (
                     "variant {}: regularization loss {!r} depends on the inputs "
@@ -335,7 +338,7 @@ class _Builder:
         info.stripped_default_attrs = source.stripped_default_attrs
         meta_graph.graph_def.versions.CopyFrom(self.source.graph_def.versions)
         signatures = {
-            name: self.functions.signature(root, name) for name in root.signatures
+            name: self.callables.signature(root, name) for name in root.signatures
         }
         name = choose_callable(root)
         if name is not None:
