@@ -22,6 +22,8 @@ from typing import Dict, Iterable, List, Set
 
 from hub_compat._tf import node_def_pb2
 
+from .calls import called_by
+from .custom_gradients import lost_gradient
 from .functions import set_attr
 from .graph import DT_RESOURCE, Graph, node_of
 
@@ -45,17 +47,14 @@ def prevent_gradients(graph: Graph, own: Iterable[str] = ()) -> List[str]:
 
     Args:
       graph: the graph.
-      own: functions with a gradient function of their own (GradientDef), which
-        TensorFlow 2 would ignore and differentiate the function itself.
+      own: functions with a gradient function of their own, see
+        ``custom_gradients.lost_functions``.
 
     Returns:
       Names of the nodes that are guarded now.
     """
     own = set(own)
-    kinds = {node.op for node in graph.nodes.values()}
-    if not kinds.intersection(CONTROL_FLOW_OPS.union(own)) and not any(
-        op.startswith(_TENSOR_ARRAY) for op in kinds
-    ):
+    if not any(_reason(node, own) for node in graph.nodes.values()):
         return []
     levels = control_levels(graph)
     guarded: Dict[str, str] = {}
@@ -80,12 +79,14 @@ def _reason(node: node_def_pb2.NodeDef, own: Set[str]) -> str:
         return "ends a TF1 loop (tf.while_loop)"
     if node.op == "Merge":
         return "ends a TF1 conditional (tf.cond)"
-    if node.op in own:
-        return "calls a function with a gradient function of its own (Defun)"
+    if own and not own.isdisjoint(called_by(node)):
+        return "calls a function with a gradient of its own (Defun, tf.custom_gradient)"
     if node.op.startswith(_TENSOR_ARRAY):
         kind = node.op[len(_TENSOR_ARRAY) :].rstrip("V23")
         if kind in _TENSOR_ARRAY_READS:
             return "reads a TensorArray of a TF1 loop (tf.while_loop)"
+    if lost_gradient(node):
+        return "has a gradient that is not in the module (tf.custom_gradient)"
     return ""
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 from hub_compat._tf import meta_graph_pb2
 from hub_compat.errors import ConversionError, CorruptModuleError
 
-from . import control_flow, tables, variables
+from . import calls, control_flow, custom_gradients, tables, variables
 from .functions import Capture
 from .graph import DT_RESOURCE, DT_STRING, Graph, node_of, split_tensor
 from .model import Component, Model, Signature, Value, VariantGraph
@@ -41,11 +41,13 @@ def add_variant(model: Model, meta_graph: Any) -> VariantGraph:
         attachments=bytes_list(collections, ATTACHMENTS),
         gradients=list(meta_graph.graph_def.library.gradient),
     )
-    own = [g.function_name for g in variant.gradients]
-    guarded = control_flow.prevent_gradients(graph, own)
+    calls.make_partitioned(graph)
+    custom_gradients.settle_gradients(graph)
+    lost = custom_gradients.lost_functions(graph, variant.gradients)
+    guarded = control_flow.prevent_gradients(graph, lost)
     if guarded:
         model.warnings.append(
-            "variant {}: TF1 loops, conditionals or functions run forward only; "
+            "variant {}: TF1 loops, conditionals or custom gradients run forward only; "
             "gradients stop at {}".format(list(tags), ", ".join(guarded[:4]))
         )
     _add_assets(model, variant, meta_graph)

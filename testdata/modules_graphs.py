@@ -201,7 +201,15 @@ def function_library() -> None:
         return product(left, right) * 2.0
 
     hub.add_signature(inputs=x, outputs=outer(x, kernel))
+
+    @function.Defun(tf.float32, func_name="around_sine")
+    def around_sine(value: tf.Tensor) -> tf.Tensor:
+        return sine(value) * 3.0
+
     hub.add_signature("own_gradient", inputs=x, outputs=sine(tf.matmul(x, kernel)))
+    hub.add_signature(
+        "inner_own_gradient", inputs=x, outputs=around_sine(tf.matmul(x, kernel))
+    )
 
     offset = tf.get_variable("offset", [3])
 
@@ -232,6 +240,26 @@ def function_library() -> None:
     hub.add_signature(
         "custom_gradient", inputs=x, outputs=rounded(tf.matmul(x, kernel) * 8.0)
     )
+    # The same in TensorFlow 1.15 and, but for names, up to 1.13; the first has no
+    # gradient once it is exported.
+    hub.add_signature("swish", inputs=x, outputs=tf.nn.swish(tf.matmul(x, kernel)))
+
+    @function.Defun(tf.float32, tf.float32, func_name="swish_gradient")
+    def swish_gradient(value: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+        gate = tf.sigmoid(value)
+        return upstream * gate * (1.0 + value * (1.0 - gate))
+
+    @function.Defun(
+        tf.float32, func_name="old_swish", grad_func=swish_gradient, noinline=True
+    )
+    def old_swish(value: tf.Tensor) -> tf.Tensor:
+        return value * tf.sigmoid(value)
+
+    hub.add_signature("old_swish", inputs=x, outputs=old_swish(tf.matmul(x, kernel)))
+
+    with tf.get_default_graph().gradient_override_map({"Floor": "Identity"}):
+        steps = tf.floor(tf.matmul(x, kernel) * 8.0)
+    hub.add_signature("straight_through", inputs=x, outputs=steps)
 
 
 def colocation_devices() -> None:
@@ -356,20 +384,25 @@ DEFINITIONS: Tuple[Definition, ...] = (
         name="function_library",
         why=(
             "Calls of Defuns, nested and with a gradient of their own, of tf.function, "
-            "of functions with a branch in functions, and a custom gradient; the last "
-            "two have no right gradient in TensorFlow 1.15 once they are exported"
+            "of functions with a branch in functions, custom gradients and swish; "
+            "the last three have no right gradient in TensorFlow 1.15 once they are "
+            "exported"
         ),
         build=function_library,
         calls=(
             Call({"default": array((1, 3), 1)}),
             Call({"default": array((3, 3), 3)}),
             Call({"default": array((3, 3), 3)}, "own_gradient"),
+            Call({"default": array((3, 3), 3)}, "inner_own_gradient"),
             Call({"default": array((3, 3), 3)}, "tf_function"),
             Call({"default": array((3, 3), 3)}, "nested_functions", gradient_of=None),
             Call(
                 {"default": array((3, 3), 3) - 2}, "nested_functions", gradient_of=None
             ),
             Call({"default": array((3, 3), 3)}, "custom_gradient", gradient_of=None),
+            Call({"default": array((3, 3), 3)}, "swish", gradient_of=None),
+            Call({"default": array((3, 3), 3)}, "old_swish"),
+            Call({"default": array((3, 3), 3)}, "straight_through"),
         ),
     ),
     Definition(

@@ -27,7 +27,10 @@ import tensorflow as tf  # noqa: E402
 RELATIVE = 1e-5
 GRADIENT_RELATIVE = 1e-4
 # Signatures that call a Defun with a gradient function of its own.
-REFUSED = {("function_library", "own_gradient")}
+REFUSED = {
+    ("function_library", "inner_own_gradient"),
+    ("function_library", "own_gradient"),
+}
 UNKNOWN_RANK = {("sparse_ragged", "ragged")}
 QINT16_OUTPUT = {("all_dtypes", "default")}
 

@@ -1,7 +1,8 @@
-"""Modules with TF1 loops and conditionals: forward, and a clear refusal."""
+"""What has no gradient: TF1 loops, conditionals, custom gradients; clear refusal."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import expected
@@ -67,6 +68,30 @@ def test_signature_without_control_flow_keeps_its_gradient() -> None:
             kept += 1
             assert any(g is not None and np.any(g) for g in case.gradients.values())
     assert kept
+
+
+def test_swish_has_the_gradient_of_what_it_computes() -> None:
+    """Exported, tf.nn.swish of TF 1.15 has none; as a Defun, of 1.13, it had."""
+    recorded = expected.load_expected("function_library")
+    (case,) = [c for c in recorded.cases if c.signature == "old_swish"]
+    assert any(g is not None and np.any(g) for g in case.gradients.values())
+    with replay.Runtime(lambda: hub.load(recorded.path)) as run:
+        replay._check_gradients(
+            run, recorded, dataclasses.replace(case, signature="swish")
+        )
+
+
+def test_lost_gradient_raises_our_error() -> None:
+    """A tf.custom_gradient is not in the module, and nothing takes its place."""
+    recorded = expected.load_expected("function_library")
+    (case,) = [c for c in recorded.cases if c.signature == "custom_gradient"]
+    with replay.Runtime(lambda: hub.load(recorded.path)) as run:
+        variables = list(run.loaded.trainable_variables)
+        with pytest.raises(LookupError, match="hub_compat: node.*tf.custom_gradient"):
+            run.gradients(
+                gradient(run.loaded, dataclasses.replace(case, gradient_of="default")),
+                variables,
+            )
 
 
 def test_report_names_what_runs_forward_only(tmp_path: Any) -> None:
