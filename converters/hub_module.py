@@ -46,20 +46,24 @@ def convert_hub_module(
       link: how checkpoint shards get there, see ``converters.convert``.
       weights: False for a checkpoint without any value, for a loader that
         restores the variables from the source.
-      tags: the variant that becomes the root.
+      tags: the only variant to convert.
       whole: whether the other variants come along.
 
     Returns:
       The fields of a ConversionReport that the conversion knows.
     """
     source = detection.path
-    saved_model = read_saved_model(detection)
+    meta_graphs = [
+        meta_graph
+        for meta_graph in read_saved_model(detection).meta_graphs
+        if not tags or set(meta_graph.meta_info_def.tags) == set(tags)
+    ]
     model = Model([], {}, {}, {}, [])
-    for meta_graph in saved_model.meta_graphs:
+    for meta_graph in meta_graphs:
         add_variant(model, meta_graph)
     index = _read_index(source)
     mapping = _map_variables(model, index)
-    reusable = build(model, saved_model.meta_graphs, tags, whole)
+    reusable = build(model, meta_graphs, whole)
     unused = _unused_keys(index, mapping)
     values = [mapping[key] for key in reusable.variables]
     keys: Dict[str, Tuple[str, Any]] = {}

@@ -72,24 +72,15 @@ class Reusable:
     trainable: int
 
 
-def build(
-    model: Model,
-    sources: Sequence[Any],
-    tags: Optional[Tuple[str, ...]] = None,
-    whole: bool = True,
-) -> Reusable:
+def build(model: Model, sources: Sequence[Any], whole: bool = True) -> Reusable:
     """Builds the SavedModel of a model.
 
     Args:
       model: what to write.
       sources: the MetaGraphDef of each variant, for versions and producer.
-      tags: the variant that becomes the root; by default ``choose_root``'s.
       whole: whether the other variants come along as ``graph_variants``.
     """
     root = choose_root(model.variants)
-    for variant in model.variants:
-        if variant.tags == tags:
-            root = variant
     source = sources[model.variants.index(root)]
     return _Builder(model, root, source).build(whole)
 

@@ -36,7 +36,7 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
       handle: directory of the module; a string or ``os.PathLike``, on any file
         system TensorFlow reads.
       tags: the variant to load, ``{"train"}``; by default the untagged one of
-        a TF1 Hub module, the only one of a TF2 SavedModel.
+        a TF1 Hub module, or the only one.
       options: a ``tf.saved_model.LoadOptions`` (TF 2.3 or newer).
 
     Returns:
@@ -56,7 +56,7 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
     detection = detect(path)
     if detection.format is Format.TF1_HUB_MODULE:
         _check_tags(detection, wanted)
-        directory = _converted(detection, wanted)
+        directory = _converted(detection, wanted or None)
     elif detection.format.is_tf2:
         directory = path
     else:
@@ -84,15 +84,22 @@ def _tag_set(tags: Any) -> Tuple[str, ...]:
 
 def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None:
     known = [variant.tags for variant in detection.variants]
-    if wanted is not None and wanted not in known:
-        raise VariantError(
-            "The module {!r} has no variant with these tags; it has {}. Received: "
-            "tags={}".format(
-                detection.path,
-                ", ".join(str(list(tags)) for tags in known),
-                list(wanted),
-            )
+    if wanted is None:
+        if len(known) == 1 or () in known:
+            return
+        problem = "no variant without tags"
+    elif wanted in known:
+        return
+    else:
+        problem = "no variant with these tags"
+    raise VariantError(
+        "The module {!r} has {}; it has {}. Received: tags={}".format(
+            detection.path,
+            problem,
+            ", ".join(str(list(tags)) for tags in known),
+            None if wanted is None else list(wanted),
         )
+    )
 
 
 def _converted(detection: Detection, tags: Optional[Tuple[str, ...]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -58,6 +59,39 @@ def test_unknown_variant_lists_the_known(
 def test_empty_tags_are_the_default_variant() -> None:
     """tags=[] is what TensorFlow Hub passes for a TF1 module."""
     with replay.Runtime(lambda: hub.load(module("image_bn"), tags=[])) as runtime:
+        found = runtime.run(call(runtime.loaded, "image_bn"))
+    replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
+
+
+def test_variant_has_its_own_variables(tmp_path: Path) -> None:
+    """Loaded by its tags, a variant shows what its graph has, converted or not."""
+    recorded = expected.load_expected("variants3")
+    hub.convert(recorded.path, tmp_path / "out")
+    for tags, variant in recorded.variants.items():
+        if not tags:
+            continue
+        for source in (recorded.path, tmp_path / "out"):
+            with replay.Runtime(functools.partial(hub.load, source, tags)) as runtime:
+                found = {v.name.split(":")[0] for v in runtime.loaded.variables}
+            assert found == set(variant.variables)
+
+
+def test_no_variant_is_the_default(tmp_path: Path) -> None:
+    """Where all variants have tags, load() does not guess; of one, it need not."""
+    from hub_compat._tf import saved_model_pb2
+
+    shutil.copytree(str(module("image_bn")), str(tmp_path / "m"))
+    file = tmp_path / "m" / "saved_model.pb"
+    saved_model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (plain,) = [m for m in saved_model.meta_graphs if not m.meta_info_def.tags]
+    plain.meta_info_def.tags.append("serving")
+    file.write_bytes(saved_model.SerializeToString())
+    with pytest.raises(errors.VariantError, match=r"no variant without tags; it has"):
+        hub.load(tmp_path / "m")
+    hub.load(tmp_path / "m", tags={"serving"})
+    alone = saved_model_pb2.SavedModel(meta_graphs=[plain])
+    file.write_bytes(alone.SerializeToString())
+    with replay.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
         found = runtime.run(call(runtime.loaded, "image_bn"))
     replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
 
