@@ -243,13 +243,22 @@ class ObjectGraph:
           values: False for a checkpoint that holds no value of a variable; a
             loader then leaves the variables uninitialized, without an error.
         """
+        # TF 1.15 warns of each node that it finds no state for; functions have none.
+        functions = ("function", "bare_concrete_function")
+        kept = [
+            number
+            for number, node in enumerate(self.proto.nodes)
+            if node.WhichOneof("kind") not in functions
+        ]
+        numbers = {number: i for i, number in enumerate(kept)}
         graph = trackable_object_graph_pb2.TrackableObjectGraph()
-        for number, node in enumerate(self.proto.nodes):
+        for number in kept:
             trackable = graph.nodes.add()
-            for child in node.children:
-                trackable.children.add(
-                    node_id=child.node_id, local_name=child.local_name
-                )
+            for child in self.proto.nodes[number].children:
+                if child.node_id in numbers:
+                    trackable.children.add(
+                        node_id=numbers[child.node_id], local_name=child.local_name
+                    )
             if values and number in self._checkpoint_keys:
                 key, name = self._checkpoint_keys[number]
                 trackable.attributes.add(

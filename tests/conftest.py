@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import sys
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any, Dict, List
@@ -163,6 +164,27 @@ def root() -> Path:
 def testdata() -> Path:
     """The directory of recorded modules."""
     return TESTDATA
+
+
+@pytest.fixture
+def remote() -> str:
+    """An empty directory in TensorFlow's ram:// file system."""
+    tf = pytest.importorskip("tensorflow")
+    path = "ram://hub_compat_{}".format(uuid.uuid4().hex)
+    try:
+        tf.io.gfile.makedirs(path)
+    except (tf.errors.OpError, NotImplementedError):
+        # TF 1.15; its own code path for file:// is the same GFile.
+        pytest.skip("This TensorFlow has no ram:// file system")
+    return path
+
+
+@pytest.fixture(params=["local", "remote"])
+def anywhere(request: Any) -> str:
+    """An empty directory, local or in TensorFlow's ram:// file system."""
+    if request.param == "local":
+        return str(request.getfixturevalue("tmp_path"))
+    return str(request.getfixturevalue("remote"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 import threading
-import uuid
 from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
+from fakes import SHARD, make_source, upload
 
 from hub_compat import _files, cache
 from hub_compat.errors import (
@@ -25,8 +25,6 @@ from hub_compat.errors import (
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-SHARD = "variables/variables.data-00000-of-00001"
 
 
 @pytest.fixture(autouse=True)
@@ -42,18 +40,6 @@ def home(tmp_path: Path, monkeypatch: Any) -> Path:
 def source(tmp_path: Path) -> Path:
     """What stands for a module."""
     return make_source(tmp_path / "source")
-
-
-def make_source(folder: Path) -> Path:
-    """Writes what a module consists of."""
-    for name in ("variables", "assets"):
-        (folder / name).mkdir(parents=True)
-    (folder / "saved_model.pb").write_text("graph")
-    (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")
-    (folder / "variables" / "variables.index").write_text("checksum of weights")
-    (folder / SHARD).write_text("weights")
-    (folder / "assets" / "vocabulary.txt").write_text("one\ntwo\n")
-    return folder
 
 
 def change_graph(source: Path) -> None:
@@ -605,24 +591,9 @@ def test_no_home(monkeypatch: Any) -> None:
         cache.directory()
 
 
-@pytest.fixture
-def remote() -> str:
-    """An empty directory in TensorFlow's ram:// file system."""
-    tf = pytest.importorskip("tensorflow")
-    path = "ram://hub_compat_{}".format(uuid.uuid4().hex)
-    try:
-        tf.io.gfile.makedirs(path)
-    except (tf.errors.OpError, NotImplementedError):
-        pytest.skip("This TensorFlow has no ram:// file system")
-    return path
-
-
 def test_a_remote_source(source: Path, remote: str) -> None:
     """It shares the entry of its local copy."""
-    for name in _files.walk_files(str(source)):
-        path = _files.join(remote, *name.split("/"))
-        _files.make_dirs(path.rsplit("/", 1)[0])
-        _files.copy_file(str(source / name), path)
+    upload(source, remote)
     builder = Builder(source)
     path = cache.normalised(remote, ("1",), builder)
     assert get(builder) == Path(path)

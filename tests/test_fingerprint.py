@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import SHARD, make_source, upload
 
-from hub_compat import _files
 from hub_compat._fingerprint import fingerprint, is_shard
 from hub_compat.errors import HandleError
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-SHARD = "variables/variables.data-00000-of-00001"
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """What stands for a module."""
     return make_source(tmp_path / "source")
-
-
-def make_source(folder: Path) -> Path:
-    """Writes what a module consists of."""
-    for name in ("variables", "assets"):
-        (folder / name).mkdir(parents=True)
-    (folder / "saved_model.pb").write_text("graph")
-    (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")
-    (folder / "variables" / "variables.index").write_text("checksum of weights")
-    (folder / SHARD).write_text("weights")
-    (folder / "assets" / "vocabulary.txt").write_text("one\ntwo\n")
-    return folder
 
 
 def change_index(source: Path) -> None:
@@ -123,16 +108,7 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
         fingerprint(str(tmp_path / "not there"))
 
 
-def test_a_remote_module(source: Path) -> None:
+def test_a_remote_module(source: Path, remote: str) -> None:
     """It has the fingerprint of its local copy."""
-    tf = pytest.importorskip("tensorflow")
-    remote = "ram://hub_compat_{}".format(uuid.uuid4().hex)
-    try:
-        tf.io.gfile.makedirs(remote)
-    except (tf.errors.OpError, NotImplementedError):
-        pytest.skip("This TensorFlow has no ram:// file system")
-    for name in _files.walk_files(str(source)):
-        path = _files.join(remote, *name.split("/"))
-        _files.make_dirs(path.rsplit("/", 1)[0])
-        _files.copy_file(str(source / name), path)
+    upload(source, remote)
     assert fingerprint(remote) == fingerprint(str(source))

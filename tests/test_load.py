@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+from fakes import upload
 
 import hub_compat as hub
 from hub_compat import errors
@@ -182,20 +184,6 @@ def test_changed_source_is_not_taken_from_the_cache(tmp_path: Path) -> None:
     assert len(first.variables) != len(second.variables)
 
 
-def upload(directory: Path, name: str) -> str:
-    """Copies a module to TensorFlow's ram://; returns where it is."""
-    import tensorflow as tf
-
-    remote = "ram://{}".format(name)
-    for path in directory.rglob("*"):
-        if path.is_file():
-            target = "{}/{}".format(remote, path.relative_to(directory).as_posix())
-            tf.io.gfile.makedirs(target.rsplit("/", 1)[0])
-            with tf.io.gfile.GFile(target, "wb") as file:
-                file.write(path.read_bytes())
-    return remote
-
-
 # TF 1.15 has no ram://.
 @pytest.mark.tf2
 @pytest.mark.parametrize(
@@ -203,7 +191,7 @@ def upload(directory: Path, name: str) -> str:
     ["all_dtypes", "image_bn", "text_embedding", "ref_variables", "ref_partitioned"],
 )
 def test_remote_source_is_loaded_without_copying_weights(
-    name: str, tmp_path: Path, monkeypatch: Any
+    name: str, remote: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """A module on ram:// gives the recorded values; its shards are not copied."""
     import tensorflow as tf
@@ -211,7 +199,7 @@ def test_remote_source_is_loaded_without_copying_weights(
     cache = tmp_path / "cache"
     monkeypatch.setenv("HUB_COMPAT_CACHE_DIR", str(cache))
     recorded = expected.load_expected(name)
-    remote = upload(recorded.path, tmp_path.name)
+    upload(recorded.path, remote)
     for check in ("variables", "calls", "training"):
         replay.OBJECT_CHECKS[check](
             recorded, lambda tags: hub.load(remote, tags=tags or None)
@@ -228,11 +216,12 @@ def test_remote_source_is_loaded_without_copying_weights(
 # TF 1.15 has no ram://.
 @pytest.mark.tf2
 @pytest.mark.parametrize("name", ["all_dtypes", "image_bn", "text_embedding"])
-def test_converted_from_and_to_a_remote_file_system(name: str, tmp_path: Path) -> None:
+def test_converted_from_and_to_a_remote_file_system(name: str, remote: str) -> None:
     """ram:// to ram:// gives what TensorFlow alone loads from there."""
     recorded = expected.load_expected(name)
-    remote = upload(recorded.path, tmp_path.name)
-    converted = "ram://converted_" + tmp_path.name
+    upload(recorded.path, remote)
+    # Beside it, at the top of the file system.
+    converted = remote.replace("hub_compat_", "converted_")
     hub.convert(remote, converted)
     for check in ("variables", "calls"):
         replay.OBJECT_CHECKS[check](recorded, replay.plain_load(converted))
@@ -256,6 +245,58 @@ def test_load_options_reach_tensorflow() -> None:
     loaded = hub.load(module("image_bn"), options=options)
     found = call(loaded, "image_bn").numpy()
     replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
+
+
+@pytest.mark.eager
+def test_load_under_a_strategy(root: Path) -> None:
+    """Two replicas share the variables and learn as one device does."""
+    program = Path(__file__).with_name("finetune_under_strategy.py")
+    (images,) = first_case("image_bn").inputs.values()
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(program),
+            str(module("image_bn")),
+            str(images.shape[1]),
+        ],
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    (losses, weights, _), (mirrored_losses, mirrored_weights, kinds) = (
+        found["one"],
+        found["two"],
+    )
+    assert losses[2] < losses[0]
+    np.testing.assert_allclose(mirrored_losses, losses, rtol=1e-5)
+    assert sorted(mirrored_weights) == sorted(weights)
+    for name, value in weights.items():
+        np.testing.assert_allclose(mirrored_weights[name], value, rtol=1e-5)
+    assert "MirroredVariable" in kinds
+
+
+def test_nothing_is_said_when_a_module_goes(root: Path) -> None:
+    """TF 1.15 warns of what it found no use for in a checkpoint, at the end."""
+    code = (
+        "import gc, os, sys\n"
+        "import hub_compat as hub\n"
+        "from hub_compat._tf import tf\n"
+        "if os.environ.get('HUB_COMPAT_TEST_MODE') == 'eager':\n"
+        "    tf.compat.v1.enable_v2_behavior()\n"
+        "loaded = hub.load(sys.argv[1])\n"
+        "del loaded\n"
+        "gc.collect()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(module("image_bn"))],
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "heckpoint" not in done.stderr
 
 
 def test_cache_that_cannot_be_written_is_replaced(tmp_path: Path, root: Path) -> None:

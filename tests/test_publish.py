@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -20,21 +19,6 @@ from hub_compat._publish import atomic_directory, leftovers
 from hub_compat.errors import DestinationError
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(params=["local", "remote"])
-def root(request: Any, tmp_path: Path) -> Iterator[str]:
-    """An empty directory, local or in TensorFlow's ram:// file system."""
-    if request.param == "local":
-        yield str(tmp_path)
-        return
-    tf = pytest.importorskip("tensorflow")
-    path = "ram://hub_compat_{}".format(uuid.uuid4().hex)
-    try:
-        tf.io.gfile.makedirs(path)
-    except (tf.errors.OpError, NotImplementedError):
-        pytest.skip("This TensorFlow has no ram:// file system")
-    yield path
 
 
 def write(folder: str, text: str) -> None:
@@ -59,16 +43,16 @@ def model(text: str) -> Dict[str, str]:
     return dict.fromkeys(MODEL, text)
 
 
-def test_the_directory_appears_when_the_block_ends(root: str) -> None:
+def test_the_directory_appears_when_the_block_ends(anywhere: str) -> None:
     """Nothing is at the destination before, all of it afterwards."""
-    out = _files.join(root, "a", "b", "out")
+    out = _files.join(anywhere, "a", "b", "out")
     with atomic_directory(out) as folder:
         write(folder, "new")
         assert not _files.exists(out)
         assert os.path.dirname(folder) == os.path.dirname(out)
     assert read(out) == model("new")
     assert _files.is_dir(_files.join(out, "assets"))
-    assert _files.list_dir(_files.join(root, "a", "b")) == ["out"]
+    assert _files.list_dir(_files.join(anywhere, "a", "b")) == ["out"]
 
 
 def fail(destination: str, error: BaseException, overwrite: bool = False) -> None:
@@ -79,11 +63,11 @@ def fail(destination: str, error: BaseException, overwrite: bool = False) -> Non
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_a_block_that_raises_leaves_nothing(root: str, error: Any) -> None:
+def test_a_block_that_raises_leaves_nothing(anywhere: str, error: Any) -> None:
     """Neither the destination nor anything beside it or above it is left."""
     with pytest.raises(error):
-        fail(_files.join(root, "out"), error())
-    assert _files.list_dir(root) == []
+        fail(_files.join(anywhere, "out"), error())
+    assert _files.list_dir(anywhere) == []
 
 
 def test_parents_made_for_a_block_that_raises_go_too(tmp_path: Path) -> None:
@@ -117,51 +101,51 @@ def test_an_abandoned_generator_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_directory_is_not_touched(root: str) -> None:
+def test_an_existing_directory_is_not_touched(anywhere: str) -> None:
     """Without overwrite it is refused before the block runs."""
-    out = _files.join(root, "out")
+    out = _files.join(anywhere, "out")
     write(out, "old")
     with pytest.raises(DestinationError, match="already exists.*overwrite=True"):
         with atomic_directory(out):
             raise AssertionError
     assert read(out) == model("old")
-    assert _files.list_dir(root) == ["out"]
+    assert _files.list_dir(anywhere) == ["out"]
 
 
-def test_overwriting_replaces_all_of_it(root: str) -> None:
+def test_overwriting_replaces_all_of_it(anywhere: str) -> None:
     """Files that only the old directory had are gone; nothing is left beside it."""
-    out = _files.join(root, "out")
+    out = _files.join(anywhere, "out")
     write(out, "old")
     _files.write_bytes(_files.join(out, "only.old"), b"old")
     with atomic_directory(out, overwrite=True) as folder:
         write(folder, "new")
         assert read(out)["only.old"] == "old"
     assert read(out) == model("new")
-    assert _files.list_dir(root) == ["out"]
+    assert _files.list_dir(anywhere) == ["out"]
 
 
-def test_overwriting_that_fails_keeps_the_old(root: str) -> None:
+def test_overwriting_that_fails_keeps_the_old(anywhere: str) -> None:
     """A block that raises leaves the old directory as it was."""
-    out = _files.join(root, "out")
+    out = _files.join(anywhere, "out")
     write(out, "old")
     with pytest.raises(ValueError):
         fail(out, ValueError(), overwrite=True)
     assert read(out) == model("old")
-    assert _files.list_dir(root) == ["out"]
+    assert _files.list_dir(anywhere) == ["out"]
 
 
-def test_overwrite_needs_nothing_to_overwrite(root: str) -> None:
+def test_overwrite_needs_nothing_to_overwrite(anywhere: str) -> None:
     """A destination that is absent is written as without it."""
-    out = _files.join(root, "out")
+    out = _files.join(anywhere, "out")
     with atomic_directory(out, overwrite=True) as folder:
         write(folder, "new")
     assert read(out) == model("new")
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_an_empty_directory_is_filled(root: str, overwrite: bool) -> None:
+def test_an_empty_directory_is_filled(anywhere: str, overwrite: bool) -> None:
     """A directory made beforehand for the result is no obstacle."""
-    out = _files.join(root, "out")
+    out = _files.join(anywhere, "out")
     _files.make_dirs(out)
     with atomic_directory(out, overwrite=overwrite) as folder:
         write(folder, "new")
@@ -169,9 +153,9 @@ def test_an_empty_directory_is_filled(root: str, overwrite: bool) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_file_is_refused(root: str, overwrite: bool) -> None:
+def test_a_file_is_refused(anywhere: str, overwrite: bool) -> None:
     """A file is not overwritten, whatever was passed."""
-    out = _files.join(root, "out")
+    out = _files.join(anywhere, "out")
     _files.write_bytes(out, b"text")
     with pytest.raises(DestinationError, match="file of that name"):
         with atomic_directory(out, overwrite=overwrite):
@@ -305,7 +289,7 @@ def test_a_directory_that_cannot_be_written(
     def mkdir(path: str, mode: int = 0o777) -> None:
         raise OSError(number, os.strerror(number), path)
 
-    # As root, permissions would not stop anybody.
+    # As anywhere, permissions would not stop anybody.
     monkeypatch.setattr(os, "mkdir", mkdir)
     with pytest.raises(DestinationError, match=hint) as caught:
         with atomic_directory(str(tmp_path / "out")):
@@ -331,9 +315,9 @@ def test_errors_of_the_block_about_other_files_stay(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_comes_second_is_refused(root: str) -> None:
+def test_who_comes_second_is_refused(anywhere: str) -> None:
     """A destination that appears while the block runs is not touched either."""
-    out = _files.join(root, "out")
+    out = _files.join(anywhere, "out")
 
     def race() -> None:
         with atomic_directory(out) as folder:
@@ -344,7 +328,7 @@ def test_who_comes_second_is_refused(root: str) -> None:
     with pytest.raises(DestinationError, match="already exists"):
         race()
     assert read(out) == model("fast")
-    assert _files.list_dir(root) == ["out"]
+    assert _files.list_dir(anywhere) == ["out"]
 
 
 def test_overwriting_at_the_same_time(tmp_path: Path) -> None:
@@ -382,12 +366,12 @@ def test_a_second_rename_that_fails_restores_the_old(
 
 @pytest.mark.tf2
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_remote_move_that_fails_is_undone(overwrite: bool, monkeypatch: Any) -> None:
+def test_a_remote_move_that_fails_is_undone(
+    overwrite: bool, remote: str, monkeypatch: Any
+) -> None:
     """What was moved goes back, and the old directory, too."""
     tf = pytest.importorskip("tensorflow")
-    root = "ram://hub_compat_{}".format(uuid.uuid4().hex)
-    out = _files.join(root, "out")
-    tf.io.gfile.makedirs(root)
+    out = _files.join(remote, "out")
     if overwrite:
         write(out, "old")
     real = tf.io.gfile.rename
@@ -401,21 +385,15 @@ def test_a_remote_move_that_fails_is_undone(overwrite: bool, monkeypatch: Any) -
     with pytest.raises(DestinationError, match="no network"):
         with atomic_directory(out, overwrite=overwrite) as folder:
             write(folder, "new")
-    assert _files.list_dir(root) == (["out"] if overwrite else [])
+    assert _files.list_dir(remote) == (["out"] if overwrite else [])
     if overwrite:
         assert read(out) == model("old")
 
 
-def test_the_marker_file_is_moved_last() -> None:
+def test_the_marker_file_is_moved_last(remote: str) -> None:
     """On remote file systems a model that is there half does not look like one."""
-    tf = pytest.importorskip("tensorflow")
-    root = "ram://hub_compat_{}".format(uuid.uuid4().hex)
-    try:
-        tf.io.gfile.makedirs(root)
-    except (tf.errors.OpError, NotImplementedError):
-        pytest.skip("This TensorFlow has no ram:// file system")
-    write(root, "new")
-    assert _publish._walk_remote(root)[1] == [
+    write(remote, "new")
+    assert _publish._walk_remote(remote)[1] == [
         "variables/variables.index",
         "fingerprint.pb",
         "saved_model.pb",
