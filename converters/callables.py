@@ -55,6 +55,7 @@ class Callables:
         self._functions = bodies.functions
         self._updates: Dict[Tuple[Any, ...], Body] = {}
         self._served: Dict[str, Tuple[Any, Any]] = {}
+        self._losses: Dict[Tuple[Any, ...], Optional[Trace]] = {}
 
     # ---- signatures[name]
 
@@ -251,6 +252,13 @@ class Callables:
         Returns:
           None where the loss depends on the module's inputs.
         """
+        # Sub-objects list the losses of their variant again.
+        key = (variant.tags, tensor)
+        if key not in self._losses:
+            self._losses[key] = self._make_loss(variant, tensor)
+        return self._losses[key]
+
+    def _make_loss(self, variant: VariantGraph, tensor: str) -> Optional[Trace]:
         names = variant.graph.slice([tensor])
         if self._bodies.unfed(variant, names, set()):
             return None
