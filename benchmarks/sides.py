@@ -3,14 +3,16 @@
 ``run.py`` starts these alternately. What a side needs is imported before the
 clock starts; the last line on standard output is what was measured, as JSON.
 With ``--twice`` first, a side that writes a directory does so once more, warm.
+``--pairs N NAME NAME SOURCE`` runs two sides in turn, in one process.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 Prepared = Callable[[], Any]
 
@@ -113,15 +115,34 @@ SIDES: Dict[str, Callable[..., Prepared]] = {
 }
 
 
+def _pairs(count: int, names: List[str], source: str) -> Dict[str, Any]:
+    """Two sides in turn, ABBAABBA, after one run of each that does not count."""
+    sides = {name: SIDES[name](source) for name in names}
+    seconds: Dict[str, List[float]] = {name: [] for name in names}
+    for run in range(count + 1):
+        for name in names:
+            # What the last one left is not for this one to tidy up.
+            gc.collect()
+            facts = _measure(sides[name])
+            if run:
+                seconds[name].append(facts["seconds"])
+        names.reverse()
+    return seconds
+
+
 def main() -> None:
     """Runs the side that the command line names."""
     arguments = sys.argv[1:]
-    twice = arguments[0] == "--twice"
-    name, *arguments = arguments[twice:]
     import tensorflow as tf
 
     # Creates the device and the eager context, which whoever comes first pays.
     tf.constant(0) + 1
+    if arguments[0] == "--pairs":
+        _, count, one, other, source = arguments
+        print("\n" + json.dumps(_pairs(int(count), [one, other], source)))
+        return
+    twice = arguments[0] == "--twice"
+    name, *arguments = arguments[twice:]
     facts = _measure(SIDES[name](*arguments))
     if twice:
         arguments[-1] += "-again"

@@ -8,15 +8,20 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .control_flow import control_levels
-from .functions import Body, FunctionWriter, argument_name, emit, set_output_shapes
+from .functions import Body, FunctionWriter, emit, set_output_shapes
 from .graph import Graph, node_of
 from .libraries import FunctionSet
 from .model import Component, Signature, Value, VariantGraph, flatten
+from .names import argument_name
 from .object_graph import dict_value
 
 __all__ = ["Bodies", "Form", "SignatureBody", "base_name", "call_output"]
 
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+# Nodes of a signature that another calls rather than repeats.
+_WORTH_A_CALL = 16
+# Signatures of a variant that are compared with each other.
+_MOST_COMPARED = 32
 
 
 class Form(NamedTuple):
@@ -43,12 +48,26 @@ class SignatureBody(NamedTuple):
       body: the function.
       update_nodes: nodes that only the update ops need, in order.
       training_body: the function with updates, where they cannot be apart.
+      nodes: the graph's nodes that the function runs, in order.
     """
 
     form: Form
     body: Body
     update_nodes: List[str]
     training_body: Optional[Body]
+    nodes: List[str]
+
+
+class Part(NamedTuple):
+    """A signature within another.
+
+    Attributes:
+      made: the signature.
+      rest: the other's nodes beside it, in order.
+    """
+
+    made: SignatureBody
+    rest: List[str]
 
 
 class Bodies:
@@ -117,7 +136,7 @@ class Bodies:
         if {v.name for v in returned} != {v.name for v in call_output(signature)[1]}:
             form = Form(arguments, results, [], [])
             body = self._write_body(variant, base + "_outputs", form, names)
-            return SignatureBody(form, body, [], None)
+            return SignatureBody(form, body, [], None, names)
         updates = self._own_updates(variant, fed)
         with_updates = graph.slice(
             [c.tensor for c in results] + ["^" + op for op in updates], fed
@@ -140,8 +159,76 @@ class Bodies:
         elif update_nodes:
             boundary, update_nodes = self._boundary(variant, inside, update_nodes, fed)
             form = form._replace(boundary=boundary)
-        body = self._write_body(variant, base, form, names)
-        return SignatureBody(form, body, update_nodes, training_body)
+        part = self._part(variant, signature, form, names)
+        body = self._write_body(variant, base, form, names, part)
+        return SignatureBody(form, body, update_nodes, training_body, names)
+
+    def _part(
+        self,
+        variant: VariantGraph,
+        signature: Signature,
+        form: Form,
+        names: Sequence[str],
+    ) -> Optional[Part]:
+        """The largest other signature that this one computes on its way.
+
+        The nodes of a classifier hold those of its feature vector: as a call of
+        the other's body they are written, loaded and kept once.
+
+        Returns:
+          None where there is none, or where more is needed of it than it returns.
+        """
+        graph = variant.graph
+        if len(variant.signatures) > _MOST_COMPARED:
+            return None
+        inside, fed = set(names), {c.tensor for c in form.arguments}
+        contained = []
+        for other in variant.signatures.values():
+            if other is signature or {c.tensor for c in other.flat_inputs()} != fed:
+                continue
+            _, values = call_output(other)
+            results = [c.tensor for value in values for c in value.components]
+            nodes = graph.slice(results, fed)
+            if _WORTH_A_CALL <= len(nodes) < len(names) and inside.issuperset(nodes):
+                contained.append((len(nodes), other, values))
+        found = None
+        # The smallest first: the larger ones are made of it.
+        for _, other, values in sorted(contained, key=lambda item: item[0]):
+            made = self.body(variant, other.name, values)
+            rest = self._rest(variant, made, form, names)
+            if rest is not None:
+                found = Part(made, rest)
+        return found
+
+    def _rest(
+        self,
+        variant: VariantGraph,
+        part: SignatureBody,
+        form: Form,
+        names: Sequence[str],
+    ) -> Optional[List[str]]:
+        """The nodes of a body beside the call of a part; None if it won't do."""
+        graph = variant.graph
+        returned = {c.tensor for c in part.form.results}.union(part.form.boundary)
+        levels = self._levels(graph)
+        if part.training_body or any(levels[node_of(tensor)] for tensor in returned):
+            # What is inside a conditional may be dead, and cannot leave.
+            return None
+        inside = set(part.nodes)
+        rest = {name for name in names if name not in inside}
+        needed = {c.tensor for c in form.results}.union(form.boundary)
+        for name in rest:
+            needed.update(edge.tensor for edge in graph.inputs(name))
+        has = returned.union(c.tensor for c in form.arguments)
+        for tensor in needed:
+            node = node_of(tensor)
+            if tensor in has or tensor.startswith("^") or node not in inside:
+                continue
+            if node in variant.captures or graph.nodes[node].op == "Const":
+                rest.add(node)
+            else:
+                return None
+        return graph.in_order(rest)
 
     def _own_updates(self, variant: VariantGraph, fed: Set[str]) -> List[str]:
         """The update ops that need no placeholder of another signature."""
@@ -188,15 +275,21 @@ class Bodies:
         base: str,
         form: Form,
         names: List[str],
+        part: Optional[Part] = None,
     ) -> Body:
         graph = variant.graph
         writer = FunctionWriter(self.functions.name(base), names)
         bound = {
             c.tensor: writer.argument(c.name, c.dtype, c.shape) for c in form.arguments
         }
-        kept = [n for n in names if n + ":0" not in bound or not _is_input(graph, n)]
-        resolve = emit(graph, writer, kept, bound, variant.captures)
         taken = set(bound.values())
+        call, called = "", {}
+        if part is not None:
+            call = self._call_part(writer, part.made, bound)
+            called = dict.fromkeys(part.made.nodes, call)
+            names = part.rest
+        kept = [n for n in names if n + ":0" not in bound or not _is_input(graph, n)]
+        resolve = emit(graph, writer, kept, bound, variant.captures, called)
         shapes: Dict[str, Any] = {}
         for component in form.results:
             tensor = resolve(component.tensor)
@@ -212,7 +305,10 @@ class Bodies:
                 tensor = name + ":output:0"
             writer.result(component.name, component.dtype, tensor, component.shape)
             name = tensor.split(":")[0]
-            if name not in graph.nodes or len(graph.outputs(name)) == 1:
+            # A call says the shapes of all that it returns.
+            if name != call and (
+                name not in graph.nodes or len(graph.outputs(name)) == 1
+            ):
                 shapes.setdefault(name, component.shape)
         self._say_shapes(writer, shapes)
         for tensor in form.boundary:
@@ -231,6 +327,19 @@ class Bodies:
             if op in names:
                 writer.control_result(op)
         return self.functions.add(writer)
+
+    def _call_part(
+        self, writer: FunctionWriter, part: SignatureBody, bound: Dict[str, str]
+    ) -> str:
+        """Calls a part; adds what it returns to the bound tensors."""
+        inputs = [bound[c.tensor] for c in part.form.arguments]
+        call = self.functions.call_node(writer, part.body, inputs)
+        if part.body.stateful:
+            writer.control_result(call)
+        tensors = [c.tensor for c in part.form.results] + part.form.boundary
+        for i, tensor in enumerate(tensors):
+            bound.setdefault(tensor, "{}:output:{}".format(call, i))
+        return call
 
     def _levels(self, graph: Graph) -> Mapping[str, int]:
         """How many loops and conditionals each node of a graph is inside of."""

@@ -18,20 +18,16 @@ IdentityN hands its first input on unchanged.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Set
+from typing import Collection, Dict, List, Set
 
 from hub_compat._tf import node_def_pb2
 
 from .calls import called_by
-from .custom_gradients import lost_gradient
 from .functions import set_attr
-from .graph import DT_RESOURCE, Graph, node_of
+from .graph import CONTROL_FLOW_OPS, DT_RESOURCE, Graph, node_of
 
-__all__ = ["CONTROL_FLOW_OPS", "control_levels", "prevent_gradients"]
+__all__ = ["control_levels", "prevent_gradients"]
 
-CONTROL_FLOW_OPS = frozenset(
-    ["Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"]
-)
 # What has a gradient, and integers of the same size: half, bfloat16, float,
 # double, complex64; complex128 becomes two int64.
 _INTEGERS = {19: 17, 14: 17, 1: 3, 2: 9, 8: 9, 18: 9}
@@ -42,26 +38,32 @@ _TENSOR_ARRAY = "TensorArray"
 _TENSOR_ARRAY_READS = ("Concat", "Gather", "Pack", "Read")
 
 
-def prevent_gradients(graph: Graph, own: Iterable[str] = ()) -> List[str]:
+def prevent_gradients(
+    graph: Graph, lost: Collection[str] = (), own: Collection[str] = ()
+) -> List[str]:
     """Guards every tensor whose gradient a loaded function cannot give.
 
     Args:
       graph: the graph.
+      lost: nodes whose gradient is not in the module, see
+        ``custom_gradients.settle_gradients``.
       own: functions with a gradient function of their own, see
         ``custom_gradients.lost_functions``.
 
     Returns:
       Names of the nodes that are guarded now.
     """
-    own = set(own)
-    if not any(_reason(node, own) for node in graph.nodes.values()):
+    reasons = {}
+    for name, node in graph.nodes.items():
+        reason = _reason(node, lost, own)
+        if reason:
+            reasons[name] = reason
+    if not reasons:
         return []
     levels = control_levels(graph)
     guarded: Dict[str, str] = {}
-    for name in list(graph.nodes):
-        node = graph.nodes[name]
-        reason = _reason(node, own)
-        if not reason or levels[name] > 0:
+    for name, reason in reasons.items():
+        if levels[name] > 0:
             continue
         entries = _entries(graph, name, levels)
         for i, output in enumerate(graph.outputs(name)):
@@ -73,19 +75,22 @@ def prevent_gradients(graph: Graph, own: Iterable[str] = ()) -> List[str]:
     return list(dict.fromkeys(node_of(tensor) for tensor in guarded))
 
 
-def _reason(node: node_def_pb2.NodeDef, own: Set[str]) -> str:
+def _reason(
+    node: node_def_pb2.NodeDef, lost: Collection[str], own: Collection[str]
+) -> str:
     """Why there is no gradient through a node; empty where there may be one."""
-    if node.op == "Exit":
+    op = node.op
+    if op == "Exit":
         return "ends a TF1 loop (tf.while_loop)"
-    if node.op == "Merge":
+    if op == "Merge":
         return "ends a TF1 conditional (tf.cond)"
-    if own and not own.isdisjoint(called_by(node)):
+    if own and not called_by(node).isdisjoint(own):
         return "calls a function with a gradient of its own (Defun, tf.custom_gradient)"
-    if node.op.startswith(_TENSOR_ARRAY):
-        kind = node.op[len(_TENSOR_ARRAY) :].rstrip("V23")
+    if op.startswith(_TENSOR_ARRAY):
+        kind = op[len(_TENSOR_ARRAY) :].rstrip("V23")
         if kind in _TENSOR_ARRAY_READS:
             return "reads a TensorArray of a TF1 loop (tf.while_loop)"
-    if lost_gradient(node):
+    if lost and node.name in lost:
         return "has a gradient that is not in the module (tf.custom_gradient)"
     return ""
 

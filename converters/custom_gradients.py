@@ -17,29 +17,36 @@ from typing import Any, Iterable, Mapping, Set
 from .calls import calling
 from .graph import Graph, builtin_ops
 
-__all__ = ["lost_functions", "lost_gradient", "settle_gradients"]
+__all__ = ["lost_functions", "settle_gradients"]
 
 _ATTRIBUTE = "_gradient_op_type"
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
-def settle_gradients(graph: Graph) -> None:
-    """Makes swish differentiable, and the names of lost gradients harmless."""
-    _settle(graph.nodes)
+def settle_gradients(graph: Graph) -> Set[str]:
+    """Makes swish differentiable, and the names of lost gradients harmless.
+
+    Returns:
+      The graph's nodes whose gradient is not in the module.
+    """
     for function in graph.library.values():
         _settle({node.name: node for node in function.node_def})
+    return _settle(graph.nodes)
 
 
-def _settle(nodes: Mapping[str, Any]) -> None:
-    for node in nodes.values():
-        if lost_gradient(node):
+def _settle(nodes: Mapping[str, Any]) -> Set[str]:
+    lost = set()
+    for name, node in nodes.items():
+        if _lost_gradient(node):
             if node.op == "IdentityN" and _is_swish(node.input[0], nodes):
                 del node.attr[_ATTRIBUTE]
             else:
                 node.attr[_ATTRIBUTE].s = b"hub_compat: not in the module"
+                lost.add(name)
+    return lost
 
 
-def lost_gradient(node: Any) -> bool:
+def _lost_gradient(node: Any) -> bool:
     """Whether a node's gradient was a function that is not in the module."""
     if _ATTRIBUTE not in node.attr or node.op in _CALLS:
         return False
@@ -57,7 +64,7 @@ def lost_functions(graph: Graph, gradients: Iterable[Any]) -> Set[str]:
     found = {gradient.function_name for gradient in gradients}
     for name, function in graph.library.items():
         nodes = {node.name: node for node in function.node_def}
-        if any(lost_gradient(node) for node in nodes.values()):
+        if any(_lost_gradient(node) for node in nodes.values()):
             found.add(name)
         elif name in found and _computes_swish(function, nodes):
             found.remove(name)

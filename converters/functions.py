@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import re
+from types import MappingProxyType
 from typing import (
     Any,
     Callable,
@@ -13,19 +12,24 @@ from typing import (
     List,
     Mapping,
     NamedTuple,
+    Optional,
     Sequence,
     Set,
+    Tuple,
 )
 
 from hub_compat._tf import attr_value_pb2, function_pb2, node_def_pb2
 
-from .graph import DT_RESOURCE, Graph, node_of, normal
+from .graph import CONTROL_FLOW_OPS, DT_RESOURCE, Graph, node_of, normal
+from .names import Names, argument_name
 
 __all__ = ["Argument", "Body", "Capture", "FunctionWriter", "emit", "set_attr"]
 
 # Attributes that tie a node to the machine or the graph it came from. A
 # function has neither.
 _DROPPED_ATTRS = ("_class",)
+# Elements of a constant that is worth comparing with the others.
+_SMALL = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,29 +141,20 @@ class FunctionWriter:
         self.captures: List[Capture] = []
         self.results: List[Argument] = []
         self._captured: Dict[Capture, str] = {}
-        self._names: Set[str] = set(reserved)
-        self._result_names: Set[str] = set()
+        self._names = Names(reserved)
+        self._result_names = Names()
         self.stateful = False
-
-    def unique(self, wanted: str) -> str:
-        """A name that no argument and no node of the function has yet."""
-        name, count = wanted, 0
-        while name in self._names:
-            count += 1
-            name = "{}_{}".format(wanted, count)
-        self._names.add(name)
-        return name
 
     def argument(self, name: str, dtype: int, shape: Any = None) -> str:
         """Adds an argument; returns the tensor."""
-        name = self.unique(argument_name(name))
+        name = self._names.take(argument_name(name))
         self.arguments.append(Argument(name, dtype, shape))
         return name
 
     def capture(self, capture: Capture) -> str:
         """Adds a captured argument, once for each; returns the tensor."""
         if capture not in self._captured:
-            name = self.unique(argument_name(capture.key))
+            name = self._names.take(argument_name(capture.key))
             self._captured[capture] = name
             self.captures.append(capture)
             self.stateful = self.stateful or capture.dtype == DT_RESOURCE
@@ -175,7 +170,7 @@ class FunctionWriter:
     ) -> str:
         """Adds a node; returns its name."""
         node = self.fdef.node_def.add()
-        node.name = self.unique(name)
+        node.name = self._names.take(name)
         node.op = op
         node.input.extend(inputs)
         node.input.extend("^" + c for c in control)
@@ -199,14 +194,9 @@ class FunctionWriter:
 
     def result(self, name: str, dtype: int, tensor: str, shape: Any = None) -> None:
         """Adds a result."""
-        wanted = base = argument_name(name)
-        count = 0
-        while wanted in self._result_names:
-            count += 1
-            wanted = "{}_{}".format(base, count)
-        self._result_names.add(wanted)
-        self.results.append(Argument(wanted, dtype, shape))
-        self.fdef.ret[wanted] = tensor
+        name = self._result_names.take(argument_name(name))
+        self.results.append(Argument(name, dtype, shape))
+        self.fdef.ret[name] = tensor
 
     def control_result(self, node: str) -> None:
         """Makes a node run whenever the function is called."""
@@ -269,21 +259,19 @@ class FunctionWriter:
         )
 
 
-@functools.lru_cache(maxsize=None)
-def argument_name(wanted: str) -> str:
-    """A valid argument name, ``[a-z][a-z0-9_]*`` (op_def.proto, ArgDef)."""
-    name = re.sub(r"[^a-z0-9_]", "_", wanted.lower())
-    return name if name[:1].isalpha() else "arg_" + name
-
-
 def emit(
     graph: Graph,
     writer: FunctionWriter,
     names: Sequence[str],
     bound: Mapping[str, str],
     captures: Mapping[str, Capture],
+    stand_ins: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[str], str]:
     """Copies nodes of a graph into a function.
+
+    Equal small constants, and what is computed from them alone, are copied once:
+    a layer's own epsilon, decay or axis is a node for every layer, and a loader
+    takes as long for it as for a convolution.
 
     Args:
       graph: where the nodes are.
@@ -291,12 +279,16 @@ def emit(
       names: the nodes, in order.
       bound: tensors that the function has already, by the graph's name.
       captures: nodes that become captured arguments.
+      stand_ins: nodes of the function to wait for instead of nodes of the graph.
 
     Returns:
       From a tensor's name in the graph to the function's tensor.
     """
-    inside = {name for name in names if name not in captures}
+    runs = {name: name for name in names if name not in captures}
+    runs.update(stand_ins)
     known = dict(bound)
+    constants: Set[str] = set()
+    equal: Dict[Tuple[Any, ...], str] = {}
 
     def resolve(tensor: str) -> str:
         full = normal(tensor)
@@ -311,16 +303,25 @@ def emit(
         return found
 
     for name in names:
-        if name not in inside:
+        if name in captures:
             continue
         node = graph.nodes[name]
         inputs, controls = [], []
         for tensor, producer in graph.inputs(name):
             if not tensor.startswith("^"):
                 inputs.append(known.get(tensor) or resolve(tensor))
-            elif producer in inside:
-                # Whatever is not inside has run before the function is called.
-                controls.append(tensor)
+            elif producer in runs:
+                # What is elsewhere has run before the function is called.
+                controls.append("^" + runs[producer])
+        if not controls and constants.issuperset(inputs):
+            key = _constant_key(graph, node, inputs)
+            if key is not None:
+                first = equal.setdefault(key, name)
+                constants.add(graph.reference(first + ":0"))
+                if first != name:
+                    known[name + ":0"] = graph.reference(first + ":0")
+                    runs[name] = first
+                    continue
         copy = writer.copy(node, inputs + controls)
         if copy.op == "PlaceholderWithDefault":
             # Nothing can be fed inside a function, and it has no gradient.
@@ -333,3 +334,27 @@ def emit(
             set_output_shapes(copy, [handle.attr["shape"].shape])
         writer.stateful = writer.stateful or graph.op_def(node.op).is_stateful
     return resolve
+
+
+def _constant_key(
+    graph: Graph, node: node_def_pb2.NodeDef, inputs: Sequence[str]
+) -> Optional[Tuple[Any, ...]]:
+    """Equal for nodes that compute the same from constants; None for others."""
+    if node.op == "Const":
+        value = node.attr["value"]
+        size = 1
+        for dim in value.tensor.tensor_shape.dim:
+            size *= dim.size
+        if size > _SMALL:
+            return None
+        return (value.SerializeToString(),)
+    if not inputs or node.op in CONTROL_FLOW_OPS or graph.op_def(node.op).is_stateful:
+        return None
+    if len(graph.outputs(node.name)) != 1:
+        return None
+    attrs = sorted(
+        (name, value.SerializeToString(deterministic=True))
+        for name, value in node.attr.items()
+        if name not in _DROPPED_ATTRS
+    )
+    return (node.op, tuple(inputs), tuple(attrs))

@@ -20,7 +20,7 @@ from typing import (
 from hub_compat._tf import node_def_pb2, op_def_pb2
 from hub_compat.errors import CorruptModuleError, UnknownOpError
 
-__all__ = ["Graph", "Output", "builtin_ops", "split_tensor"]
+__all__ = ["CONTROL_FLOW_OPS", "Graph", "Output", "builtin_ops", "split_tensor"]
 
 DT_INT32 = 3
 DT_STRING = 7
@@ -30,6 +30,11 @@ DT_RESOURCE = 20
 DT_VARIANT = 21
 # DataType: the reference type of T is T + 100 (types.proto).
 REF_OFFSET = 100
+
+# What TF1's loops and conditionals are made of.
+CONTROL_FLOW_OPS = frozenset(
+    ["Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"]
+)
 
 _OPS_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ops_tf1_15.pb.gz")
 _builtin_ops: Dict[str, op_def_pb2.OpDef] = {}

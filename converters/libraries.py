@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Sequence, Set, Tuple
 
-from .functions import Body, FunctionWriter, argument_name
+from .functions import Body, FunctionWriter
 from .model import Model
+from .names import Names, argument_name
 
 __all__ = ["FunctionSet", "merge_libraries"]
 
@@ -19,18 +20,13 @@ class FunctionSet:
 
     def __init__(self, reserved: Set[str]) -> None:
         self.functions: Dict[str, Any] = {}
-        self._reserved = reserved
+        self._names = Names(reserved)
         self._contents: Dict[Tuple[Any, ...], Body] = {}
         self._numbers: Dict[str, int] = {}
 
     def name(self, wanted: str) -> str:
-        """A function name that is not taken."""
-        name, count = argument_name(wanted), 0
-        base = name
-        while name in self.functions or name in self._reserved:
-            count += 1
-            name = "{}_{}".format(base, count)
-        return name
+        """A function name that is not taken; ``add`` takes it."""
+        return self._names.free(argument_name(wanted))
 
     def add(self, writer: FunctionWriter, *structure: Any) -> Body:
         """Adds a function, or finds the one that is the same but for its name.
@@ -51,7 +47,7 @@ class FunctionSet:
         known = self._contents.get(key)
         if known is not None:
             return known
-        writer.fdef.signature.name = name
+        writer.fdef.signature.name = self._names.take(name)
         self.functions[name] = writer.fdef
         self._contents[key] = body
         return body

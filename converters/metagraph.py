@@ -42,9 +42,9 @@ def add_variant(model: Model, meta_graph: Any) -> VariantGraph:
         gradients=list(meta_graph.graph_def.library.gradient),
     )
     calls.make_partitioned(graph)
-    custom_gradients.settle_gradients(graph)
-    lost = custom_gradients.lost_functions(graph, variant.gradients)
-    guarded = control_flow.prevent_gradients(graph, lost)
+    lost = custom_gradients.settle_gradients(graph)
+    own = custom_gradients.lost_functions(graph, variant.gradients)
+    guarded = control_flow.prevent_gradients(graph, lost, own)
     if guarded:
         model.warnings.append(
             "variant {}: TF1 loops, conditionals or custom gradients run forward only; "

@@ -179,6 +179,11 @@ def make_resources(graph: Graph) -> None:
 
 def _store_bits(graph: Graph) -> None:
     """Gives the resource variables of ``STORED_AS`` the dtype they are kept in."""
+    if not any(
+        node.op == "VarHandleOp" and node.attr["dtype"].type in STORED_AS
+        for node in graph.nodes.values()
+    ):
+        return
     for node in list(graph.nodes.values()):
         dtype = node.attr["dtype"].type if "dtype" in node.attr else None
         if dtype not in STORED_AS:

@@ -96,3 +96,29 @@ def test_conversion_reads_no_weights(name: str, large: Dict[str, Any]) -> None:
     assert report.weight_bytes_read == 0
     assert report.bytes_copied == 0
     assert report.bytes_linked == weights
+
+
+def test_a_classifier_calls_its_feature_vector(large: Dict[str, Any]) -> None:
+    """A signature that holds another's nodes calls it; it does not repeat it."""
+    with tempfile.TemporaryDirectory() as folder:
+        hub.convert(large["resnet50"].path, Path(folder, "out"))
+        library = functions(Path(folder, "out"))
+    for tags in ("", "_train"):
+        features = library["default" + tags]
+        (call,) = [
+            node
+            for node in library["image_classification" + tags].node_def
+            if node.op == "StatefulPartitionedCall"
+        ]
+        assert call.attr["f"].func.name == features.signature.name
+        assert len(features.node_def) > 300
+        # A matrix and a bias, read and applied.
+        assert len(library["image_classification" + tags].node_def) == 5
+
+
+def functions(directory: Path) -> Dict[str, Any]:
+    """The functions of a SavedModel by name."""
+    from hub_compat._tf import parse_saved_model
+
+    (meta_graph,) = parse_saved_model(str(directory), "saved_model.pb").meta_graphs
+    return {f.signature.name: f for f in meta_graph.graph_def.library.function}
