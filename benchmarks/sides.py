@@ -42,7 +42,7 @@ def _bytes_read() -> int:
 def convert(source: str, destination: str) -> Prepared:
     """``hub_compat.convert``."""
     import hub_compat as hub
-    import hub_compat.converters.hub_module  # noqa: F401
+    import hub_compat.converters.tf1_model  # noqa: F401
 
     function = hub.convert
     return lambda: function(source, destination)
@@ -64,7 +64,7 @@ def load_and_save(source: str, destination: str) -> Prepared:
 def hub_compat_load(source: str) -> Prepared:
     """``hub_compat.load``; the cache is what HUB_COMPAT_CACHE_DIR says."""
     import hub_compat as hub
-    import hub_compat.converters.hub_module  # noqa: F401
+    import hub_compat.converters.tf1_model  # noqa: F401
 
     function = hub.load
     return lambda: function(source)

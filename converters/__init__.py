@@ -34,7 +34,8 @@ def convert(
     are read: the new checkpoint is a new index over the old shards.
 
     Args:
-      source: directory of a TF1 Hub module; a string or ``os.PathLike``.
+      source: directory of a TF1 Hub module or a TF1 SavedModel; a string or
+        ``os.PathLike``.
       destination: directory to write. It appears whole or not at all.
       overwrite: replace a destination that exists.
       link: how the checkpoint shards get there: ``"hard"`` links, ``"copy"``,
@@ -97,9 +98,12 @@ def convert_for_load(
 
 def _converter(detection: Detection) -> Callable[..., Dict[str, Any]]:
     # Imported when needed: it needs TensorFlow's protos.
-    from .hub_module import convert_hub_module
+    from .tf1_model import convert_tf1_model
 
-    converters = {Format.TF1_HUB_MODULE: convert_hub_module}
+    converters = {
+        Format.TF1_HUB_MODULE: convert_tf1_model,
+        Format.TF1_SAVED_MODEL: convert_tf1_model,
+    }
     if detection.format in converters:
         return converters[detection.format]
     if detection.format.is_tf2:

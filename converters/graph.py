@@ -6,6 +6,7 @@ import gzip
 import os
 from typing import (
     Any,
+    Collection,
     Dict,
     FrozenSet,
     Iterable,
@@ -221,6 +222,16 @@ class Graph:
         """Puts a node in place of the one of the same name, or adds it."""
         self.nodes[node.name] = node
         self.forget(node.name)
+        self._order.clear()
+
+    def keep(self, names: Iterable[str], ops: Collection[str]) -> None:
+        """Drops all nodes but those of these names and these ops."""
+        kept = set(names)
+        self.nodes = {
+            name: node
+            for name, node in self.nodes.items()
+            if name in kept or node.op in ops
+        }
         self._order.clear()
 
     def redirect(

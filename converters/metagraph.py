@@ -1,18 +1,25 @@
 """Reads a TF1 MetaGraphDef into the compiler's model.
 
-What a TF1 Hub module and a TF1 SavedModel have in common; ``hub_module.py``
-adds what only the first has. Collections are those of
+Collections are those of
 tf.compat.v1.GraphKeys; ``saved_model_assets`` is of saved_model/constants.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+import dataclasses
+from typing import Any, Dict, List, Tuple
 
 from hub_compat._tf import meta_graph_pb2
 from hub_compat.errors import ConversionError, CorruptModuleError
 
-from . import calls, control_flow, custom_gradients, tables, variables
+from . import (
+    calls,
+    control_flow,
+    custom_gradients,
+    initialization,
+    tables,
+    variables,
+)
 from .functions import Capture
 from .graph import DT_RESOURCE, DT_STRING, Graph, node_of, split_tensor
 from .model import Component, Model, Signature, Value, VariantGraph
@@ -21,22 +28,55 @@ __all__ = ["ATTACHMENTS", "add_variant"]
 
 # The collection of messages attached by hub.attach_message.
 ATTACHMENTS = "hub_module_attachments"
+# Signatures that TensorFlow keeps for itself begin with this.
+_INTERNAL = "__saved_model_"
 
 
-def add_variant(model: Model, meta_graph: Any) -> VariantGraph:
-    """Adds one MetaGraphDef, which it takes apart, to the model."""
+def add_variant(
+    model: Model, meta_graph: Any, by_saver: bool = False
+) -> VariantGraph:
+    """Adds one MetaGraphDef, which it takes apart, to the model.
+
+    Args:
+      model: takes it.
+      meta_graph: the proto.
+      by_saver: whether the checkpoint's keys are those that its saver restores,
+        and not the names of the variables.
+    """
     graph = Graph(meta_graph)
     collections = meta_graph.collection_def
     tags = tuple(sorted(meta_graph.meta_info_def.tags))
+    signatures = _read_signatures(model, graph, meta_graph, tags)
+    init_ops = initialization.init_ops(graph, meta_graph)
+    restored: Dict[str, initialization.Restored] = {}
+    initial: Dict[str, Any] = {}
+    if by_saver:
+        restored = initialization.restored_keys(graph, meta_graph.saver_def)
+        initial = initialization.initial_values(graph, init_ops)
+    update_ops = node_list(graph, collections, "update_ops")
+    losses = tensor_list(collections, "regularization_losses")
+    fillers = initialization.table_fillers(graph, init_ops)
+    initializers = list(
+        dict.fromkeys(node_list(graph, collections, "table_initializer") + fillers)
+    )
+    assets = _asset_definitions(meta_graph)
+    tensors = [c.tensor for s in signatures for c in s.flat_inputs() + s.flat_outputs()]
+    tensors += [definition.tensor_info.name for definition in assets]
+    # What a session would not run for any of these needs no conversion: a graph for
+    # training has optimizers and queues that no signature knows of.
+    graph.keep(
+        graph.slice(tensors + losses + ["^" + op for op in update_ops + initializers]),
+        variables.HANDLE_OPS,
+    )
     variables.make_resources(graph)
     tables.make_resources(graph)
     variant = VariantGraph(
         tags=tags,
         graph=graph,
         signatures={},
-        update_ops=node_list(graph, collections, "update_ops"),
-        losses=tensor_list(graph, collections, "regularization_losses"),
-        initializers=node_list(graph, collections, "table_initializer"),
+        update_ops=update_ops,
+        losses=[variables.value_of(graph, tensor) for tensor in losses],
+        initializers=initializers,
         captures={},
         attachments=bytes_list(collections, ATTACHMENTS),
         gradients=list(meta_graph.graph_def.library.gradient),
@@ -50,16 +90,67 @@ def add_variant(model: Model, meta_graph: Any) -> VariantGraph:
             "variant {}: TF1 loops, conditionals or custom gradients run forward only; "
             "gradients stop at {}".format(list(tags), ", ".join(guarded[:4]))
         )
-    _add_assets(model, variant, meta_graph)
-    _add_variables(model, variant, collections)
+    _add_assets(model, variant, assets)
+    found = variables.find_variables(graph, collections)
+    initialization.apply(found, restored, initial)
+    _add_variables(model, variant, found)
     tables.add_tables(model, variant)
-    for name in sorted(meta_graph.signature_def):
-        _add_signature(model, variant, name, meta_graph.signature_def[name])
+    for signature in signatures:
+        variant.signatures[signature.name] = _by_value(graph, signature)
     model.variants.append(variant)
     return variant
 
 
-def _add_assets(model: Model, variant: VariantGraph, meta_graph: Any) -> None:
+def _read_signatures(
+    model: Model, graph: Graph, meta_graph: Any, tags: Tuple[str, ...]
+) -> List[Signature]:
+    """The signatures; one that names what is not there is left out.
+
+    Raises:
+      ConversionError, CorruptModuleError: none is left.
+    """
+    signatures = []
+    errors = []
+    for name in sorted(meta_graph.signature_def):
+        if name.startswith(_INTERNAL):
+            continue
+        definition = meta_graph.signature_def[name]
+        try:
+            signature = Signature(
+                name,
+                _values(definition.inputs),
+                _values(definition.outputs),
+                definition.method_name,
+            )
+            for c in signature.flat_inputs() + signature.flat_outputs():
+                graph.output(c.tensor)
+        except (ConversionError, CorruptModuleError) as error:
+            errors.append(error)
+            model.leave_out_signature(tags, name, str(error))
+        else:
+            signatures.append(signature)
+    if errors and not signatures:
+        raise errors[0]
+    return signatures
+
+
+def _values(infos: Any) -> Dict[str, Value]:
+    return {key: Value.from_tensor_info(key, infos[key]) for key in sorted(infos)}
+
+
+def _by_value(graph: Graph, signature: Signature) -> Signature:
+    """The signature with the values of what were references among its outputs."""
+    outputs = {}
+    for key, value in signature.outputs.items():
+        components = tuple(
+            Component(c.name, variables.value_of(graph, c.tensor), c.dtype, c.shape)
+            for c in value.components
+        )
+        outputs[key] = Value(key, components, value.spec)
+    return dataclasses.replace(signature, outputs=outputs)
+
+
+def _asset_definitions(meta_graph: Any) -> List[Any]:
     definitions = list(meta_graph.asset_file_def)
     if not definitions and "saved_model_assets" in meta_graph.collection_def:
         collection = meta_graph.collection_def["saved_model_assets"]
@@ -67,6 +158,10 @@ def _add_assets(model: Model, variant: VariantGraph, meta_graph: Any) -> None:
             definition = meta_graph_pb2.AssetFileDef()
             definition.ParseFromString(packed.value)
             definitions.append(definition)
+    return definitions
+
+
+def _add_assets(model: Model, variant: VariantGraph, definitions: List[Any]) -> None:
     for definition in definitions:
         filename = definition.filename
         if filename.startswith("/") or ".." in filename.split("/"):
@@ -87,8 +182,10 @@ def _add_assets(model: Model, variant: VariantGraph, meta_graph: Any) -> None:
         variant.captures[node] = Capture(key, DT_STRING)
 
 
-def _add_variables(model: Model, variant: VariantGraph, collections: Any) -> None:
-    for variable in variables.find_variables(variant.graph, collections):
+def _add_variables(
+    model: Model, variant: VariantGraph, found: List[variables.Variable]
+) -> None:
+    for variable in found:
         key = "variable:" + variable.name
         known = model.variables.setdefault(key, variable)
         if (known.dtype, known.shape) != (variable.dtype, variable.shape):
@@ -111,28 +208,6 @@ def _add_variables(model: Model, variant: VariantGraph, collections: Any) -> Non
             variant.captures[node] = Capture(key, DT_RESOURCE)
 
 
-def _add_signature(
-    model: Model, variant: VariantGraph, name: str, definition: Any
-) -> None:
-    graph = variant.graph
-    inputs = {
-        key: Value.from_tensor_info(key, definition.inputs[key])
-        for key in sorted(definition.inputs)
-    }
-    outputs = {}
-    for key in sorted(definition.outputs):
-        value = Value.from_tensor_info(key, definition.outputs[key])
-        components = tuple(
-            Component(c.name, variables.value_of(graph, c.tensor), c.dtype, c.shape)
-            for c in value.components
-        )
-        outputs[key] = Value(key, components, value.spec)
-    for value in list(inputs.values()) + list(outputs.values()):
-        for component in value.components:
-            graph.output(component.tensor)
-    variant.signatures[name] = Signature(name, inputs, outputs, definition.method_name)
-
-
 def node_list(graph: Graph, collections: Any, name: str) -> List[str]:
     """The nodes of a collection, each once."""
     if name not in collections:
@@ -144,13 +219,9 @@ def node_list(graph: Graph, collections: Any, name: str) -> List[str]:
     return list(found)
 
 
-def tensor_list(graph: Graph, collections: Any, name: str) -> List[str]:
+def tensor_list(collections: Any, name: str) -> List[str]:
     """The tensors of a collection."""
-    if name not in collections:
-        return []
-    return [
-        variables.value_of(graph, value) for value in collections[name].node_list.value
-    ]
+    return list(collections[name].node_list.value) if name in collections else []
 
 
 def bytes_list(collections: Any, name: str) -> List[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from hub_compat._tf import tensor_shape_pb2
 from hub_compat.errors import CorruptModuleError
@@ -55,7 +55,7 @@ class Value:
         loader gives them in a flattened signature.
         """
         encoding = info.WhichOneof("encoding")
-        if encoding == "name":
+        if encoding == "name" and info.name:
             # A reference's value is what a caller sees of it.
             dtype = info.dtype % REF_OFFSET
             component = Component(name, info.name, dtype, info.tensor_shape)
@@ -214,6 +214,26 @@ class Model:
     tables: Dict[str, Table]
     assets: Dict[str, str]
     warnings: List[str]
+
+    def copy(self) -> Model:
+        """A model to which more can be added while this one stays as it is."""
+        return Model(
+            list(self.variants),
+            {key: dataclasses.replace(v) for key, v in self.variables.items()},
+            dict(self.tables),
+            dict(self.assets),
+            list(self.warnings),
+        )
+
+    def leave_out_signature(
+        self, tags: Sequence[str], name: str, reason: str
+    ) -> None:
+        """Notes that a variant has a signature less."""
+        self.warnings.append(
+            "variant {}: signature {!r} is left out: {}".format(
+                list(tags), name, reason
+            )
+        )
 
 
 def _ragged_shapes(composite: Any) -> List[Any]:

@@ -7,7 +7,7 @@ user objects are those that TF 1.15 to 2.21 register.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from hub_compat._tf import (
     saved_object_graph_pb2,
@@ -236,12 +236,12 @@ class ObjectGraph:
         )
         return number
 
-    def checkpoint_graph(self, values: bool = True) -> bytes:
+    def checkpoint_graph(self, held: Collection[str]) -> bytes:
         """The serialized TrackableObjectGraph of the same objects.
 
         Args:
-          values: False for a checkpoint that holds no value of a variable; a
-            loader then leaves the variables uninitialized, without an error.
+          held: the keys of which the checkpoint holds values; a loader leaves the
+            other variables uninitialized, without an error.
         """
         # TF 1.15 warns of each node that it finds no state for; functions have none.
         functions = ("function", "bare_concrete_function")
@@ -259,8 +259,8 @@ class ObjectGraph:
                     trackable.children.add(
                         node_id=numbers[child.node_id], local_name=child.local_name
                     )
-            if values and number in self._checkpoint_keys:
-                key, name = self._checkpoint_keys[number]
+            key, name = self._checkpoint_keys.get(number, ("", ""))
+            if key in held:
                 trackable.attributes.add(
                     name="VARIABLE_VALUE", full_name=name, checkpoint_key=key
                 )

@@ -28,7 +28,7 @@ from .object_graph import (
     variable_key,
 )
 
-__all__ = ["Reusable", "build"]
+__all__ = ["Reusable", "build", "root_tags"]
 
 # Attributes of a loaded object that a sub-object must not replace.
 _RESERVED = frozenset(
@@ -80,7 +80,8 @@ def build(model: Model, sources: Sequence[Any], whole: bool = True) -> Reusable:
       sources: the MetaGraphDef of each variant, for versions and producer.
       whole: whether the other variants come along as ``graph_variants``.
     """
-    root = choose_root(model.variants)
+    tags = root_tags(variant.tags for variant in model.variants)
+    root = next(variant for variant in model.variants if variant.tags == tags)
     source = sources[model.variants.index(root)]
     return _Builder(model, root, source).build(whole)
 
@@ -141,12 +142,8 @@ class _Builder:
                 reason = self.bodies.check(variant, variant.signatures[name])
                 if reason:
                     del variant.signatures[name]
-                    self.model.warnings.append(
-                        "variant {}: signature {!r} is left out: {}".format(
-                            list(variant.tags), name, reason
-                        )
-                    )
-        if not any(variant.signatures for variant in self.model.variants):
+                    self.model.leave_out_signature(variant.tags, name, reason)
+        if not self.root.signatures:
             raise ConversionError(
                 "No signature of the module can be converted. Received: {}".format(
                     "; ".join(self.model.warnings) or "a module without signatures"
@@ -241,8 +238,10 @@ class _Builder:
         trainable = {key for v in variants for key in v.trainable}
         keys = [
             key
-            for key in self.model.variables
+            for key, variable in self.model.variables.items()
             if key in own and (only is None or key in only)
+            # What counts for a metric is no weight.
+            and variable.initial is None
         ]
         lists = {
             "variables": [self.nodes[key] for key in keys],
@@ -255,6 +254,11 @@ class _Builder:
         holders: Dict[str, Mapping[str, Any]] = {
             "_tables": self.model.tables,
             "_assets": self.model.assets,
+            "_local_variables": {
+                key: variable
+                for key, variable in self.model.variables.items()
+                if variable.initial is not None
+            },
         }
         for name, held in holders.items():
             items = [self.nodes[k] for k in held if only is None or k in only]
@@ -381,13 +385,13 @@ class _Builder:
 _NO_INPUTS = tuple_value([tuple_value([]), dict_value({})])
 
 
-def choose_root(variants: Sequence[VariantGraph]) -> VariantGraph:
+def root_tags(tag_sets: Iterable[Tuple[str, ...]]) -> Tuple[str, ...]:
     """The variant that ``load()`` without tags gives: untagged, or serving."""
+    known = list(tag_sets)
     for tags in ((), ("serve",)):
-        for variant in variants:
-            if variant.tags == tags:
-                return variant
-    return min(variants, key=lambda v: ("train" in v.tags, len(v.tags)))
+        if tags in known:
+            return tags
+    return min(known, key=lambda tags: ("train" in tags, len(tags)))
 
 
 def choose_callable(variant: VariantGraph) -> Optional[str]:

@@ -34,6 +34,8 @@ from .graph import (
 __all__ = ["STORED_AS", "Variable", "find_variables", "make_resources", "value_of"]
 
 _REFERENCE_OPS = ("Variable", "VariableV2")
+# What hands out a variable, or a reference to one.
+HANDLE_OPS = _REFERENCE_OPS + ("VarHandleOp",)
 # Eager execution has no variables of qint16 and quint16 in any TensorFlow, nor of
 # uint32 and uint64 in TF 1.15 (AssignVariableOp has no kernel for them on a CPU):
 # they are kept as int16, uint16, int32 and int64, and read through Bitcast.
@@ -68,6 +70,7 @@ class Variable:
       part: of a partitioned variable, this part's (offset, length) per
         dimension of the whole that ``checkpoint_key`` names.
       synchronization, aggregation: as in VariableDef.
+      initial: the value that the init op assigns, a NumPy array, or None.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Variable:
     part: Optional[Tuple[Tuple[int, int], ...]] = None
     synchronization: int = 0
     aggregation: int = 0
+    initial: Any = None
 
 
 def find_variables(graph: Graph, collections: Any) -> List[Variable]:
@@ -264,6 +268,8 @@ def _use(
     if node.op in _CONTROL_FLOW:
         node.op = _CONTROL_FLOW[node.op]
         set_attr(node, "T", ("type", DT_RESOURCE))
+        # They were the variable's; a handle is a scalar.
+        node.attr.pop("_output_shapes", None)
         graph.forget(node.name)
         return
     _write(graph, node, references)

@@ -11,7 +11,6 @@ from hub_compat._tf import load_saved_model, tf
 from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
-    FormatError,
     UnknownOpError,
     VariantError,
 )
@@ -24,8 +23,8 @@ __all__ = ["load"]
 def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None) -> Any:
     """Loads a module of any format.
 
-    A TF1 Hub module is converted once, into the cache, and loaded from there;
-    a TF2 SavedModel is loaded as it is. What comes back has the interface of
+    A TF1 Hub module or TF1 SavedModel is converted once, into the cache, and loaded
+    from there; a TF2 SavedModel is loaded as it is. What comes back has the interface of
     TensorFlow Hub's Reusable SavedModel: it is callable, with ``training`` as
     an argument, and has ``variables``, ``trainable_variables``,
     ``regularization_losses`` and ``signatures``; the other signatures of a
@@ -36,7 +35,7 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
       handle: directory of the module; a string or ``os.PathLike``, on any file
         system TensorFlow reads.
       tags: the variant to load, ``{"train"}``; by default the untagged one of
-        a TF1 Hub module, or the only one.
+        a TF1 Hub module, ``{"serve"}`` of a TF1 SavedModel, or the only one.
       options: a ``tf.saved_model.LoadOptions`` (TF 2.3 or newer).
 
     Returns:
@@ -54,16 +53,11 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
     path = _files.as_path(handle)
     wanted = None if tags is None else _tag_set(tags)
     detection = detect(path)
-    if detection.format is Format.TF1_HUB_MODULE:
-        _check_tags(detection, wanted)
-        directory = _converted(detection, wanted or None)
-    elif detection.format.is_tf2:
+    if detection.format.is_tf2:
         directory = path
     else:
-        raise FormatError(
-            "A TF1 SavedModel cannot be loaded by this version, which loads TF1 Hub "
-            "modules and TF2 SavedModels. Received: {!r}".format(path)
-        )
+        _check_tags(detection, wanted)
+        directory = _converted(detection, wanted or None)
     facts = provenance.read(directory)
     if facts is None:
         _check_tags(detection, wanted)
@@ -85,9 +79,9 @@ def _tag_set(tags: Any) -> Tuple[str, ...]:
 def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None:
     known = [variant.tags for variant in detection.variants]
     if wanted is None:
-        if len(known) == 1 or () in known:
+        if len(known) == 1 or () in known or ("serve",) in known:
             return
-        problem = "no variant without tags"
+        problem = "neither a variant without tags nor one for serving"
     elif wanted in known:
         return
     else:

@@ -31,8 +31,8 @@ class Provenance:
       callable: the signature behind ``__call__``; None where there is none.
       root_tags: tags of the variant that the root object is.
       variants: tags and signature names of each variant.
-      variables: for each variable, in the order of the root's ``variables``,
-        its key in the source's checkpoint and, for a part of a partitioned
+      variables: for each variable that the source's checkpoint has, in the order
+        of the root's ``variables``, its key in the source's checkpoint and, for a part of a partitioned
         one, (offset, length) per dimension of the whole.
       weights_elsewhere: whether the values are still in the source only.
       warnings: what had to be left out, and why.

@@ -1,4 +1,4 @@
-"""Applies a signature of a TF1 Hub module in the current graph.
+"""Applies a signature of a TF1 Hub module or SavedModel in the current graph.
 
 Needs TensorFlow 1.15 and tensorflow_hub 0.12.
 """
@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Mapping
 import tensorflow as tf
 import tensorflow_hub as hub
 from define import Call, variable_parts
+from tensorflow.python.saved_model import loader_impl
 from tensorflow_hub import saved_model_lib
 
 # Asks for each phase to begin with the values of the checkpoint.
@@ -108,6 +109,42 @@ def apply_with_session(path: Path, call: Call) -> Applied:
         updates=tf.get_collection(tf.GraphKeys.UPDATE_OPS),
         start=start,
     )
+
+
+def apply_with_loader(path: Path, call: Call) -> Applied:
+    """Runs a TF1 SavedModel as tf.saved_model.load(session, tags, path) does."""
+    tags = list(call.tags)
+    loader = loader_impl.SavedModelLoader(str(path))
+    saver, _ = loader.load_graph(tf.get_default_graph(), tags)
+    signature = loader.get_meta_graph_def_from_tags(tags).signature_def[call.signature]
+    find = tf.get_default_graph().get_tensor_by_name
+    variables = global_variables()
+
+    def start(session: tf.Session) -> None:
+        loader.restore_variables(session, saver)
+        loader.run_init_ops(session, tags)
+
+    return Applied(
+        feeds={name: find(info.name) for name, info in signature.inputs.items()},
+        outputs={name: find(info.name) for name, info in signature.outputs.items()},
+        variables=variables,
+        trainable=trainable_parts(variables),
+        losses=tf.losses.get_regularization_losses(),
+        updates=tf.get_collection(tf.GraphKeys.UPDATE_OPS),
+        start=start,
+    )
+
+
+def global_variables() -> Dict[str, Any]:
+    """The graph's variables by name, partitioned ones as lists of their parts."""
+    found: Dict[str, Any] = {}
+    for variable in tf.global_variables():
+        part = variable._save_slice_info
+        if part is None:
+            found[variable.op.name] = variable
+        else:
+            found.setdefault(part.full_name, []).append(variable)
+    return found
 
 
 def runnable_updates(applied: Applied, names: Any) -> List[Any]:

@@ -1,4 +1,4 @@
-"""What a test module is, and how it becomes a TF1 Hub module on disk.
+"""What a test module is, and how it becomes a TF1 Hub module or SavedModel on disk.
 
 Needs TensorFlow 1.15 and tensorflow_hub 0.12.
 """
@@ -45,8 +45,10 @@ class Definition:
     Attributes:
       name: its directory.
       why: what it exercises, in a sentence.
-      build: the module_fn.
       calls: what to record.
+      build: the module_fn of a TF1 Hub module; None for a TF1 SavedModel.
+      write: writes a TF1 SavedModel, given its directory; None for a TF1 Hub module.
+      left_out: signatures of a TF1 SavedModel that cannot be run from a function.
       variants: tags and the arguments of ``build`` for each; None for the default
         variant alone.
       files: contents of files that ``build`` finds, by path relative to the working
@@ -61,8 +63,10 @@ class Definition:
 
     name: str
     why: str
-    build: Callable[..., None]
     calls: Tuple[Call, ...]
+    build: Optional[Callable[..., None]] = None
+    write: Optional[Callable[[Path], None]] = None
+    left_out: Tuple[str, ...] = ()
     variants: Optional[Tuple[Tuple[Tags, Dict[str, Any]], ...]] = None
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     modules: Tuple[str, ...] = ()
@@ -97,7 +101,7 @@ def variable_parts(variable_map: Mapping[str, Any]) -> Iterator[Tuple[str, List[
 
 
 def write_module(definition: Definition, root: Path, scratch: Path) -> None:
-    """Writes ``root/NAME/module`` with tensorflow_hub.
+    """Writes ``root/NAME/module``.
 
     Args:
       definition: what to write.
@@ -115,8 +119,15 @@ def write_module(definition: Definition, root: Path, scratch: Path) -> None:
         shutil.copytree(str(root / name / "module"), str(inner))
     os.chdir(str(scratch))
 
+    if definition.write is not None:
+        with tf.Graph().as_default():
+            tf.set_random_seed(20190401)
+            definition.write(target / "module")
+        return
+
     def build(**arguments: Any) -> None:
         tf.set_random_seed(20190401)
+        assert definition.build is not None
         definition.build(**arguments)
 
     variants = None

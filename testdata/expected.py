@@ -155,6 +155,23 @@ class Recorded:
     variants: Mapping[Tuple[str, ...], RecordedVariant]
     cases: Tuple[Case, ...]
 
+    @property
+    def root(self) -> Tuple[str, ...]:
+        """The variant that a loader gives by default."""
+        for tags in ((), ("serve",)):
+            if tags in self.variants:
+                return tags
+        (tags,) = self.variants
+        return tags
+
+    def callable(self, tags: Tuple[str, ...]) -> Optional[str]:
+        """The signature behind ``__call__`` of a variant."""
+        names = {case.signature for case in self.cases if case.tags == tags}
+        for name in ("serving_default", "default"):
+            if name in names:
+                return name
+        return names.pop() if len(names) == 1 else None
+
 
 def weights_like(array: np.ndarray) -> np.ndarray:
     """The weights of the sum whose gradients were recorded: cos(0), cos(1), ...

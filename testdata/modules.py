@@ -12,6 +12,7 @@ import modules_graphs
 import modules_signatures
 import modules_text
 import modules_variables
+import saved_models
 from define import Definition
 
 # Modules that others are made of come first.
@@ -20,5 +21,6 @@ DEFINITIONS: Tuple[Definition, ...] = (
     + modules_variables.DEFINITIONS
     + modules_signatures.DEFINITIONS
     + modules_graphs.DEFINITIONS
+    + saved_models.DEFINITIONS
 )
 LARGE: Tuple[Definition, ...] = large.DEFINITIONS

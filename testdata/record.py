@@ -1,12 +1,12 @@
-"""Records what a TF1 Hub module does under its original runtime.
+"""Records what a TF1 Hub module or SavedModel does under its original runtime.
 
 A program of its own, because functions and gradients that were registered when a
 module was built would be at hand in that process, and nowhere else::
 
     python record.py DIRECTORY NAME...
 
-It runs ``DIRECTORY/NAME/module`` as ``hub.Module`` in a ``tf.Session`` and writes
-``expected.json`` and ``expected.npz`` next to it. Needs TensorFlow 1.15 and
+It runs ``DIRECTORY/NAME/module`` in a ``tf.Session``, as ``hub.Module`` or loaded by
+tags, and writes ``expected.json`` and ``expected.npz`` next to it. Needs TensorFlow 1.15 and
 tensorflow_hub 0.12.
 """
 
@@ -25,6 +25,7 @@ import tensorflow_hub as hub
 from apply import (
     Applied,
     apply_with_hub,
+    apply_with_loader,
     apply_with_session,
     runnable_updates,
     trainable_parts,
@@ -32,6 +33,7 @@ from apply import (
 from define import Call, Definition, session_config, variable_parts
 from modules import DEFINITIONS, LARGE
 from summary import check_case, describe_case
+from tensorflow.python.saved_model import loader_impl
 from tensorflow_hub import saved_model_lib
 
 
@@ -177,10 +179,14 @@ def record_call(archive: Archive, key: str, path: Path, call: Call) -> Dict[str,
       The case, as it goes into ``expected.json``.
     """
     with tf.Graph().as_default():
-        spec = hub.load_module_spec(str(path))
-        declared = spec.get_input_info_dict(call.signature, set(call.tags))
-        with_hub = set(declared) == set(call.inputs)
-        applied = (apply_with_hub if with_hub else apply_with_session)(path, call)
+        with_hub = is_hub_module(path)
+        if with_hub:
+            spec = hub.load_module_spec(str(path))
+            declared = spec.get_input_info_dict(call.signature, set(call.tags))
+            with_hub = set(declared) == set(call.inputs)
+            applied = (apply_with_hub if with_hub else apply_with_session)(path, call)
+        else:
+            applied = apply_with_loader(path, call)
         feed = {applied.feeds[name]: value for name, value in call.inputs.items()}
 
         with tf.Session(config=session_config()) as session:
@@ -241,6 +247,32 @@ def record_call(archive: Archive, key: str, path: Path, call: Call) -> Dict[str,
     return case
 
 
+def is_hub_module(path: Path) -> bool:
+    """Whether a directory holds a TF1 Hub module."""
+    return (path / "tfhub_module.pb").exists()
+
+
+def record_saved_model(
+    archive: Archive, definition: Definition, path: Path
+) -> Dict[str, Any]:
+    """Variants and variables of a TF1 SavedModel, as its loader restores them."""
+    variants: Dict[str, Any] = {}
+    values: Dict[str, Any] = {}
+    for tags in sorted({call.tags for call in definition.calls}):
+        (call,) = [c for c in definition.calls if c.tags == tags][:1]
+        with tf.Graph().as_default(), tf.Session(config=session_config()) as session:
+            applied = apply_with_loader(path, call)
+            applied.start(session)
+            values.update(_read(applied, session))
+            variants[",".join(sorted(tags))] = {
+                "trainable": sorted(applied.trainable),
+                "variables": sorted(applied.variables),
+                "attached": {},
+            }
+    encoded = {n: archive.encode("variables/" + n, values[n]) for n in sorted(values)}
+    return {"variables": encoded, "variants": variants}
+
+
 def record_variant(path: Path, tags: Any) -> Dict[str, Any]:
     """The names of a variant's variables, and its attached messages."""
     with tf.Graph().as_default():
@@ -284,35 +316,39 @@ def record_module(definition: Definition, root: Path) -> List[str]:
     folder = root / definition.name
     path = folder / "module"
     archive = Archive()
-    tag_sets = sorted(
-        sorted(tags) for tags in hub.load_module_spec(str(path)).get_tags()
-    )
     document: Dict[str, Any] = {
         "module": definition.name,
         "producer": {"tensorflow": tf.__version__, "tensorflow_hub": hub.__version__},
         "why": definition.why,
-        "variables": record_variables(archive, path),
-        "variants": {",".join(tags): record_variant(path, tags) for tags in tag_sets},
     }
+    if is_hub_module(path):
+        spec = hub.load_module_spec(str(path))
+        tag_sets = sorted(sorted(tags) for tags in spec.get_tags())
+        document["variables"] = record_variables(archive, path)
+        document["variants"] = {
+            ",".join(tags): record_variant(path, tags) for tags in tag_sets
+        }
+    else:
+        document.update(record_saved_model(archive, definition, path))
     cases = [
         record_call(archive, "cases/{}".format(index), path, call)
         for index, call in enumerate(definition.calls)
     ]
     document["cases"] = cases
-    _check_covered(definition, path, tag_sets)
+    _check_covered(definition, path)
     text = json.dumps(document, indent=1, sort_keys=True)
     (folder / "expected.json").write_text(text + "\n", encoding="utf-8")
     np.savez_compressed(str(folder / "expected.npz"), **archive.arrays)
     return [describe_case(definition.name, case, archive.arrays) for case in cases]
 
 
-def _check_covered(definition: Definition, path: Path, tag_sets: Any) -> None:
-    spec = hub.load_module_spec(str(path))
+def _check_covered(definition: Definition, path: Path) -> None:
     called = {(tuple(sorted(call.tags)), call.signature) for call in definition.calls}
     there = {
-        (tuple(tags), signature)
-        for tags in tag_sets
-        for signature in spec.get_signature_names(set(tags))
+        (tuple(sorted(meta_graph.meta_info_def.tags)), name)
+        for meta_graph in loader_impl.parse_saved_model(str(path)).meta_graphs
+        for name in meta_graph.signature_def
+        if not name.startswith("__saved_model_") and name not in definition.left_out
     }
     if called != there:
         raise ValueError(

@@ -226,11 +226,11 @@ def _part(found: Any, name: str) -> Any:
 # ---- what is checked
 
 
-def callable_of(variant: Any, signature: str) -> Optional[Any]:
-    """What calls a signature: the variant itself, or its sub-object."""
-    if signature == "default":
+def callable_of(variant: Any, recorded: Any, case: Any) -> Optional[Any]:
+    """What calls a case's signature: the variant itself, or its sub-object."""
+    if case.signature == recorded.callable(case.tags):
         return variant
-    return getattr(variant, signature, None)
+    return getattr(variant, case.signature, None)
 
 
 def call(
@@ -289,7 +289,7 @@ def variable_values(runtime: Runtime, loaded: Any, recorded: Any) -> Dict[str, A
             # In a graph that has the name already, TensorFlow numbers the second.
             plain = re.sub(r"_\d+$", "", name)
             name = plain if plain in recorded.variables else name
-        base = re.sub(r"/part_\d+$", "", name)
+        base = re.sub(r"/part_\d+(?=/|$)", "", name)
         whole = base if base in recorded.variables else name
         found.setdefault(whole, []).append(value)
     merged = {}
@@ -308,16 +308,18 @@ def check_variables(recorded: Any, load: Callable[..., Any]) -> None:
         names = [v.name for v in runtime.loaded.variables]
         assert len(set(names)) == len(names), names
         found = variable_values(runtime, runtime.loaded, recorded)
-        assert sorted(found) == sorted(recorded.variables)
+        assert sorted(found) == sorted(recorded.variables), sorted(
+            set(found) ^ set(recorded.variables)
+        )
         for name, value in found.items():
             assert_equal(value, recorded.variables[name], name, relative=0)
         trainable = {
-            re.sub(r"/part_\d+$", "", v.name.split(":")[0])
+            re.sub(r"/part_\d+(?=/|$)", "", v.name.split(":")[0])
             for v in runtime.loaded.trainable_variables
         }
         known = {n for v in recorded.variants.values() for n in v.trainable}
         assert trainable <= known, (trainable, known)
-        variant = recorded.variants.get(("train",), recorded.variants.get(()))
+        variant = recorded.variants.get(("train",), recorded.variants[recorded.root])
         assert trainable >= set(variant.trainable), (trainable, variant.trainable)
         assert all(v.trainable for v in runtime.loaded.trainable_variables)
 
@@ -348,7 +350,7 @@ def check_calls(recorded: Any, load: Callable[..., Any]) -> None:
     for tags in recorded.variants:
         with Runtime(functools.partial(load, tags)) as runtime:
             for case in recorded.cases:
-                function = callable_of(runtime.loaded, case.signature)
+                function = callable_of(runtime.loaded, recorded, case)
                 if case.tags == tags and function is not None:
                     found = runtime.run(call(function, recorded, case, False))
                     if case.deterministic:
@@ -357,14 +359,15 @@ def check_calls(recorded: Any, load: Callable[..., Any]) -> None:
 
 def check_training_calls(recorded: Any, load: Callable[..., Any]) -> None:
     """``training=True`` of the module runs the graph of the variant {"train"}."""
-    wanted = ("train",) if ("train",) in recorded.variants else ()
-    defaults = {case.signature for case in recorded.cases if case.tags == ()}
+    root = recorded.root
+    wanted = ("train",) if ("train",) in recorded.variants else root
+    defaults = {case.signature for case in recorded.cases if case.tags == root}
     for case in recorded.cases:
         if case.tags != wanted or case.signature not in defaults:
             continue
         # A new load for each: the updates change the variables.
         with Runtime(lambda: load(())) as runtime:
-            function = callable_of(runtime.loaded, case.signature)
+            function = callable_of(runtime.loaded, recorded, case)
             if function is None:
                 continue
             found = runtime.run(call(function, recorded, case, True))
@@ -380,7 +383,9 @@ def check_losses(recorded: Any, load: Callable[..., Any]) -> None:
     """``regularization_losses`` of every variant are the recorded ones."""
     for tags in recorded.variants:
         # The module itself is trained as its variant for training.
-        own = ("train",) if not tags and ("train",) in recorded.variants else tags
+        own = tags
+        if tags == recorded.root and ("train",) in recorded.variants:
+            own = ("train",)
         cases = [case for case in recorded.cases if case.tags == own]
         with Runtime(functools.partial(load, tags)) as runtime:
             found = runtime.run(
@@ -439,7 +444,7 @@ def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:
     weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))
 
     def weighted() -> Any:
-        function = callable_of(loaded, case.signature)
+        function = callable_of(loaded, recorded, case)
         if case.gradient_of == "default" and function is not None:
             output = call(function, recorded, case, False, dense)
         else:
@@ -454,7 +459,7 @@ def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:
     parts: Dict[str, List[Any]] = {}
     for variable, value in zip(variables, found):
         name = variable.name.split(":")[0]
-        base = re.sub(r"/part_\d+$", "", name)
+        base = re.sub(r"/part_\d+(?=/|$)", "", name)
         name = base if base in recorded.variables else name
         if value is None and len(parts.get(name, [])) == 0:
             value = None
@@ -501,7 +506,7 @@ OBJECT_CHECKS = {
 def check_session(recorded: Any, directory: str) -> None:
     """The v1 session loader gives the recorded outputs of the root variant."""
     for case in recorded.cases:
-        if case.tags != () or not complete(recorded, case):
+        if case.tags != recorded.root or not complete(recorded, case):
             continue
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
@@ -532,9 +537,10 @@ def plain_load(directory: str) -> Callable[..., Any]:
 
     def load(tags: Any) -> Any:
         root = tf.compat.v1.saved_model.load_v2(directory)
-        if not tags:
+        variants = getattr(root, "graph_variants", {})
+        if ",".join(tags) not in variants:
             return root
-        variant = root.graph_variants[",".join(tags)]
+        variant = variants[",".join(tags)]
         object.__setattr__(variant, "kept", root)
         return variant
 

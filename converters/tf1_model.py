@@ -1,8 +1,9 @@
-"""TF1 Hub module -> Reusable TF2 SavedModel.
+"""TF1 Hub module or TF1 SavedModel -> Reusable TF2 SavedModel.
 
-A TF1 Hub module is a SavedModel with ``tfhub_module.pb`` beside it, one
-MetaGraphDef for each variant, and a checkpoint whose keys are the names of its
-variables (written by TensorFlow Hub's ``native_module``).
+Both hold one MetaGraphDef for each variant, and one checkpoint. A TF1 Hub module
+has ``tfhub_module.pb`` beside them, and the keys of its checkpoint are the names of
+its variables (written by TensorFlow Hub's ``native_module``); in a TF1 SavedModel
+they are what its saver says.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from hub_compat import _files
 from hub_compat._fingerprint import fingerprint
-from hub_compat.errors import CorruptModuleError
-from hub_compat.formats import Detection
+from hub_compat.errors import ConversionError, CorruptModuleError
+from hub_compat.formats import Detection, Format
 from hub_compat.provenance import Provenance
 
 from . import checkpoint
@@ -20,17 +21,17 @@ from .checkpoint import CheckpointIndex
 from .metagraph import add_variant
 from .model import Model
 from .object_graph import variable_key
-from .reusable import build
+from .reusable import build, root_tags
 from .saved_model import read_saved_model
 from .variables import STORED_AS
 
-__all__ = ["convert_hub_module"]
+__all__ = ["convert_tf1_model"]
 
 # The checkpoint's key for the object graph (trackable/base.py).
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
-def convert_hub_module(
+def convert_tf1_model(
     detection: Detection,
     directory: str,
     link: str,
@@ -38,7 +39,7 @@ def convert_hub_module(
     tags: Optional[Tuple[str, ...]] = None,
     whole: bool = True,
 ) -> Dict[str, Any]:
-    """Converts a TF1 Hub module into an empty directory.
+    """Converts a TF1 model into an empty directory.
 
     Args:
       detection: the module.
@@ -53,30 +54,31 @@ def convert_hub_module(
       The fields of a ConversionReport that the conversion knows.
     """
     source = detection.path
-    meta_graphs = [
-        meta_graph
-        for meta_graph in read_saved_model(detection).meta_graphs
-        if not tags or set(meta_graph.meta_info_def.tags) == set(tags)
-    ]
-    model = Model([], {}, {}, {}, [])
-    for meta_graph in meta_graphs:
-        add_variant(model, meta_graph)
+    model, meta_graphs = _read_model(detection, tags)
     index = _read_index(source)
+    if detection.format is not Format.TF1_HUB_MODULE:
+        _leave_out_without_value(model, index)
     mapping = _map_variables(model, index)
     reusable = build(model, meta_graphs, whole)
     unused = _unused_keys(index, mapping)
-    values = [mapping[key] for key in reusable.variables]
     keys: Dict[str, Tuple[str, Any]] = {}
+    new: Dict[str, Any] = {}
+    for i, key in enumerate(reusable.variables):
+        if key not in mapping:
+            new[variable_key(i)] = model.variables[key].initial
+        elif weights:
+            keys[variable_key(i)] = mapping[key]
     if weights:
-        keys = {key: (key, None) for key in unused}
-        keys.update((variable_key(i), value) for i, value in enumerate(values))
+        keys.update((key, (key, None)) for key in unused)
+    held = set(keys).union(new)
+    new[_OBJECT_GRAPH] = reusable.objects.checkpoint_graph(held)
     variables_dir = _files.join(directory, "variables")
     _files.make_dirs(variables_dir)
     report = checkpoint.relabel(
         index,
         _files.join(variables_dir, "variables"),
         keys,
-        {_OBJECT_GRAPH: reusable.objects.checkpoint_graph(weights)},
+        new,
         link=link,
     )
     _copy_assets(model, source, directory)
@@ -87,7 +89,7 @@ def convert_hub_module(
         callable=reusable.callable,
         root_tags=reusable.tags,
         variants=tuple((v.tags, tuple(v.signatures)) for v in model.variants),
-        variables=tuple(values),
+        variables=tuple(mapping[key] for key in reusable.variables if key in mapping),
         weights_elsewhere=not weights,
         warnings=tuple(model.warnings),
     )
@@ -99,7 +101,7 @@ def convert_hub_module(
     library = reusable.saved_model.meta_graphs[0].graph_def.library.function
     return dict(
         callable=reusable.callable,
-        variables=len(reusable.variables),
+        variables=sum(key in mapping for key in reusable.variables),
         trainable_variables=reusable.trainable,
         tables=len(model.tables),
         assets=len(model.assets),
@@ -112,6 +114,87 @@ def convert_hub_module(
         unused_keys=tuple(unused),
         warnings=tuple(model.warnings),
     )
+
+
+def _read_model(
+    detection: Detection, tags: Optional[Tuple[str, ...]]
+) -> Tuple[Model, List[Any]]:
+    """The model, and the MetaGraphDefs of its variants.
+
+    A variant that cannot be converted is left out, unless it is the one that is
+    wanted, or that ``load()`` gives by default.
+
+    Args:
+      detection: the module.
+      tags: the only variant to read.
+    """
+    meta_graphs = {}
+    for meta_graph in read_saved_model(detection).meta_graphs:
+        own = tuple(sorted(meta_graph.meta_info_def.tags))
+        if tags is None or own == tags:
+            meta_graphs.setdefault(own, meta_graph)
+    wanted = root_tags(meta_graphs)
+    by_saver = detection.format is not Format.TF1_HUB_MODULE
+    model, read = Model([], {}, {}, {}, []), []
+    for own, meta_graph in meta_graphs.items():
+        attempt = model.copy()
+        try:
+            add_variant(attempt, meta_graph, by_saver)
+        except (ConversionError, CorruptModuleError) as error:
+            if own == wanted:
+                raise
+            model.warnings.append(
+                "variant {} is left out: {}".format(list(own), error)
+            )
+        else:
+            model = attempt
+            read.append(meta_graph)
+    return model, read
+
+
+def _leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> None:
+    """Leaves out variables that have no value, and what needs them.
+
+    A graph declares variables that its exporter did not save: those of metrics, or
+    what only another signature's program initialized.
+    """
+    missing = set()
+    for key, variable in model.variables.items():
+        if index is not None and variable.checkpoint_key in index.entries:
+            variable.initial = None
+        elif variable.initial is None:
+            missing.add(key)
+    if not missing:
+        return
+    for variant in model.variants:
+        graph = variant.graph
+        nodes = {n for n, c in variant.captures.items() if c.key in missing}
+        for name, signature in list(variant.signatures.items()):
+            fed = {c.tensor for c in signature.flat_inputs()}
+            outputs = [c.tensor for c in signature.flat_outputs()]
+            needed = nodes.intersection(graph.slice(outputs, fed))
+            if needed:
+                del variant.signatures[name]
+                model.leave_out_signature(
+                    variant.tags,
+                    name,
+                    "the checkpoint holds no value for the variable {!r}, which its "
+                    "outputs need".format(min(needed)),
+                )
+        variant.update_ops = [
+            op for op in variant.update_ops if nodes.isdisjoint(graph.slice(["^" + op]))
+        ]
+        variant.losses = [
+            loss for loss in variant.losses if nodes.isdisjoint(graph.slice([loss]))
+        ]
+        variant.variables = [key for key in variant.variables if key not in missing]
+        variant.trainable -= missing
+    if not any(variant.signatures for variant in model.variants):
+        # Not one signature is left: the model is incomplete, and _map_variables
+        # says what it lacks.
+        return
+    for key in missing:
+        del model.variables[key]
 
 
 def _read_index(source: str) -> Optional[CheckpointIndex]:
@@ -132,6 +215,8 @@ def _map_variables(
     """
     mapping = {}
     for key, variable in model.variables.items():
+        if variable.initial is not None:
+            continue
         if index is None or variable.checkpoint_key not in index.entries:
             raise CorruptModuleError(
                 "The checkpoint holds no value for the variable {!r} (key {!r}); the "

@@ -1,0 +1,131 @@
+"""TF1 SavedModels: what is odd about them, and what becomes of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Callable
+
+import expected
+import pytest
+import replay
+
+import hub_compat as hub
+from hub_compat import errors, provenance
+
+pytestmark = pytest.mark.tensorflow
+
+
+def edited(name: str, tmp_path: Path, edit: Callable[[Any], None]) -> Path:
+    """A copy of a recorded model with another SavedModel proto."""
+    from hub_compat._tf import saved_model_pb2
+
+    source = tmp_path / "source"
+    shutil.copytree(str(expected.load_expected(name).path), str(source))
+    file = source / "saved_model.pb"
+    proto = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    edit(proto)
+    file.write_bytes(proto.SerializeToString())
+    return source
+
+
+def break_variant(proto: Any, tags: Any) -> None:
+    """Gives a variant an op that nobody knows."""
+    for meta_graph in proto.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == set(tags):
+            for node in meta_graph.graph_def.node:
+                if node.op == "MatMul":
+                    node.op = "NobodysOp"
+
+
+def test_signature_that_cannot_be_one_is_left_out_and_reported(tmp_path: Path) -> None:
+    """The good signatures stay, and the report says why the others went."""
+    recorded = expected.load_expected("tf1_odd_signatures")
+    report = hub.convert(recorded.path, tmp_path / "out")
+    reasons = {
+        "no_name": "must name its tensors",
+        "no_value": "no value for the variable 'counter'",
+        "not_there": "'absent'",
+        "same_tensor": "one tensor under two input names",
+        "unfed": "'other', which it does not list",
+    }
+    for name, reason in reasons.items():
+        (said,) = [w for w in report.warnings if "{!r} is left".format(name) in w]
+        assert reason in said
+    assert len(report.warnings) == len(reasons)
+    with replay.Runtime(lambda: hub.load(recorded.path)) as runtime:
+        assert sorted(runtime.loaded.signatures) == ["reference", "serving_default"]
+
+
+def test_broken_variant_costs_nothing_but_itself(tmp_path: Path) -> None:
+    """A variant that cannot be read is left out, and refused when asked for."""
+    gpu = ("gpu", "serve")
+    source = edited("tf1_two_devices", tmp_path, lambda p: break_variant(p, gpu))
+    report = hub.convert(source, tmp_path / "out")
+    (said,) = report.warnings
+    assert "variant ['gpu', 'serve'] is left out" in said and "NobodysOp" in said
+    recorded = expected.load_expected("tf1_two_devices")
+    with replay.Runtime(lambda: hub.load(source)) as runtime:
+        case = recorded.cases[0]
+        found = runtime.run(replay.call(runtime.loaded, recorded, case, False))
+        replay.assert_outputs(found, case, case.id)
+    with pytest.raises(errors.UnknownOpError, match="NobodysOp"):
+        hub.load(source, tags={"serve", "gpu"})
+
+
+def test_broken_variant_for_serving_is_an_error(tmp_path: Path) -> None:
+    """What load() would give by default is not silently another variant."""
+    source = edited("tf1_two_devices", tmp_path, lambda p: break_variant(p, ["serve"]))
+    with pytest.raises(errors.UnknownOpError, match="NobodysOp"):
+        hub.convert(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(errors.UnknownOpError, match="NobodysOp"):
+        hub.load(source)
+    with replay.Runtime(lambda: hub.load(source, {"serve", "gpu"})) as runtime:
+        assert runtime.loaded.variables
+
+
+def test_saver_says_which_keys_are_the_variables(tmp_path: Path) -> None:
+    """Averages that are restored into the variables are their values."""
+    recorded = expected.load_expected("tf1_moving_averages")
+    report = hub.convert(recorded.path, tmp_path / "out")
+    facts = provenance.read(str(tmp_path / "out"))
+    assert facts is not None
+    assert sorted(key for key, _ in facts.variables) == [
+        "layer/bias/ExponentialMovingAverage",
+        "layer/kernel/ExponentialMovingAverage",
+    ]
+    assert report.unused_keys == ()
+
+
+def test_metrics_are_no_weights() -> None:
+    """What an evaluation counts is initialized, used, and not among variables."""
+    recorded = expected.load_expected("tf1_estimator_modes")
+    with replay.Runtime(lambda: hub.load(recorded.path, {"eval"})) as runtime:
+        names = {v.name.split(":")[0] for v in runtime.loaded.variables}
+        assert names == set(recorded.variables)
+        assert not any("error" in name for name in names)
+        (case,) = [case for case in recorded.cases if case.tags == ("eval",)]
+        inputs = {name: replay.tensor(value) for name, value in case.inputs.items()}
+        found = runtime.run(runtime.loaded.signatures["eval"](**inputs))
+        for name in ("loss", "metrics/error/update_op"):
+            replay.assert_equal(found[name], case.outputs[name], name)
+
+
+def test_optimizer_is_not_converted(tmp_path: Path) -> None:
+    """What no signature needs of a training graph is not in the result."""
+    report = hub.convert(
+        expected.load_expected("tf1_partitioned").path, tmp_path / "out"
+    )
+    assert report.warnings == ()
+    assert report.nodes < 60
+
+
+def test_default_variant_and_others_are_named(tmp_path: Path) -> None:
+    """Without tags the one for serving; with unknown tags the ones there are."""
+    path = expected.load_expected("tf1_estimator_modes").path
+    with replay.Runtime(lambda: hub.load(path)) as runtime:
+        assert list(runtime.loaded.signatures) == ["serving_default"]
+        assert runtime.loaded._is_hub_module_v1 is False
+    with pytest.raises(errors.VariantError, match=r"\['eval'\]"):
+        hub.load(path, tags={"gpu"})
