@@ -184,7 +184,7 @@ def main() -> int:
     start = time.perf_counter()
     names = expected.module_names()
     print(
-        "hub_compat {} in TensorFlow {}, on {} TF1 Hub modules written by TensorFlow "
+        "hub_compat {} in TensorFlow {}, on {} TF1 models written by TensorFlow "
         "1.15.5\n".format(hub.__version__, tf.__version__, len(names))
     )
     with tempfile.TemporaryDirectory() as scratch:

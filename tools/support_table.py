@@ -134,7 +134,7 @@ def render_table(results: Results) -> str:
             text = "{} of {}".format(passed, passed + failed)
             row.append(text if passed + failed else "-")
         rows.append(row)
-    head = ["of {} TF1 Hub modules".format(len(modules))]
+    head = ["of {} TF1 models".format(len(modules))]
     return "\n".join(_table(head + [_LEGS[leg] for leg in legs], rows))
 
 
