@@ -32,9 +32,7 @@ ATTACHMENTS = "hub_module_attachments"
 _INTERNAL = "__saved_model_"
 
 
-def add_variant(
-    model: Model, meta_graph: Any, by_saver: bool = False
-) -> VariantGraph:
+def add_variant(model: Model, meta_graph: Any, by_saver: bool = False) -> VariantGraph:
     """Adds one MetaGraphDef, which it takes apart, to the model.
 
     Args:

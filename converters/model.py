@@ -225,9 +225,7 @@ class Model:
             list(self.warnings),
         )
 
-    def leave_out_signature(
-        self, tags: Sequence[str], name: str, reason: str
-    ) -> None:
+    def leave_out_signature(self, tags: Sequence[str], name: str, reason: str) -> None:
         """Notes that a variant has a signature less."""
         self.warnings.append(
             "variant {}: signature {!r} is left out: {}".format(

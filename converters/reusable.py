@@ -239,7 +239,8 @@ class _Builder:
         keys = [
             key
             for key, variable in self.model.variables.items()
-            if key in own and (only is None or key in only)
+            if key in own
+            and (only is None or key in only)
             # What counts for a metric is no weight.
             and variable.initial is None
         ]

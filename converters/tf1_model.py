@@ -128,14 +128,15 @@ def _read_model(
       detection: the module.
       tags: the only variant to read.
     """
-    meta_graphs = {}
+    meta_graphs: Dict[Tuple[str, ...], Any] = {}
     for meta_graph in read_saved_model(detection).meta_graphs:
         own = tuple(sorted(meta_graph.meta_info_def.tags))
         if tags is None or own == tags:
             meta_graphs.setdefault(own, meta_graph)
     wanted = root_tags(meta_graphs)
     by_saver = detection.format is not Format.TF1_HUB_MODULE
-    model, read = Model([], {}, {}, {}, []), []
+    model = Model([], {}, {}, {}, [])
+    read = []
     for own, meta_graph in meta_graphs.items():
         attempt = model.copy()
         try:
@@ -143,9 +144,7 @@ def _read_model(
         except (ConversionError, CorruptModuleError) as error:
             if own == wanted:
                 raise
-            model.warnings.append(
-                "variant {} is left out: {}".format(list(own), error)
-            )
+            model.warnings.append("variant {} is left out: {}".format(list(own), error))
         else:
             model = attempt
             read.append(meta_graph)

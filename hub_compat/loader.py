@@ -24,8 +24,8 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
     """Loads a module of any format.
 
     A TF1 Hub module or TF1 SavedModel is converted once, into the cache, and loaded
-    from there; a TF2 SavedModel is loaded as it is. What comes back has the interface of
-    TensorFlow Hub's Reusable SavedModel: it is callable, with ``training`` as
+    from there; a TF2 SavedModel is loaded as it is. What comes back has the interface
+    of TensorFlow Hub's Reusable SavedModel: it is callable, with ``training`` as
     an argument, and has ``variables``, ``trainable_variables``,
     ``regularization_losses`` and ``signatures``; the other signatures of a
     TF1 module are sub-objects of the same kind. Nothing is shared with an

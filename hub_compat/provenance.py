@@ -32,8 +32,8 @@ class Provenance:
       root_tags: tags of the variant that the root object is.
       variants: tags and signature names of each variant.
       variables: for each variable that the source's checkpoint has, in the order
-        of the root's ``variables``, its key in the source's checkpoint and, for a part of a partitioned
-        one, (offset, length) per dimension of the whole.
+        of the root's ``variables``, its key there and, for a part of a
+        partitioned one, (offset, length) per dimension of the whole.
       weights_elsewhere: whether the values are still in the source only.
       warnings: what had to be left out, and why.
       converter_version: of the converter that wrote it.

@@ -6,8 +6,8 @@ module was built would be at hand in that process, and nowhere else::
     python record.py DIRECTORY NAME...
 
 It runs ``DIRECTORY/NAME/module`` in a ``tf.Session``, as ``hub.Module`` or loaded by
-tags, and writes ``expected.json`` and ``expected.npz`` next to it. Needs TensorFlow 1.15 and
-tensorflow_hub 0.12.
+tags, and writes ``expected.json`` and ``expected.npz`` next to it. Needs TensorFlow
+1.15 and tensorflow_hub 0.12.
 """
 
 from __future__ import annotations

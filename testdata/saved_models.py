@@ -226,7 +226,11 @@ def odd_signatures(path: Path) -> None:
 def _examples() -> np.ndarray:
     """Serialized tf.Examples: numbers and a word, of which one lacks a value."""
     rows = []
-    for numbers, word in (([3.0, -1.0], "one"), ([-3.0, 0.25], "three"), ([1.0, 1.0], "")):
+    for numbers, word in (
+        ([3.0, -1.0], "one"),
+        ([-3.0, 0.25], "three"),
+        ([1.0, 1.0], ""),
+    ):
         example = tf.train.Example()
         example.features.feature["numbers"].float_list.value.extend(numbers)
         if word:
@@ -269,7 +273,9 @@ def canned_estimator(path: Path) -> None:
         [4],
         columns,
         model_dir="model",
-        config=tf.estimator.RunConfig(tf_random_seed=1, session_config=session_config()),
+        config=tf.estimator.RunConfig(
+            tf_random_seed=1, session_config=session_config()
+        ),
     )
     estimator.train(inputs, steps=100)
     spec = tf.feature_column.make_parse_example_spec(columns)
@@ -315,7 +321,9 @@ def estimator_modes(path: Path) -> None:
     estimator = tf.estimator.Estimator(
         model,
         model_dir="model",
-        config=tf.estimator.RunConfig(tf_random_seed=1, session_config=session_config()),
+        config=tf.estimator.RunConfig(
+            tf_random_seed=1, session_config=session_config()
+        ),
     )
     estimator.train(inputs, steps=5)
     modes = tf.estimator.ModeKeys

@@ -54,8 +54,8 @@ def test_equal_constants_and_what_is_computed_from_them_are_one() -> None:
         nodes.append(constant("decay_{}".format(i), 0.99))
         sub = ["one", "decay_{}".format(i)]
         nodes.append(operation("rate_{}".format(i), "Sub", sub, T=1))
-        nodes.append(operation("used_{}".format(i), "Neg", ["rate_%d" % i], T=1))
-        nodes.append(operation("last_{}".format(i), "NoOp", ["^decay_%d" % i]))
+        nodes.append(operation("used_{}".format(i), "Neg", ["rate_{}".format(i)], T=1))
+        nodes.append(operation("last_{}".format(i), "NoOp", ["^decay_{}".format(i)]))
     assert emitted(nodes) == {
         "one": [],
         "decay_0": [],
