@@ -16,6 +16,7 @@ from . import (
     calls,
     control_flow,
     custom_gradients,
+    dropped_ops,
     initialization,
     tables,
     variables,
@@ -66,6 +67,7 @@ def add_variant(model: Model, meta_graph: Any, by_saver: bool = False) -> Varian
         graph.slice(tensors + losses + ["^" + op for op in update_ops + initializers]),
         variables.HANDLE_OPS,
     )
+    dropped_ops.replace_dropped_ops(graph)
     variables.make_resources(graph)
     tables.make_resources(graph)
     variant = VariantGraph(

@@ -117,7 +117,6 @@ def apply_with_loader(path: Path, call: Call) -> Applied:
     loader = loader_impl.SavedModelLoader(str(path))
     saver, _ = loader.load_graph(tf.get_default_graph(), tags)
     signature = loader.get_meta_graph_def_from_tags(tags).signature_def[call.signature]
-    find = tf.get_default_graph().get_tensor_by_name
     variables = global_variables()
 
     def start(session: tf.Session) -> None:
@@ -125,13 +124,25 @@ def apply_with_loader(path: Path, call: Call) -> Applied:
         loader.run_init_ops(session, tags)
 
     return Applied(
-        feeds={name: find(info.name) for name, info in signature.inputs.items()},
-        outputs={name: find(info.name) for name, info in signature.outputs.items()},
+        feeds={name: _find(info) for name, info in signature.inputs.items()},
+        outputs={name: _find(info) for name, info in signature.outputs.items()},
         variables=variables,
         trainable=trainable_parts(variables),
         losses=tf.losses.get_regularization_losses(),
         updates=tf.get_collection(tf.GraphKeys.UPDATE_OPS),
         start=start,
+    )
+
+
+def _find(info: Any) -> Any:
+    """The tensor behind a TensorInfo, in the current graph."""
+    find = tf.get_default_graph().get_tensor_by_name
+    if info.WhichOneof("encoding") != "coo_sparse":
+        return find(info.name)
+    return tf.SparseTensor(
+        find(info.coo_sparse.indices_tensor_name),
+        find(info.coo_sparse.values_tensor_name),
+        find(info.coo_sparse.dense_shape_tensor_name),
     )
 
 

@@ -9,7 +9,16 @@ import numpy as np
 import tensorflow as tf
 from define import Call, Definition, array, session_config, texts
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.ops import gen_boosted_trees_ops
 
+def _library(name: str) -> Any:
+    """The ops of one of contrib's libraries."""
+    contrib = Path(tf.contrib.__file__).parent
+    return tf.load_op_library(str(contrib / name))
+
+
+_CROSSES = _library("layers/python/ops/_sparse_feature_cross_op.so")
+_BOOSTED_TREES = _library("boosted_trees/python/ops/_boosted_trees_ops.so")
 SERVE = (tf.saved_model.SERVING,)
 TRAIN = (tf.saved_model.TRAINING,)
 EVAL = ("eval",)
@@ -223,6 +232,59 @@ def odd_signatures(path: Path) -> None:
     (path / "variables" / ".stray").write_text("left by a copy")
 
 
+def dropped_ops(path: Path) -> None:
+    """Ops of contrib, and kernels, that TensorFlow 2 no longer has."""
+    images = tf.placeholder(tf.float32, [None, 5, 4, 2], name="images")
+    kernel = _weights("kernel", (2, 3), 14)
+    turned = tf.contrib.image.rotate(
+        tf.tensordot(images, kernel, 1), [0.3, -0.7], interpolation="BILINEAR"
+    )
+    values = tf.placeholder(tf.float32, [None, 2], name="values")
+    whole = tf.placeholder(tf.int64, [None], name="whole")
+    limits = tf.constant([-1.0, 0.5, 2.0])
+    bucketize = _BOOSTED_TREES.bucketize_with_input_boundaries
+    boosted = gen_boosted_trees_ops.boosted_trees_bucketize(
+        [values[:, 0], values[:, 1]], [limits, tf.constant([0.25, 4.0])]
+    )
+    words = tf.sparse_placeholder(tf.string, name="words")
+    crossed = _CROSSES.sparse_feature_cross_v2(
+        indices=[words.indices],
+        values=[words.values],
+        shapes=[words.dense_shape],
+        dense=[tf.as_string(whole)[:, None]],
+        hashed_output=True,
+        num_buckets=1000,
+        hash_key=956888297470,
+        out_type=tf.int64,
+        internal_type=tf.string,
+    )
+    _export(
+        path,
+        {
+            "serving_default": _predict({"images": images}, {"turned": turned}),
+            "buckets": _predict(
+                {"values": values, "whole": whole},
+                {
+                    "float": bucketize(values, limits),
+                    "double": bucketize(tf.cast(values, tf.float64), limits),
+                    "whole": bucketize(whole, limits),
+                },
+            ),
+            "boosted": _predict(
+                {"values": values}, {"first": boosted[0], "second": boosted[1]}
+            ),
+            "crossed": _predict(
+                {"words": words, "whole": whole},
+                {
+                    "indices": crossed.output_indices,
+                    "values": crossed.output_values,
+                    "shape": crossed.output_shape,
+                },
+            ),
+        },
+    )
+
+
 def _examples() -> np.ndarray:
     """Serialized tf.Examples: numbers and a word, of which one lacks a value."""
     rows = []
@@ -347,6 +409,11 @@ _SCORE = {
     "words": texts("two", "none", "three"),
     "features": array((3, 4), 20),
 }
+_BUCKETED = {
+    # On a boundary, between two, and beyond all.
+    "values": np.array([[0.5, 0.25], [3.0, 0.5], [-2.0, -1.0], [2.0, 9.0]], np.float32),
+    "whole": np.array([-1, 0, 2, 7]),
+}
 _LABELLED = {"x": array((5, 3), 26), "label": array((5, 1), 27)}
 
 DEFINITIONS: Tuple[Definition, ...] = (
@@ -416,6 +483,26 @@ DEFINITIONS: Tuple[Definition, ...] = (
             _call("reference", inputs={"x": array((2, 2), 25)}, gradient_of="y"),
         ),
         left_out=("same_tensor", "unfed", "no_value", "no_name", "not_there"),
+    ),
+    Definition(
+        name="tf1_dropped_ops",
+        why=dropped_ops.__doc__,
+        write=dropped_ops,
+        calls=(
+            _call(inputs={"images": array((2, 5, 4, 2), 28)}, gradient_of="turned"),
+            _call("buckets", inputs=_BUCKETED, gradient_of=None),
+            _call("boosted", inputs={"values": _BUCKETED["values"]}, gradient_of=None),
+            _call(
+                "crossed",
+                inputs={
+                    "words": tf.SparseTensorValue(
+                        [[0, 0], [0, 1], [2, 0]], texts("a", "b", "a"), [3, 2]
+                    ),
+                    "whole": np.array([5, 7, 5]),
+                },
+                gradient_of=None,
+            ),
+        ),
     ),
     Definition(
         name="tf1_canned_estimator",
