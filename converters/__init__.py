@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, Optional, Tuple
 
 from hub_compat import _files
 from hub_compat._collector import collector_paused
@@ -81,6 +81,7 @@ def convert_for_load(
     directory: str,
     tags: Optional[Tuple[str, ...]],
     weights: bool,
+    available_ops: Collection[str],
 ) -> None:
     """Converts no more than one variant, for a loader, into an empty directory.
 
@@ -89,10 +90,17 @@ def convert_for_load(
       directory: where the result goes.
       tags: the variant; None for the one that ``load()`` gives by default.
       weights: False for a checkpoint without values.
+      available_ops: what ``dropped_ops.available`` says of the loader.
     """
     # Half the functions load in two thirds of the time.
     _converter(detection)(
-        detection, directory, "auto", weights=weights, tags=tags, whole=False
+        detection,
+        directory,
+        "auto",
+        weights=weights,
+        tags=tags,
+        whole=False,
+        available_ops=available_ops,
     )
 
 

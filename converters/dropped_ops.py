@@ -3,21 +3,39 @@
 Each rewrite gives equal results under TensorFlow 1.15 and 2.21, with and without
 gradients, and has its own test against the original op. ``docs/dropped_ops.md``,
 written by ``tools/survey_ops.py``, lists all ops of TensorFlow 1.15 and its
-contrib that are gone, and what becomes of each.
+contrib that are gone, and what becomes of each. A signature with another of them
+would keep a whole SavedModel from loading, so it is left out.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any, Callable, Dict, List
 
-from hub_compat._tf import attr_value_pb2, node_def_pb2, tf
+from hub_compat._tf import attr_value_pb2, has_op, node_def_pb2, tf
 
 from .functions import set_attr
 from .graph import DT_INT32, Graph
 
-__all__ = ["REWRITES", "replace_dropped_ops"]
+__all__ = ["REWRITES", "available", "homes", "replace_dropped_ops"]
 
 DT_FLOAT = 1
+_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dropped_ops.json")
+_homes: Dict[str, str] = {}
+
+
+def homes() -> Dict[str, str]:
+    """Ops of TensorFlow 1.15 that are gone, and what they were in: ``tf.contrib.image``."""
+    if not _homes:
+        with open(_FILE, encoding="utf-8") as file:
+            _homes.update(json.load(file))
+    return _homes
+
+
+def available() -> List[str]:
+    """Those of them that the TensorFlow at hand has."""
+    return sorted(op for op in homes() if has_op(op))
 
 
 def replace_dropped_ops(graph: Graph) -> None:
@@ -114,7 +132,10 @@ def _boosted_trees_bucketize(rewrite: _Rewrite) -> None:
 
 
 def _image_projective_transform(rewrite: _Rewrite) -> None:
-    """The second version, with the size of the images for that of the result."""
+    """The second version, with the size of the images for that of the result.
+
+    In TensorFlow 1.15 both are in ``tf.contrib.image``.
+    """
     images, transforms = rewrite.inputs
     dtype = rewrite.node.attr["dtype"].type
     shape = rewrite.add(

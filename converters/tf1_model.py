@@ -8,7 +8,17 @@ they are what its saver says.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from hub_compat import _files
 from hub_compat._fingerprint import fingerprint
@@ -16,10 +26,10 @@ from hub_compat.errors import ConversionError, CorruptModuleError
 from hub_compat.formats import Detection, Format
 from hub_compat.provenance import Provenance
 
-from . import checkpoint
+from . import checkpoint, dropped_ops
 from .checkpoint import CheckpointIndex
 from .metagraph import add_variant
-from .model import Model
+from .model import Model, VariantGraph
 from .object_graph import variable_key
 from .reusable import build, root_tags
 from .saved_model import read_saved_model
@@ -38,6 +48,7 @@ def convert_tf1_model(
     weights: bool = True,
     tags: Optional[Tuple[str, ...]] = None,
     whole: bool = True,
+    available_ops: Collection[str] = (),
 ) -> Dict[str, Any]:
     """Converts a TF1 model into an empty directory.
 
@@ -49,6 +60,7 @@ def convert_tf1_model(
         restores the variables from the source.
       tags: the only variant to convert.
       whole: whether the other variants come along.
+      available_ops: ops that newer TensorFlows lack, and the one at hand has.
 
     Returns:
       The fields of a ConversionReport that the conversion knows.
@@ -59,6 +71,7 @@ def convert_tf1_model(
     if detection.format is not Format.TF1_HUB_MODULE:
         _leave_out_without_value(model, index)
     mapping = _map_variables(model, index)
+    _leave_out_dropped(model, available_ops)
     reusable = build(model, meta_graphs, whole)
     unused = _unused_keys(index, mapping)
     keys: Dict[str, Tuple[str, Any]] = {}
@@ -166,26 +179,14 @@ def _leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> 
     if not missing:
         return
     for variant in model.variants:
-        graph = variant.graph
         nodes = {n for n, c in variant.captures.items() if c.key in missing}
-        for name, signature in list(variant.signatures.items()):
-            fed = {c.tensor for c in signature.flat_inputs()}
-            outputs = [c.tensor for c in signature.flat_outputs()]
-            needed = nodes.intersection(graph.slice(outputs, fed))
-            if needed:
-                del variant.signatures[name]
-                model.leave_out_signature(
-                    variant.tags,
-                    name,
-                    "the checkpoint holds no value for the variable {!r}, which its "
-                    "outputs need".format(min(needed)),
-                )
-        variant.update_ops = [
-            op for op in variant.update_ops if nodes.isdisjoint(graph.slice(["^" + op]))
-        ]
-        variant.losses = [
-            loss for loss in variant.losses if nodes.isdisjoint(graph.slice([loss]))
-        ]
+        _leave_out_what_needs(
+            nodes,
+            model,
+            variant,
+            "the checkpoint holds no value for the variable {!r}, which its outputs "
+            "need".format,
+        )
         variant.variables = [key for key in variant.variables if key not in missing]
         variant.trainable -= missing
     if not any(variant.signatures for variant in model.variants):
@@ -194,6 +195,54 @@ def _leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> 
         return
     for key in missing:
         del model.variables[key]
+
+
+def _leave_out_dropped(model: Model, available: Collection[str]) -> None:
+    """Leaves out what needs an op that TensorFlow has dropped.
+
+    Args:
+      model: the model.
+      available: such ops that are there nevertheless.
+    """
+    homes = dropped_ops.homes()
+    for variant in model.variants:
+        ops = {
+            name: node.op
+            for name, node in variant.graph.nodes.items()
+            if node.op in homes and node.op not in available
+        }
+
+        def reason(name: str, ops: Dict[str, str] = ops) -> str:
+            return "it needs {}, which {} had, and has no more".format(
+                ops[name], homes[ops[name]]
+            )
+
+        _leave_out_what_needs(set(ops), model, variant, reason)
+
+
+def _leave_out_what_needs(
+    nodes: Set[str],
+    model: Model,
+    variant: VariantGraph,
+    reason: Callable[[str], str],
+) -> None:
+    """Leaves out the signatures, update ops and losses that some nodes are behind."""
+    if not nodes:
+        return
+    graph = variant.graph
+    for name, signature in list(variant.signatures.items()):
+        fed = {c.tensor for c in signature.flat_inputs()}
+        outputs = [c.tensor for c in signature.flat_outputs()]
+        needed = nodes.intersection(graph.slice(outputs, fed))
+        if needed:
+            del variant.signatures[name]
+            model.leave_out_signature(variant.tags, name, reason(min(needed)))
+    variant.update_ops = [
+        op for op in variant.update_ops if nodes.isdisjoint(graph.slice(["^" + op]))
+    ]
+    variant.losses = [
+        loss for loss in variant.losses if nodes.isdisjoint(graph.slice([loss]))
+    ]
 
 
 def _read_index(source: str) -> Optional[CheckpointIndex]:

@@ -43,6 +43,7 @@ from tensorflow.core.protobuf import (
 __all__ = [
     "attr_value_pb2",
     "function_pb2",
+    "has_op",
     "load_saved_model",
     "meta_graph_pb2",
     "node_def_pb2",
@@ -96,6 +97,21 @@ def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:
             )
         )
     return load(path, tags=tags, options=options)
+
+
+def has_op(name: str) -> bool:
+    """Whether an op is registered, by TensorFlow itself or by a library it loaded.
+
+    tf.raw_ops has only TensorFlow's own. Private: op_def_registry, with ``get``
+    from TF 2.0 on, and all ops in one dict in 1.15; without it, tf.raw_ops.
+    """
+    try:
+        from tensorflow.python.framework import op_def_registry
+    except ImportError:
+        return hasattr(tf.raw_ops, name)
+    if hasattr(op_def_registry, "get"):
+        return op_def_registry.get(name) is not None
+    return name in op_def_registry.get_registered_ops()
 
 
 def load_options_class() -> Optional[type]:

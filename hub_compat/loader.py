@@ -98,19 +98,23 @@ def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None
 
 def _converted(detection: Detection, tags: Optional[Tuple[str, ...]]) -> str:
     """The converted form of a module: from the cache, or put there now."""
+    from hub_compat.converters import dropped_ops
+
     # A file system that cannot link would be read once for the copy and once
     # by TensorFlow; with variables restored from the source itself, once. A
     # graph restores later, when the source may be gone, so it gets a copy.
     weights = not (_files.is_remote(detection.path) and tf.executing_eagerly())
+    available = dropped_ops.available()
     return cache.normalised(
         detection.path,
         (
             converters.VERSION,
             "with-weights" if weights else "without-weights",
             "default" if tags is None else ",".join(tags),
+            ",".join(available),
         ),
         lambda directory: converters.convert_for_load(
-            detection, directory, tags, weights
+            detection, directory, tags, weights, available
         ),
     )
 

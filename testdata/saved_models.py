@@ -11,6 +11,7 @@ from define import Call, Definition, array, session_config, texts
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.ops import gen_boosted_trees_ops
 
+
 def _library(name: str) -> Any:
     """The ops of one of contrib's libraries."""
     contrib = Path(tf.contrib.__file__).parent

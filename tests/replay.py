@@ -24,6 +24,10 @@ import expected  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+if tf.__version__.startswith("1."):
+    # Where ImageProjectiveTransformV2 is, which TensorFlow 2 has in itself.
+    import tensorflow.contrib.image  # noqa: F401
+
 RELATIVE = 1e-5
 GRADIENT_RELATIVE = 1e-4
 # Signatures that call a Defun with a gradient function of its own.

@@ -130,3 +130,42 @@ def test_default_variant_and_others_are_named(tmp_path: Path) -> None:
         assert runtime.loaded._is_hub_module_v1 is False
     with pytest.raises(errors.VariantError, match=r"\['eval'\]"):
         hub.load(path, tags={"gpu"})
+
+
+def rename_op(proto: Any, signature: str, op: str) -> None:
+    """Gives the node behind a signature's first output another op."""
+    for meta_graph in proto.meta_graphs:
+        outputs = meta_graph.signature_def[signature].outputs
+        name = outputs[sorted(outputs)[0]].name.split(":")[0]
+        for node in meta_graph.graph_def.node:
+            if node.name == name:
+                node.op = op
+        ops = meta_graph.meta_info_def.stripped_op_list.op
+        known = next(o for o in ops if o.name == "MatMul")
+        added = ops.add()
+        added.CopyFrom(known)
+        added.name = op
+
+
+def test_signature_with_a_dropped_op_costs_nothing_but_itself(tmp_path: Path) -> None:
+    """What tf.contrib had is named, and the other signatures load."""
+    source = edited(
+        "tf1_builder", tmp_path, lambda p: rename_op(p, "serving_default", "GatherTree")
+    )
+    report = hub.convert(source, tmp_path / "out")
+    (said,) = report.warnings
+    assert "'serving_default' is left out: it needs GatherTree" in said
+    assert "tf.contrib.seq2seq" in said
+    with replay.Runtime(lambda: hub.load(source)) as runtime:
+        assert sorted(runtime.loaded.signatures) == ["embed", "weights"]
+
+
+def test_model_of_dropped_ops_alone_is_an_error(tmp_path: Path) -> None:
+    """Without a signature left, the error names the op and where it was."""
+    source = edited(
+        "tf1_two_devices",
+        tmp_path,
+        lambda p: rename_op(p, "serving_default", "GatherTree"),
+    )
+    with pytest.raises(errors.ConversionError, match="GatherTree.*tf.contrib.seq2seq"):
+        hub.convert(source, tmp_path / "out")
