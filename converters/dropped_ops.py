@@ -26,7 +26,7 @@ _homes: Dict[str, str] = {}
 
 
 def homes() -> Dict[str, str]:
-    """Ops of TensorFlow 1.15 that are gone, and what they were in: ``tf.contrib.image``."""
+    """Ops of TensorFlow 1.15 that are gone; what had them: ``tf.contrib.image``."""
     if not _homes:
         with open(_FILE, encoding="utf-8") as file:
             _homes.update(json.load(file))

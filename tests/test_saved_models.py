@@ -150,12 +150,14 @@ def rename_op(proto: Any, signature: str, op: str) -> None:
 def test_signature_with_a_dropped_op_costs_nothing_but_itself(tmp_path: Path) -> None:
     """What tf.contrib had is named, and the other signatures load."""
     source = edited(
-        "tf1_builder", tmp_path, lambda p: rename_op(p, "serving_default", "GatherTree")
+        "tf1_builder",
+        tmp_path,
+        lambda p: rename_op(p, "serving_default", "QuantileBuckets"),
     )
     report = hub.convert(source, tmp_path / "out")
     (said,) = report.warnings
-    assert "'serving_default' is left out: it needs GatherTree" in said
-    assert "tf.contrib.seq2seq" in said
+    assert "'serving_default' is left out: it needs QuantileBuckets" in said
+    assert "tf.contrib.boosted_trees" in said
     with replay.Runtime(lambda: hub.load(source)) as runtime:
         assert sorted(runtime.loaded.signatures) == ["embed", "weights"]
 
@@ -165,7 +167,9 @@ def test_model_of_dropped_ops_alone_is_an_error(tmp_path: Path) -> None:
     source = edited(
         "tf1_two_devices",
         tmp_path,
-        lambda p: rename_op(p, "serving_default", "GatherTree"),
+        lambda p: rename_op(p, "serving_default", "QuantileBuckets"),
     )
-    with pytest.raises(errors.ConversionError, match="GatherTree.*tf.contrib.seq2seq"):
+    with pytest.raises(
+        errors.ConversionError, match="QuantileBuckets.*tf.contrib.boosted_trees"
+    ):
         hub.convert(source, tmp_path / "out")

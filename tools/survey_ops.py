@@ -91,7 +91,7 @@ def page(old: Any, new: Any, gone: Dict[str, str], idle: List[str]) -> str:
     lines = [
         "# Ops that TensorFlow has dropped",
         "",
-        "Written by `make survey`, which lists the ops and CPU kernels of TensorFlow {} "
+        "Written by `make survey`, which lists ops and CPU kernels of TensorFlow {} "
         "with all of contrib, and of TensorFlow {}. The converter rewrites those in "
         "**bold** to current ops with equal results (`converters/dropped_ops.py`). A "
         "model with any other loads where the op exists: in TensorFlow 1.15, once the "
