@@ -124,7 +124,7 @@ def initial_values(graph: Graph, ops: List[str]) -> Dict[str, np.ndarray]:
         node = graph.nodes[name]
         if node.op in _ASSIGN:
             value = _constant(graph, node.input[1])
-            if value is not None:
+            if value is not None and value.dtype.kind in "biufc":
                 found[node_of(node.input[0])] = value
     return found
 

@@ -188,6 +188,11 @@ def _add_variables(
     for variable in found:
         key = "variable:" + variable.name
         known = model.variables.setdefault(key, variable)
+        place = (variable.checkpoint_key, variable.part)
+        if (known.checkpoint_key, known.part) != place:
+            # Restored from elsewhere, as from its moving average, it is another.
+            key = "{}@{}".format(key, ",".join(variant.tags))
+            known = model.variables.setdefault(key, variable)
         if (known.dtype, known.shape) != (variable.dtype, variable.shape):
             raise ConversionError(
                 "Variants of one module must agree on a variable's dtype and shape; "

@@ -173,3 +173,46 @@ def test_model_of_dropped_ops_alone_is_an_error(tmp_path: Path) -> None:
         errors.ConversionError, match="QuantileBuckets.*tf.contrib.boosted_trees"
     ):
         hub.convert(source, tmp_path / "out")
+
+
+def test_each_variant_has_what_its_own_saver_restores(tmp_path: Path) -> None:
+    """Averages for serving and the weights themselves for training, both right."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    builder = v1.saved_model.Builder(str(tmp_path / "source"))
+    for tag in ("serve", "train"):
+        with tf.Graph().as_default(), v1.Session() as session:
+            x = v1.placeholder(tf.float32, [None], name="x")
+            weight = v1.get_variable("w", initializer=2.0, use_resource=True)
+            average = v1.get_variable("average", initializer=3.0, use_resource=True)
+            info = v1.saved_model.build_tensor_info
+            signature = v1.saved_model.build_signature_def(
+                {"x": info(x)}, {"y": info(x * weight)}
+            )
+            session.run(v1.global_variables_initializer())
+            signatures = {"serving_default": signature}
+            if tag == "serve":
+                saver = v1.train.Saver({"average": weight, "w": average})
+                builder.add_meta_graph_and_variables(
+                    session, [tag], signatures, saver=saver
+                )
+            else:
+                builder.add_meta_graph([tag], signatures, saver=v1.train.Saver())
+    builder.save()
+    found, wanted = {}, {}
+    for tag in ("serve", "train"):
+        with tf.Graph().as_default(), v1.Session() as session:
+            loaded = v1.saved_model.load(session, [tag], str(tmp_path / "source"))
+            signature = loaded.signature_def["serving_default"]
+            feeds = {signature.inputs["x"].name: [1.0]}
+            wanted[tag] = session.run(signature.outputs["y"].name, feeds).tolist()
+    hub.convert(tmp_path / "source", tmp_path / "out")
+    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
+        for tag in ("serve", "train"):
+            model = runtime.loaded
+            if tag == "train":
+                model = model.graph_variants["train"]
+            outputs = model.signatures["serving_default"](x=tf.constant([1.0]))
+            found[tag] = runtime.run(outputs["y"]).tolist()
+    assert found == wanted == {"serve": [2.0], "train": [3.0]}
