@@ -7,7 +7,7 @@ tf.compat.v1.GraphKeys; ``saved_model_assets`` is of saved_model/constants.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Tuple
+from typing import Any, Collection, Dict, List, Tuple
 
 from hub_compat._tf import meta_graph_pb2
 from hub_compat.errors import ConversionError, CorruptModuleError
@@ -93,7 +93,7 @@ def add_variant(model: Model, meta_graph: Any, by_saver: bool = False) -> Varian
     _add_assets(model, variant, assets)
     found = variables.find_variables(graph, collections)
     initialization.apply(found, restored, initial)
-    _add_variables(model, variant, found)
+    _add_variables(model, variant, found, restored)
     tables.add_tables(model, variant)
     for signature in signatures:
         variant.signatures[signature.name] = _by_value(graph, signature)
@@ -183,7 +183,10 @@ def _add_assets(model: Model, variant: VariantGraph, definitions: List[Any]) -> 
 
 
 def _add_variables(
-    model: Model, variant: VariantGraph, found: List[variables.Variable]
+    model: Model,
+    variant: VariantGraph,
+    found: List[variables.Variable],
+    restored: Collection[str],
 ) -> None:
     for variable in found:
         key = "variable:" + variable.name
@@ -209,6 +212,8 @@ def _add_variables(
         variant.variables.append(key)
         if variable.trainable:
             variant.trainable.add(key)
+        if any(node in restored for node in variable.nodes):
+            variant.restored.add(key)
         for node in variable.nodes:
             variant.captures[node] = Capture(key, DT_RESOURCE)
 

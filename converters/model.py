@@ -161,6 +161,7 @@ class VariantGraph:
       gradients: GradientDefs of the function library.
       variables: keys of the variables that this graph holds.
       trainable: those of them in its TRAINABLE_VARIABLES collection.
+      restored: those of them that its saver restores.
     """
 
     tags: Tuple[str, ...]
@@ -174,6 +175,7 @@ class VariantGraph:
     gradients: List[Any] = dataclasses.field(default_factory=list)
     variables: List[str] = dataclasses.field(default_factory=list)
     trainable: Set[str] = dataclasses.field(default_factory=set)
+    restored: Set[str] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass

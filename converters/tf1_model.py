@@ -176,7 +176,10 @@ def _leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> 
             variable.initial = None
         elif variable.initial is None:
             missing.add(key)
-    if not missing:
+    tags = root_tags(variant.tags for variant in model.variants)
+    root = next(variant for variant in model.variants if variant.tags == tags)
+    if not missing or root.restored.intersection(missing):
+        # Its own loader could not restore it: _map_variables says what it lacks.
         return
     for variant in model.variants:
         nodes = {n for n, c in variant.captures.items() if c.key in missing}
@@ -189,10 +192,6 @@ def _leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> 
         )
         variant.variables = [key for key in variant.variables if key not in missing]
         variant.trainable -= missing
-    if not any(variant.signatures for variant in model.variants):
-        # Not one signature is left: the model is incomplete, and _map_variables
-        # says what it lacks.
-        return
     for key in missing:
         del model.variables[key]
 

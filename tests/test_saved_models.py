@@ -216,3 +216,12 @@ def test_each_variant_has_what_its_own_saver_restores(tmp_path: Path) -> None:
             outputs = model.signatures["serving_default"](x=tf.constant([1.0]))
             found[tag] = runtime.run(outputs["y"]).tolist()
     assert found == wanted == {"serve": [2.0], "train": [3.0]}
+
+
+def test_half_a_download_is_damage(tmp_path: Path) -> None:
+    """Without its checkpoint a model is incomplete, not one with fewer signatures."""
+    source = edited("tf1_builder", tmp_path, lambda proto: None)
+    (source / "variables" / "variables.index").unlink()
+    with pytest.raises(errors.CorruptModuleError, match="holds no value for"):
+        hub.convert(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
