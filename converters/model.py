@@ -104,7 +104,7 @@ class Value:
             return cls(name, tuple(components), spec)
         raise CorruptModuleError(
             "A signature's input or output must name its tensors. Received: {!r} for "
-            "{!r}".format(encoding, name)
+            "{!r}".format(info.name if encoding == "name" else encoding, name)
         )
 
     def structured(self) -> Any:
