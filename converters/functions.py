@@ -289,6 +289,7 @@ def emit(
     known = dict(bound)
     constants: Set[str] = set()
     equal: Dict[Tuple[Any, ...], str] = {}
+    awaited: Set[str] = set()
 
     def resolve(tensor: str) -> str:
         full = normal(tensor)
@@ -313,12 +314,15 @@ def emit(
             elif producer in runs:
                 # What is elsewhere has run before the function is called.
                 controls.append("^" + runs[producer])
+                awaited.add(producer)
         if not controls and constants.issuperset(inputs):
             key = _constant_key(graph, node, inputs)
             if key is not None:
                 first = equal.setdefault(key, name)
                 constants.add(graph.reference(first + ":0"))
-                if first != name:
+                # A file need not be in topological order: what refers to this node
+                # already needs it under its own name.
+                if first != name and name + ":0" not in known and name not in awaited:
                     known[name + ":0"] = graph.reference(first + ":0")
                     runs[name] = first
                     continue

@@ -67,6 +67,27 @@ def test_equal_constants_and_what_is_computed_from_them_are_one() -> None:
     }
 
 
+def test_nodes_may_come_before_what_they_need() -> None:
+    """A file that is in no order keeps what was referred to under its name."""
+    nodes = [
+        constant("one", 1.0),
+        operation("early", "Neg", ["late"], T=1),
+        operation("waits", "NoOp", ["^later"]),
+        constant("late", 1.0),
+        constant("later", 1.0),
+        constant("last", 1.0),
+        operation("uses", "Neg", ["last"], T=1),
+    ]
+    assert emitted(nodes) == {
+        "one": [],
+        "early": ["late:output:0"],
+        "waits": ["^later"],
+        "late": [],
+        "later": [],
+        "uses": ["one:output:0"],
+    }
+
+
 def test_what_only_looks_equal_stays() -> None:
     """Another dtype, a large value, a control input, a random op, a loop's entry."""
     random = dict(T=3, dtype=1)
