@@ -209,6 +209,7 @@ class Model:
       tables: by key, ``"table:vocabulary"``.
       assets: file names under ``assets/``, by key, ``"asset:vocab.txt"``.
       warnings: what had to be left out, and why.
+      left_out: tags, name and reason of each signature that was left out.
     """
 
     variants: List[VariantGraph]
@@ -216,6 +217,9 @@ class Model:
     tables: Dict[str, Table]
     assets: Dict[str, str]
     warnings: List[str]
+    left_out: List[Tuple[Tuple[str, ...], str, str]] = dataclasses.field(
+        default_factory=list
+    )
 
     def copy(self) -> Model:
         """A model to which more can be added while this one stays as it is."""
@@ -225,10 +229,12 @@ class Model:
             dict(self.tables),
             dict(self.assets),
             list(self.warnings),
+            list(self.left_out),
         )
 
     def leave_out_signature(self, tags: Sequence[str], name: str, reason: str) -> None:
         """Notes that a variant has a signature less."""
+        self.left_out.append((tuple(tags), name, reason))
         self.warnings.append(
             "variant {}: signature {!r} is left out: {}".format(
                 list(tags), name, reason

@@ -105,6 +105,7 @@ def convert_tf1_model(
         variables=tuple(mapping[key] for key in reusable.variables if key in mapping),
         weights_elsewhere=not weights,
         warnings=tuple(model.warnings),
+        left_out=tuple(model.left_out),
     )
     facts.write(directory)
     _files.write_bytes(

@@ -6,7 +6,7 @@ not public in all supported versions has a probe and a note on who needs it.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Callable, Dict, Optional
 
 from hub_compat.errors import MissingDependencyError, OptionsError
 
@@ -43,6 +43,7 @@ from tensorflow.core.protobuf import (
 __all__ = [
     "attr_value_pb2",
     "function_pb2",
+    "explain_missing_signatures",
     "has_op",
     "load_saved_model",
     "meta_graph_pb2",
@@ -97,6 +98,33 @@ def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:
             )
         )
     return load(path, tags=tags, options=options)
+
+
+def explain_missing_signatures(
+    loaded: Any, explain: Callable[[str], Exception]
+) -> None:
+    """Has ``loaded.signatures[name]`` raise an error of ours where there is none.
+
+    Private: the dict inside the read-only mapping (signature_serialization.py, 1.15
+    to 2.21). Without it, the error is TensorFlow's KeyError.
+
+    Args:
+      loaded: what a loader returned.
+      explain: the error for a name; it must be a KeyError, which mappings expect.
+    """
+    signatures: Any = getattr(loaded, "signatures", None)
+    held = getattr(signatures, "_signatures", None)
+    if type(held) is dict:
+        explained = _Explained(held)
+        explained.explain = explain
+        signatures._signatures = explained
+
+
+class _Explained(Dict[str, Any]):
+    explain: Callable[[str], Exception]
+
+    def __missing__(self, name: str) -> Any:
+        raise self.explain(name)
 
 
 def has_op(name: str) -> bool:

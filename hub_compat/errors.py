@@ -8,6 +8,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- FormatError (ValueError)            not a module, or a format we refuse
     |   `-- CorruptModuleError              a module, but damaged or incomplete
     |-- VariantError (ValueError, RuntimeError)   no such tag set
+    |-- SignatureError (KeyError)             no such signature
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- DestinationError (OSError)          the output directory cannot be used
@@ -33,6 +34,7 @@ __all__ = [
     "HubCompatError",
     "MissingDependencyError",
     "OptionsError",
+    "SignatureError",
     "UnknownOpError",
     "VariantError",
 ]
@@ -61,6 +63,10 @@ class CorruptModuleError(FormatError):
 
 class VariantError(HubCompatError, ValueError, RuntimeError):
     """The module has no MetaGraph with the requested tag set."""
+
+
+class SignatureError(HubCompatError, KeyError):
+    """The module has no signature of that name, or it was left out."""
 
 
 class ConversionError(HubCompatError, ValueError):

@@ -7,10 +7,11 @@ from typing import Any, Iterable, Optional, Tuple
 
 from hub_compat import _files, cache, converters, provenance, restore
 from hub_compat._collector import collector_paused
-from hub_compat._tf import load_saved_model, tf
+from hub_compat._tf import explain_missing_signatures, load_saved_model, tf
 from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
+    SignatureError,
     UnknownOpError,
     VariantError,
 )
@@ -68,6 +69,7 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
     if facts.weights_elsewhere:
         restore.restore_variables(root.variables, facts.variables, path)
     loaded = _select(root, facts, wanted, path)
+    _explain_left_out(loaded, facts, wanted or facts.root_tags, path)
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
     return loaded
 
@@ -141,6 +143,28 @@ def _select(
     # Not tracked: saving the variant again must not save the whole module.
     object.__setattr__(loaded, "_hub_compat_root", root)
     return loaded
+
+
+def _explain_left_out(
+    loaded: Any, facts: provenance.Provenance, tags: Tuple[str, ...], path: str
+) -> None:
+    """Has a signature that was left out say why."""
+    reasons = {name: reason for own, name, reason in facts.left_out if own == tags}
+    names = ", ".join(sorted(loaded.signatures))
+
+    def explain(name: str) -> SignatureError:
+        return SignatureError(
+            "The module {!r} has no signature of this name{}; it has {}. "
+            "Received: {!r}".format(
+                path,
+                ", as " + reasons[name] if name in reasons else "",
+                names,
+                name,
+            )
+        )
+
+    if reasons:
+        explain_missing_signatures(loaded, explain)
 
 
 def _load(detection: Detection, directory: str, options: Any) -> Any:

@@ -36,6 +36,7 @@ class Provenance:
         partitioned one, (offset, length) per dimension of the whole.
       weights_elsewhere: whether the values are still in the source only.
       warnings: what had to be left out, and why.
+      left_out: tags, name and reason of each signature that was left out.
       converter_version: of the converter that wrote it.
     """
 
@@ -48,6 +49,7 @@ class Provenance:
     variables: Tuple[Tuple[str, Optional[Slice]], ...]
     weights_elsewhere: bool
     warnings: Tuple[str, ...]
+    left_out: Tuple[Tuple[Tuple[str, ...], str, str], ...] = ()
     converter_version: str = CONVERTER_VERSION
 
     def write(self, directory: str) -> None:

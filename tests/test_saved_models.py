@@ -54,7 +54,14 @@ def test_signature_that_cannot_be_one_is_left_out_and_reported(tmp_path: Path) -
         assert reason in said
     assert len(report.warnings) == len(reasons)
     with replay.Runtime(lambda: hub.load(recorded.path)) as runtime:
-        assert sorted(runtime.loaded.signatures) == ["reference", "serving_default"]
+        signatures = runtime.loaded.signatures
+        assert sorted(signatures) == ["reference", "serving_default"]
+        assert "unfed" not in signatures
+        assert signatures.get("unfed") is None
+        with pytest.raises(errors.SignatureError, match="'other', which it does not"):
+            signatures["unfed"]
+        with pytest.raises(KeyError, match="it has reference, serving_default"):
+            signatures["never_there"]
 
 
 def test_broken_variant_costs_nothing_but_itself(tmp_path: Path) -> None:
