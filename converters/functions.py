@@ -313,7 +313,9 @@ def emit(
                 inputs.append(known.get(tensor) or resolve(tensor))
             elif producer in runs:
                 # What is elsewhere has run before the function is called.
-                controls.append("^" + runs[producer])
+                wait = "^" + runs[producer]
+                if wait not in controls:
+                    controls.append(wait)
                 awaited.add(producer)
         if not controls and constants.issuperset(inputs):
             key = _constant_key(graph, node, inputs)

@@ -77,6 +77,7 @@ def test_nodes_may_come_before_what_they_need() -> None:
         constant("later", 1.0),
         constant("last", 1.0),
         operation("uses", "Neg", ["last"], T=1),
+        operation("both", "NoOp", ["^one", "^last"]),
     ]
     assert emitted(nodes) == {
         "one": [],
@@ -85,6 +86,7 @@ def test_nodes_may_come_before_what_they_need() -> None:
         "late": [],
         "later": [],
         "uses": ["one:output:0"],
+        "both": ["^one"],
     }
 
 
