@@ -18,7 +18,7 @@ from hub_compat.errors import DestinationError, FormatError
 from hub_compat.formats import ConversionReport, Detection, Format
 from hub_compat.provenance import CONVERTER_VERSION as VERSION
 
-__all__ = ["VERSION", "convert", "convert_for_load"]
+__all__ = ["VERSION", "convert", "convert_for_load", "convert_for_save"]
 
 LINK_MODES = ("auto", "hard", "copy")
 
@@ -101,6 +101,20 @@ def convert_for_load(
         tags=tags,
         whole=False,
         available_ops=available_ops,
+    )
+
+
+def convert_for_save(detection: Detection, directory: str) -> None:
+    """Converts all of a module into an empty directory, for its weights to be replaced.
+
+    Args:
+      detection: the module.
+      directory: where the result goes.
+    """
+    from . import dropped_ops
+
+    _converter(detection)(
+        detection, directory, "auto", available_ops=dropped_ops.available()
     )
 
 

@@ -102,7 +102,11 @@ def convert_tf1_model(
         callable=reusable.callable,
         root_tags=reusable.tags,
         variants=tuple((v.tags, tuple(v.signatures)) for v in model.variants),
-        variables=tuple(mapping[key] for key in reusable.variables if key in mapping),
+        variables=tuple(
+            (model.variables[key].name,) + mapping[key]
+            for key in reusable.variables
+            if key in mapping
+        ),
         weights_elsewhere=not weights,
         warnings=tuple(model.warnings),
         left_out=tuple(model.left_out),

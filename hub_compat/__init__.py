@@ -20,6 +20,7 @@ _HOME = {
     "get_attached_message": "hub_compat.attachments",
     "ImageModuleInfo": "hub_compat.attachments",
     "load": "hub_compat.loader",
+    "save": "hub_compat.saver",
 }
 
 __all__ = sorted(_HOME)

@@ -55,6 +55,7 @@ __all__ = [
     "struct_pb2",
     "tensor_shape_pb2",
     "tf",
+    "trackable_children",
     "trackable_object_graph_pb2",
     "types_pb2",
     "variable_pb2",
@@ -125,6 +126,19 @@ class _Explained(Dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         raise self.explain(name)
+
+
+def trackable_children(trackable: Any) -> Dict[str, Any]:
+    """The objects that an object tracks for checkpoints, by name.
+
+    Private: ``_trackable_children`` from TF 2.8 on, ``_checkpoint_dependencies``
+    before. Without them, an object's attributes.
+    """
+    if hasattr(trackable, "_trackable_children"):
+        return dict(trackable._trackable_children())
+    if hasattr(trackable, "_checkpoint_dependencies"):
+        return dict(trackable._checkpoint_dependencies)
+    return dict(getattr(trackable, "__dict__", {}))
 
 
 def has_op(name: str) -> bool:

@@ -11,6 +11,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- SignatureError (KeyError)             no such signature
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
+    |-- SaveError (ValueError)              a loaded object that cannot be saved
     |-- DestinationError (OSError)          the output directory cannot be used
     |-- CacheError (OSError)                the cache cannot be used
     |-- AttachmentError (ValueError, KeyError)    no such attached message
@@ -34,6 +35,7 @@ __all__ = [
     "HubCompatError",
     "MissingDependencyError",
     "OptionsError",
+    "SaveError",
     "SignatureError",
     "UnknownOpError",
     "VariantError",
@@ -75,6 +77,10 @@ class ConversionError(HubCompatError, ValueError):
 
 class UnknownOpError(ConversionError, LookupError):
     """The graph holds ops that this TensorFlow does not have."""
+
+
+class SaveError(HubCompatError, ValueError):
+    """The object cannot be saved as a module."""
 
 
 class DestinationError(HubCompatError, OSError):

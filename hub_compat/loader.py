@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Iterable, Optional, Tuple
 
-from hub_compat import _files, cache, converters, provenance, restore
+from hub_compat import _files, cache, converters, origin, provenance, restore
 from hub_compat._collector import collector_paused
 from hub_compat._tf import explain_missing_signatures, load_saved_model, tf
 from hub_compat.detector import detect
@@ -64,6 +64,7 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
         _check_tags(detection, wanted)
         loaded = _load(detection, directory, options)
         loaded._is_hub_module_v1 = False
+        origin.remember(loaded, detection, directory)
         return loaded
     root = _load(detection, directory, options)
     if facts.weights_elsewhere:
@@ -71,6 +72,7 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
     loaded = _select(root, facts, wanted, path)
     _explain_left_out(loaded, facts, wanted or facts.root_tags, path)
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
+    origin.remember(loaded, detection, directory, None if loaded is root else root)
     return loaded
 
 
@@ -139,10 +141,7 @@ def _select(
                 path, ", ".join(str(list(tags)) for tags in known), list(wanted)
             )
         )
-    loaded = root.graph_variants[",".join(wanted)]
-    # Not tracked: saving the variant again must not save the whole module.
-    object.__setattr__(loaded, "_hub_compat_root", root)
-    return loaded
+    return root.graph_variants[",".join(wanted)]
 
 
 def _explain_left_out(

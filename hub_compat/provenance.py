@@ -13,7 +13,7 @@ __all__ = ["CONVERTER_VERSION", "Provenance", "read"]
 
 # Changes whenever a conversion of the same source may give another result, so
 # that caches hold nothing stale.
-CONVERTER_VERSION = "5"
+CONVERTER_VERSION = "6"
 
 _FOLDER, _FILE = "assets.extra", "hub_compat.json"
 
@@ -32,7 +32,7 @@ class Provenance:
       root_tags: tags of the variant that the root object is.
       variants: tags and signature names of each variant.
       variables: for each variable that the source's checkpoint has, in the order
-        of the root's ``variables``, its key there and, for a part of a
+        of the root's ``variables``, its name, its key there and, for a part of a
         partitioned one, (offset, length) per dimension of the whole.
       weights_elsewhere: whether the values are still in the source only.
       warnings: what had to be left out, and why.
@@ -46,7 +46,7 @@ class Provenance:
     callable: Optional[str]
     root_tags: Tuple[str, ...]
     variants: Tuple[Tuple[Tuple[str, ...], Tuple[str, ...]], ...]
-    variables: Tuple[Tuple[str, Optional[Slice]], ...]
+    variables: Tuple[Tuple[str, str, Optional[Slice]], ...]
     weights_elsewhere: bool
     warnings: Tuple[str, ...]
     left_out: Tuple[Tuple[Tuple[str, ...], str, str], ...] = ()

@@ -15,14 +15,14 @@ _BATCH_BYTES = 256 << 20
 
 def restore_variables(
     variables: Sequence[Any],
-    keys: Sequence[Tuple[str, Optional[Tuple[Tuple[int, int], ...]]]],
+    keys: Sequence[Tuple[str, str, Optional[Tuple[Tuple[int, int], ...]]]],
     source: str,
 ) -> None:
     """Assigns the source's values to variables; eager execution only.
 
     Args:
       variables: the variables.
-      keys: for each, its key in the checkpoint, and for a part of a
+      keys: for each, its name, its key in the checkpoint, and for a part of a
         partitioned variable its (offset, length) per dimension.
       source: directory of the source module, on any file system.
     """
@@ -31,7 +31,7 @@ def restore_variables(
     shapes = reader.get_variable_to_shape_map()
     dtypes = reader.get_variable_to_dtype_map()
     batch, size = [], 0
-    for variable, (key, part) in zip(variables, keys):
+    for variable, (_, key, part) in zip(variables, keys):
         spec = ""
         if part:
             # A slice is written as the whole shape and then start,length of

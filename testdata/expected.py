@@ -24,6 +24,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+# The learning rate of the recorded step of gradient descent.
+STEP = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Case:
         a variable that it does not depend on.
       input_gradients: the same by input.
       regularization_losses: their values before the call.
+      stepped: ``gradient_of``, after one step of gradient descent of rate ``STEP``.
       updated: values of the variables that the update ops changed.
       deterministic: False where only shapes and dtypes can be compared.
     """
@@ -124,6 +127,7 @@ class Case:
     gradients: Mapping[str, Optional[Value]]
     input_gradients: Mapping[str, Optional[Value]]
     regularization_losses: Tuple[Value, ...]
+    stepped: Mapping[str, Value]
     updated: Mapping[str, Value]
     deterministic: bool
 
@@ -279,6 +283,7 @@ def load_expected(name: str, root: Path = HERE) -> Recorded:
             regularization_losses=tuple(
                 decoder.value(loss) for loss in case.get("regularization_losses", ())
             ),
+            stepped=decoder.values(case.get("stepped")),
             updated=decoder.values(case.get("updated")),
             deterministic=case.get("deterministic", True),
         )

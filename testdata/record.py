@@ -31,6 +31,7 @@ from apply import (
     trainable_parts,
 )
 from define import Call, Definition, session_config, variable_parts
+from expected import STEP
 from modules import DEFINITIONS, LARGE
 from summary import check_case, describe_case
 from tensorflow.python.saved_model import loader_impl
@@ -131,6 +132,20 @@ def _gradients(applied: Applied, call: Call, output: Any, shape: Any) -> Any:
     return by_variable, {name: [next(left)] for name in sorted(inputs)}
 
 
+def _step(applied: Applied, gradients: Mapping[str, List[Any]]) -> Any:
+    """An op that takes one step of gradient descent with all trainable variables."""
+    pairs = [
+        (gradient, part)
+        for name, parts in applied.trainable.items()
+        for gradient, part in zip(gradients[name], parts)
+        if gradient is not None
+    ]
+    # Without it, some references would be read after others have been assigned.
+    ready = tf.tuple([gradient for gradient, _ in pairs])
+    pairs = [(gradient, part) for gradient, (_, part) in zip(ready, pairs)]
+    return tf.train.GradientDescentOptimizer(STEP).apply_gradients(pairs)
+
+
 def _run_gradients(
     session: tf.Session, tensors: Dict[str, List[Any]], feed: Any
 ) -> Dict[str, List[Any]]:
@@ -207,6 +222,14 @@ def record_call(archive: Archive, key: str, path: Path, call: Call) -> Dict[str,
                 for name, parts in _run_gradients(session, inputs, feed).items():
                     (input_gradients[name],) = parts
 
+        stepped: Dict[str, Any] = {}
+        if any(g is not None for g in gradients.values()):
+            step = _step(applied, variables)
+            with tf.Session(config=session_config()) as session:
+                applied.start(session)
+                session.run(step, feed)
+                stepped[call.gradient_of] = session.run(output, feed)
+
         updated: Dict[str, Any] = {}
         updates = runnable_updates(applied, call.inputs)
         if updates:
@@ -239,6 +262,7 @@ def record_call(archive: Archive, key: str, path: Path, call: Call) -> Dict[str,
         "gradients": encode("gradients", gradients),
         "input_gradients": encode("input_gradients", input_gradients),
         "regularization_losses": [float(loss) for loss in losses],
+        "stepped": encode("stepped", stepped),
         "updated": encode("updated", updated),
         "deterministic": call.deterministic,
         "recorded_with": "hub.Module" if with_hub else "tf.Session",

@@ -84,6 +84,11 @@ class Runtime:
             self._session.run(initializers)
         return self._session.run(structure)
 
+    @property
+    def session(self) -> Any:
+        """The session; None in eager execution."""
+        return self._session
+
     def read(self, variables: List[Any]) -> List[Any]:
         """The values of variables."""
         return self.run([v.read_value() for v in variables])
@@ -431,11 +436,41 @@ def check_gradients(recorded: Any, load: Callable[..., Any]) -> None:
                     assert (recorded.name, case.signature) not in REFUSED
 
 
-def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:
-    loaded = runtime.loaded
+def differentiated(
+    loaded: Any, recorded: Any, case: Any, inputs: Dict[str, Any]
+) -> Any:
+    """The output of which the gradient was recorded."""
+    dense = {name: inputs[name] for name in case.inputs if name in inputs}
+    function = callable_of(loaded, recorded, case)
+    if case.gradient_of == "default" and function is not None:
+        return call(function, recorded, case, False, dense)
+    return loaded.signatures[case.signature](**inputs)[case.gradient_of]
+
+
+def weighted(
+    loaded: Any, recorded: Any, case: Any, inputs: Dict[str, Any]
+) -> Callable[[], Any]:
+    """The scalar of which the gradients were recorded."""
+    weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))
+
+    def value() -> Any:
+        output = differentiated(loaded, recorded, case, inputs)
+        return tf.reduce_sum(output * tf.cast(tf.constant(weights), output.dtype))
+
+    return value
+
+
+def flat_inputs(case: Any) -> Dict[str, Any]:
+    """A case's inputs as tensors, by flattened names."""
     inputs: Dict[str, Any] = {}
     for name, value in case.inputs.items():
         inputs.update(flat(name, value))
+    return inputs
+
+
+def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:
+    loaded = runtime.loaded
+    inputs = flat_inputs(case)
     # What is zero but for rounding (a bias before a batch norm) comes out as
     # other noise of the same size in every runtime.
     largest = [
@@ -444,20 +479,12 @@ def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:
         if g is not None
     ]
     floor = 1e-6 * float(max(largest, default=0))
-    dense = {name: inputs[name] for name in case.inputs if name in inputs}
-    weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))
-
-    def weighted() -> Any:
-        function = callable_of(loaded, recorded, case)
-        if case.gradient_of == "default" and function is not None:
-            output = call(function, recorded, case, False, dense)
-        else:
-            output = loaded.signatures[case.signature](**inputs)[case.gradient_of]
-        return tf.reduce_sum(output * tf.cast(tf.constant(weights), output.dtype))
-
     wanted_inputs = [n for n in case.input_gradients if n in inputs]
     variables = list(loaded.trainable_variables)
-    found = runtime.gradients(weighted, variables + [inputs[n] for n in wanted_inputs])
+    found = runtime.gradients(
+        weighted(loaded, recorded, case, inputs),
+        variables + [inputs[n] for n in wanted_inputs],
+    )
     for name, value in zip(wanted_inputs, found[len(variables) :]):
         _assert_gradient(value, case.input_gradients[name], case.id + "/" + name, floor)
     parts: Dict[str, List[Any]] = {}

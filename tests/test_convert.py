@@ -116,7 +116,7 @@ def test_every_checkpoint_key_is_accounted_for(name: str, tmp_path: Path) -> Non
     keys = set(tf.train.load_checkpoint(prefix).get_variable_to_shape_map())
     facts = provenance.read(str(tmp_path / "out"))
     assert facts is not None
-    used = {key for key, _ in facts.variables}
+    used = {key for _, key, _ in facts.variables}
     assert used | set(report.unused_keys) == keys
     assert not used & set(report.unused_keys)
     with replay.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:

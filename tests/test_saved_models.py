@@ -99,7 +99,7 @@ def test_saver_says_which_keys_are_the_variables(tmp_path: Path) -> None:
     report = hub.convert(recorded.path, tmp_path / "out")
     facts = provenance.read(str(tmp_path / "out"))
     assert facts is not None
-    assert sorted(key for key, _ in facts.variables) == [
+    assert sorted(key for _, key, _ in facts.variables) == [
         "layer/bias/ExponentialMovingAverage",
         "layer/kernel/ExponentialMovingAverage",
     ]
