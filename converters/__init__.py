@@ -15,7 +15,12 @@ from hub_compat._collector import collector_paused
 from hub_compat._publish import atomic_directory
 from hub_compat.detector import detect
 from hub_compat.errors import DestinationError, FormatError
-from hub_compat.formats import ConversionReport, Detection, Format
+from hub_compat.formats import (
+    ConversionReport,
+    Detection,
+    Format,
+    VerificationReport,
+)
 from hub_compat.provenance import CONVERTER_VERSION as VERSION
 
 __all__ = ["VERSION", "convert", "convert_for_load", "convert_for_save"]
@@ -23,9 +28,14 @@ __all__ = ["VERSION", "convert", "convert_for_load", "convert_for_save"]
 LINK_MODES = ("auto", "hard", "copy")
 
 
-@collector_paused()
 def convert(
-    source: Any, destination: Any, *, overwrite: bool = False, link: str = "auto"
+    source: Any,
+    destination: Any,
+    *,
+    overwrite: bool = False,
+    link: str = "auto",
+    verify: bool = False,
+    tolerance: Optional[float] = None,
 ) -> ConversionReport:
     """Converts a module into a Reusable TF2 SavedModel.
 
@@ -42,6 +52,9 @@ def convert(
         or ``"auto"``, hard links where the file system has them. Linked
         shards are the same file as the source's: whoever changes one in
         place changes both.
+      verify: compare the result with the source before it appears, as
+        ``hub_compat.verify()`` does.
+      tolerance: for that; by default that of ``hub_compat.verify()``.
 
     Returns:
       What was done.
@@ -52,6 +65,7 @@ def convert(
       CorruptModuleError: it is damaged.
       ConversionError: nothing of it can be converted.
       DestinationError: ``destination`` exists, or cannot be written.
+      VerificationError: the result differs from the source; nothing is written.
     """
     started = time.perf_counter()
     source, destination = _files.as_path(source), _files.as_path(destination)
@@ -65,7 +79,10 @@ def convert(
     detection = detect(source)
     converter = _converter(detection)
     with atomic_directory(destination, overwrite=overwrite) as directory:
-        facts = converter(detection, directory, link)
+        with collector_paused():
+            facts = converter(detection, directory, link)
+        if verify:
+            facts["verification"] = _verify(detection, directory, tolerance)
     return ConversionReport(
         source=source,
         destination=destination,
@@ -140,6 +157,17 @@ def _converter(detection: Detection) -> Callable[..., Dict[str, Any]]:
             detection.path,
         )
     )
+
+
+def _verify(
+    detection: Detection, directory: str, tolerance: Optional[float]
+) -> VerificationReport:
+    # Imported when needed: it runs TensorFlow.
+    from .verify import TOLERANCE, verify_conversion
+
+    if tolerance is None:
+        tolerance = TOLERANCE
+    return verify_conversion(detection, directory, tolerance=tolerance)
 
 
 def _check_apart(source: str, destination: str) -> None:

@@ -25,7 +25,7 @@ from .functions import Capture
 from .graph import DT_RESOURCE, DT_STRING, Graph, node_of, split_tensor
 from .model import Component, Model, Signature, Value, VariantGraph
 
-__all__ = ["ATTACHMENTS", "add_variant"]
+__all__ = ["ATTACHMENTS", "add_variant", "asset_definitions"]
 
 # The collection of messages attached by hub.attach_message.
 ATTACHMENTS = "hub_module_attachments"
@@ -58,7 +58,7 @@ def add_variant(model: Model, meta_graph: Any, by_saver: bool = False) -> Varian
     initializers = list(
         dict.fromkeys(node_list(graph, collections, "table_initializer") + fillers)
     )
-    assets = _asset_definitions(meta_graph)
+    assets = asset_definitions(meta_graph)
     tensors = [c.tensor for s in signatures for c in s.flat_inputs() + s.flat_outputs()]
     tensors += [definition.tensor_info.name for definition in assets]
     # What a session would not run for any of these needs no conversion: a graph for
@@ -150,7 +150,8 @@ def _by_value(graph: Graph, signature: Signature) -> Signature:
     return dataclasses.replace(signature, outputs=outputs)
 
 
-def _asset_definitions(meta_graph: Any) -> List[Any]:
+def asset_definitions(meta_graph: Any) -> List[Any]:
+    """The AssetFileDefs: which constants are the paths of which files."""
     definitions = list(meta_graph.asset_file_def)
     if not definitions and "saved_model_assets" in meta_graph.collection_def:
         collection = meta_graph.collection_def["saved_model_assets"]

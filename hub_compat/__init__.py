@@ -21,6 +21,8 @@ _HOME = {
     "ImageModuleInfo": "hub_compat.attachments",
     "load": "hub_compat.loader",
     "save": "hub_compat.saver",
+    "VerificationReport": "hub_compat.formats",
+    "verify": "hub_compat.converters.verify",
 }
 
 __all__ = sorted(_HOME)

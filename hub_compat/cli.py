@@ -2,6 +2,7 @@
 
     hub-compat detect DIR... [--json]
     hub-compat convert DIR OUT [--overwrite] [--link=auto|hard|copy] [--json]
+                               [--verify] [--tolerance=NUMBER]
 
 Standard output carries the result, standard error everything else; with
 ``--json`` the former is one JSON document. Exit codes: 0 for success, 1 where a
@@ -28,8 +29,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from absl import flags, logging
 
 import hub_compat
-from hub_compat.errors import HubCompatError
-from hub_compat.formats import Detection, Format, Variant
+from hub_compat.errors import HubCompatError, VerificationError
+from hub_compat.formats import Detection, Format, Variant, VerificationReport
 
 __all__ = ["main", "run"]
 
@@ -87,6 +88,21 @@ def _define_convert(values: flags.FlagValues) -> None:
         "How the weights get to OUT: by hard links, which fail across file systems; "
         "by copies; or by the former where that works and the latter elsewhere.",
         values,
+    )
+    flags.DEFINE_bool(
+        "verify",
+        False,
+        "Run DIR and the result on the same inputs, and write OUT only if their "
+        "outputs are equal.",
+        values,
+    )
+    flags.DEFINE_float(
+        "tolerance",
+        None,
+        "The relative difference that --verify, which this implies, lets pass; "
+        "1e-5 if it is not given.",
+        lower_bound=0,
+        flag_values=values,
     )
 
 
@@ -195,6 +211,24 @@ def _detect(arguments: List[str], values: flags.FlagValues) -> int:
     return 1 if failed else 0
 
 
+def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
+    if report is None:
+        return []
+    lines = [
+        "{} of {} compared; largest difference {:.2g}, relative {:.2g}".format(
+            len(report.compared),
+            _count(len(report.signatures), "signature"),
+            report.largest_absolute,
+            report.largest_relative,
+        )
+    ]
+    for found in report.signatures:
+        name = ", ".join(found.tags) or "(no tags)"
+        for reason in ([found.reason] if found.reason else []) + list(found.skipped):
+            lines.append("not compared: {}: {}: {}".format(name, found.name, reason))
+    return lines
+
+
 def _print_report(report: Any) -> None:
     variables = "{}, {} trainable".format(
         _count(report.variables, "variable"), report.trainable_variables
@@ -225,6 +259,7 @@ def _print_report(report: Any) -> None:
             ("holds", [graph]),
             ("weights", [weights]),
             ("took", ["{:.2f} s".format(report.seconds)]),
+            ("verified", _verification_lines(report.verification)),
             ("not in graph", unused),
             ("warning", report.warnings),
         ],
@@ -236,17 +271,23 @@ def _convert(arguments: List[str], values: flags.FlagValues) -> int:
     _silence_tensorflow(values.verbose)
     try:
         report = hub_compat.convert(
-            source, destination, overwrite=values.overwrite, link=values.link
+            source,
+            destination,
+            overwrite=values.overwrite,
+            link=values.link,
+            verify=values.verify or values.tolerance is not None,
+            tolerance=values.tolerance,
         )
     except HubCompatError as error:
         if values.json:
-            _print_json(
-                {
-                    "source": source,
-                    "destination": destination,
-                    "error": _error_to_json(error),
-                }
-            )
+            document = {
+                "source": source,
+                "destination": destination,
+                "error": _error_to_json(error),
+            }
+            if isinstance(error, VerificationError):
+                document["verification"] = _to_json(error.report)
+            _print_json(document)
         _print_error(str(error))
         return 1
     if values.json:

@@ -12,6 +12,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- SaveError (ValueError)              a loaded object that cannot be saved
+    |-- VerificationError (ValueError)      original and converted module differ
     |-- DestinationError (OSError)          the output directory cannot be used
     |-- CacheError (OSError)                the cache cannot be used
     |-- AttachmentError (ValueError, KeyError)    no such attached message
@@ -23,6 +24,8 @@ next; the received value stands last.
 """
 
 from __future__ import annotations
+
+from typing import Any, Optional
 
 __all__ = [
     "AttachmentError",
@@ -39,6 +42,7 @@ __all__ = [
     "SignatureError",
     "UnknownOpError",
     "VariantError",
+    "VerificationError",
 ]
 
 
@@ -81,6 +85,16 @@ class UnknownOpError(ConversionError, LookupError):
 
 class SaveError(HubCompatError, ValueError):
     """The object cannot be saved as a module."""
+
+
+class VerificationError(HubCompatError, ValueError):
+    """A converted module gives other results than its original.
+
+    Attributes:
+      report: the ``VerificationReport``; None where inputs were refused.
+    """
+
+    report: Optional[Any] = None
 
 
 class DestinationError(HubCompatError, OSError):

@@ -6,7 +6,15 @@ import dataclasses
 import enum
 from typing import Optional, Tuple
 
-__all__ = ["ConversionReport", "Detection", "Format", "Producer", "Variant"]
+__all__ = [
+    "ConversionReport",
+    "Detection",
+    "Format",
+    "Producer",
+    "SignatureComparison",
+    "Variant",
+    "VerificationReport",
+]
 
 
 class Format(enum.Enum):
@@ -87,6 +95,78 @@ class Detection:
 
 
 @dataclasses.dataclass(frozen=True)
+class SignatureComparison:
+    """One signature of one variant, original against converted.
+
+    Attributes:
+      tags: the variant: ``("serve",)``.
+      name: the signature: ``"serving_default"``.
+      outputs: the outputs that were compared, by their flat names: ``("scores",)``;
+        none where the signature could not be compared.
+      reason: why it could not: ``"uses RandomUniform"``; empty otherwise.
+      skipped: the outputs that were not compared, each with the reason.
+      largest_absolute: the largest difference between two elements: ``2.4e-07``.
+      largest_relative: the largest difference in parts of the largest magnitude in
+        the original's output.
+      mismatches: what is not equal, beyond the tolerance; none if all is well.
+    """
+
+    tags: Tuple[str, ...]
+    name: str
+    outputs: Tuple[str, ...]
+    reason: str = ""
+    skipped: Tuple[str, ...] = ()
+    largest_absolute: float = 0.0
+    largest_relative: float = 0.0
+    mismatches: Tuple[str, ...] = ()
+
+    @property
+    def compared(self) -> bool:
+        """Whether both ran, or the converted one failed where the original ran."""
+        return not self.reason
+
+
+@dataclasses.dataclass(frozen=True)
+class VerificationReport:
+    """What ``verify()`` compared.
+
+    Attributes:
+      tolerance: the relative difference that was allowed: ``1e-05``.
+      signatures: one per signature of each variant, in the file's order.
+      seconds: how long it took.
+    """
+
+    tolerance: float
+    signatures: Tuple[SignatureComparison, ...]
+    seconds: float
+
+    @property
+    def compared(self) -> Tuple[SignatureComparison, ...]:
+        """The signatures that were compared."""
+        return tuple(found for found in self.signatures if found.compared)
+
+    @property
+    def not_compared(self) -> Tuple[SignatureComparison, ...]:
+        """The signatures that could not be compared."""
+        return tuple(found for found in self.signatures if not found.compared)
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing that was compared differs by more than the tolerance."""
+        return not any(found.mismatches for found in self.signatures)
+
+    @property
+    def largest_absolute(self) -> float:
+        """The largest difference between two elements, of all outputs."""
+        return max([found.largest_absolute for found in self.signatures] or [0.0])
+
+    @property
+    def largest_relative(self) -> float:
+        """The largest relative difference, of all outputs."""
+        return max([found.largest_relative for found in self.signatures] or [0.0])
+
+
+@dataclasses.dataclass(frozen=True)
 class ConversionReport:
     """What ``convert()`` did.
 
@@ -110,6 +190,7 @@ class ConversionReport:
         graphs uses; they are kept in the new checkpoint under the same keys.
       warnings: what had to be left out, and why.
       seconds: how long it took.
+      verification: what ``convert(verify=True)`` compared; None without it.
     """
 
     source: str
@@ -130,3 +211,4 @@ class ConversionReport:
     unused_keys: Tuple[str, ...]
     warnings: Tuple[str, ...]
     seconds: float
+    verification: Optional[VerificationReport] = None

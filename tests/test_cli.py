@@ -15,13 +15,15 @@ import pytest
 
 import hub_compat
 from hub_compat import cli
-from hub_compat.errors import DestinationError, FormatError
+from hub_compat.errors import DestinationError, FormatError, VerificationError
 from hub_compat.formats import (
     ConversionReport,
     Detection,
     Format,
     Producer,
+    SignatureComparison,
     Variant,
+    VerificationReport,
 )
 
 VARIANTS = (Variant((), ("default", "logits")), Variant(("train",), ("default",)))
@@ -45,6 +47,7 @@ def _report(**changes: Any) -> ConversionReport:
         "Optional[str]": "default",
         "Tuple[Variant, ...]": VARIANTS,
         "Tuple[str, ...]": (),
+        "Optional[VerificationReport]": None,
     }
     fields = dataclasses.fields(ConversionReport)
     arguments = {field.name: values[str(field.type)] for field in fields}
@@ -151,8 +154,59 @@ def test_convert_passes_its_flags_on(
     """Flags may stand before, between and after the arguments."""
     assert _main("convert", "a", "b") == 0
     assert _main("convert", "--overwrite", "a", "--link=copy", "b", "--json") == 0
+    assert _main("convert", "a", "b", "--verify") == 0
+    assert _main("convert", "a", "b", "--tolerance=0.5") == 0
     plain = {"source": "a", "destination": "b", "overwrite": False, "link": "auto"}
-    assert convert_calls == [plain, dict(plain, overwrite=True, link="copy")]
+    plain.update(verify=False, tolerance=None)
+    assert convert_calls == [
+        plain,
+        dict(plain, overwrite=True, link="copy"),
+        dict(plain, verify=True),
+        dict(plain, verify=True, tolerance=0.5),
+    ]
+
+
+def test_verification_is_readable(monkeypatch: Any, capsys: Any) -> None:
+    """A person reads how many signatures were compared, and why others were not."""
+    report = VerificationReport(
+        tolerance=1e-5,
+        signatures=(
+            SignatureComparison(
+                (), "default", ("y",), skipped=("z: uses Multinomial",),
+                largest_absolute=2.5e-7, largest_relative=1e-7,
+            ),
+            SignatureComparison(("train",), "default", (), "uses RandomUniform"),
+        ),
+        seconds=0.5,
+    )  # fmt: skip
+    monkeypatch.setitem(
+        vars(hub_compat), "convert", lambda *_, **__: _report(verification=report)
+    )
+    assert _main("convert", "a", "b", "--verify") == 0
+    out = capsys.readouterr().out
+    for text in (
+        "1 of 2 signatures compared; largest difference 2.5e-07, relative 1e-07",
+        "not compared: (no tags): default: z: uses Multinomial",
+        "not compared: train: default: uses RandomUniform",
+    ):
+        assert text in out
+
+
+def test_failed_verification_is_in_the_json(monkeypatch: Any, capsys: Any) -> None:
+    """With --json the report comes along with the error; the exit code is 1."""
+
+    def convert(*_: Any, **__: Any) -> None:
+        error = VerificationError("They differ. Received: 'a'")
+        error.report = VerificationReport(
+            1e-5, (SignatureComparison((), "default", ("y",), mismatches=("y",)),), 0.5
+        )
+        raise error
+
+    monkeypatch.setitem(vars(hub_compat), "convert", convert)
+    assert _main("convert", "a", "b", "--verify", "--json") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"]["type"] == "VerificationError"
+    assert document["verification"]["signatures"][0]["mismatches"] == ["y"]
 
 
 def test_convert_is_readable(convert_calls: List[Dict[str, Any]], capsys: Any) -> None:
@@ -196,6 +250,7 @@ def test_convert_failure(convert_calls: List[Dict[str, Any]], capsys: Any) -> No
         (["convert", "a"], "usage: hub-compat convert DIR OUT; received: a"),
         (["convert", "a", "b", "c"], "received: a b c"),
         (["convert", "a", "b", "--link=soft"], "auto|hard|copy"),
+        (["convert", "a", "b", "--tolerance=-1"], "tolerance"),
         (["detect", "a", "--jsno"], "jsno"),
     ],
 )

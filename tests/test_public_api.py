@@ -21,6 +21,7 @@ PUBLIC = [
     "errors",
     "get_attached_message",
     "load",
+    "verify",
 ]
 
 
@@ -67,7 +68,7 @@ def test_all_is_sorted_and_complete() -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_resolve(name: str) -> None:
     """Every public name can be had, and has a docstring."""
-    if name in ("convert", "load", "get_attached_message"):
+    if name in ("convert", "load", "get_attached_message", "verify"):
         pytest.importorskip("tensorflow")
     assert getattr(hub_compat, name).__doc__
 

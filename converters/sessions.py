@@ -1,0 +1,271 @@
+"""A TF1 model and its converted form, each in a session of its own.
+
+Both are graphs with a session, whatever mode the caller is in, so that neither
+touches the caller's default graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from hub_compat import _files
+from hub_compat._tf import has_op, load_saved_model, meta_graph_pb2, tf
+
+from . import initialization
+from .determinism import called_functions, is_random
+from .graph import Graph, builtin_ops, node_of
+from .metagraph import asset_definitions, node_list
+from .model import Component
+
+__all__ = ["Converted", "Original", "runnable"]
+
+
+class _Sessions:
+    """A graph and the session that it runs in; the first run starts one."""
+
+    def __init__(self) -> None:
+        self.graph = tf.Graph()
+        self._session: Any = None
+
+    def run(self, fetches: Mapping[str, Any], feeds: Mapping[Any, Any]) -> Any:
+        """The values of some tensors."""
+        self.start()
+        return self._session.run(dict(fetches), dict(feeds))
+
+    def start(self) -> None:
+        """Restores variables and fills tables, unless that has been done."""
+        if self._session is None:
+            # A variant made for another device runs on what there is.
+            config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+            # A node without a kernel is no obstacle to those that do not need it.
+            config.graph_options.place_pruned_graph = True
+            session = tf.compat.v1.Session(graph=self.graph, config=config)
+            try:
+                with self.graph.as_default():
+                    self._prepare(session)
+            except BaseException:
+                session.close()
+                raise
+            self._session = session
+
+    def restart(self) -> None:
+        """Has the next run begin with the values of the checkpoint."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _prepare(self, session: Any) -> None:
+        raise AssertionError("each kind of session is prepared in its own way")
+
+
+class Original(_Sessions):
+    """One variant of a TF1 model, as TensorFlow 1 runs it.
+
+    A session of its graph; the saver restores it, and its init op fills tables.
+    Where it has none, as in a TF1 Hub module, the table initializers do.
+
+    Args:
+      path: the model's directory.
+      meta_graph: the variant, only with nodes that this TensorFlow knows.
+      reseed: for another seed, other than 0, for each op that draws random
+        numbers; None to leave them as they are.
+    """
+
+    def __init__(
+        self, path: str, meta_graph: Any, reseed: Optional[int] = None
+    ) -> None:
+        super().__init__()
+        graph = Graph(meta_graph)
+        assets = _files.join(path, "assets")
+        self._checkpoint = _files.join(path, "variables", "variables")
+        self._asset_feeds = {
+            asset.tensor_info.name: _files.join(assets, asset.filename)
+            for asset in asset_definitions(meta_graph)
+        }
+        self._init = initialization.init_ops(graph, meta_graph)
+        if not self._init:
+            collections = meta_graph.collection_def
+            self._init = node_list(graph, collections, "table_initializer")
+        imported = meta_graph_pb2.MetaGraphDef()
+        imported.CopyFrom(meta_graph)
+        for name in list(imported.collection_def):
+            # What others are for, a run does not need.
+            if name != "variables":
+                del imported.collection_def[name]
+        if reseed is not None:
+            _reseed(imported.graph_def, reseed)
+        with self.graph.as_default():
+            self._saver = tf.compat.v1.train.import_meta_graph(
+                imported, clear_devices=True
+            )
+
+    def _prepare(self, session: Any) -> None:
+        # A model without variables has a saver and no checkpoint.
+        if self._saver is not None and _files.exists(self._checkpoint + ".index"):
+            self._saver.restore(session, self._checkpoint)
+        if self._init:
+            session.run(self._init, self._asset_feeds)
+
+    def run(self, fetches: Mapping[str, Any], feeds: Mapping[Any, Any]) -> Any:
+        """The values of some tensors; both are named as in the graph."""
+        # The loader feeds the paths of assets while it runs the init op alone;
+        # TF1 Hub, whenever one is asked for.
+        return super().run(fetches, dict(self._asset_feeds, **feeds))
+
+
+class Converted(_Sessions):
+    """One variant of a converted model, in TensorFlow's object loader.
+
+    Args:
+      directory: the converted model.
+      tags: the variant.
+      root_tags: the variant that its root is.
+    """
+
+    def __init__(
+        self, directory: str, tags: Tuple[str, ...], root_tags: Tuple[str, ...]
+    ) -> None:
+        super().__init__()
+        self._calls: Dict[str, Tuple[Dict[str, Any], Dict[str, Any]]] = {}
+        self._initializers: List[Any] = []
+        with self.graph.as_default():
+            # Kept, as functions do not keep the variables that they read.
+            self._root = load_saved_model(directory)
+            self._model = self._root
+            if tags != root_tags:
+                self._model = self._root.graph_variants[",".join(tags)]
+
+    def call(
+        self,
+        signature: str,
+        components: Sequence[Component],
+        feeds: Mapping[str, np.ndarray],
+    ) -> Any:
+        """What ``signatures[signature]`` returns.
+
+        Args:
+          signature: its name.
+          components: its input tensors.
+          feeds: a value for each, by flattened name.
+        """
+        if signature not in self._calls:
+            self._calls[signature] = self._build(signature, components)
+        inputs, outputs = self._calls[signature]
+        return self.run(outputs, {inputs[name]: feeds[name] for name in feeds})
+
+    def _build(self, signature: str, components: Sequence[Component]) -> Any:
+        with self.graph.as_default():
+            inputs = {
+                c.name: tf.compat.v1.placeholder(
+                    tf.as_dtype(c.dtype), tf.TensorShape(c.shape)
+                )
+                for c in components
+            }
+            outputs = self._model.signatures[signature](**inputs)
+        return inputs, outputs
+
+    def _prepare(self, session: Any) -> None:
+        if not self._initializers:
+            self._initializers = [
+                tf.compat.v1.global_variables_initializer(),
+                tf.compat.v1.tables_initializer(),
+            ]
+        session.run(self._initializers)
+
+
+def runnable(meta_graph: Any) -> Tuple[Any, Dict[str, str]]:
+    """A MetaGraphDef without the nodes that this TensorFlow cannot run.
+
+    One op that is not registered keeps the whole graph from being imported.
+
+    Args:
+      meta_graph: the proto; it stays as it is.
+
+    Returns:
+      The proto, the given one if all of it can run; and for each node that is
+      gone the op that it needs.
+    """
+    library = {f.signature.name: f for f in meta_graph.graph_def.library.function}
+    known: Dict[str, bool] = {}
+
+    def is_known(op: str) -> bool:
+        if op not in known:
+            known[op] = op in library or has_op(op)
+        return known[op]
+
+    bad_functions: Dict[str, str] = {}
+    for name, function in library.items():
+        for node in function.node_def:
+            if not is_known(node.op):
+                bad_functions[name] = node.op
+    changed = bool(bad_functions)
+    while changed:
+        changed = False
+        for name, function in library.items():
+            if name not in bad_functions:
+                for node in function.node_def:
+                    for called in called_functions(node):
+                        if called in bad_functions:
+                            bad_functions[name] = bad_functions[called]
+                            changed = True
+    gone: Dict[str, str] = {}
+    users: Dict[str, List[str]] = {}
+    for node in meta_graph.graph_def.node:
+        for tensor in node.input:
+            users.setdefault(node_of(tensor), []).append(node.name)
+        if not is_known(node.op):
+            gone[node.name] = node.op
+        for called in called_functions(node):
+            if called in bad_functions:
+                gone[node.name] = bad_functions[called]
+    if not gone and not bad_functions:
+        return meta_graph, gone
+    # What initializes everything also does so without some of it.
+    groups = {node.name for node in meta_graph.graph_def.node if node.op == "NoOp"}
+    stack = list(gone)
+    while stack:
+        name = stack.pop()
+        for user in users.get(name, ()):
+            if user not in gone and user not in groups:
+                gone[user] = gone[name]
+                stack.append(user)
+    return _without(meta_graph, set(gone), set(bad_functions)), gone
+
+
+def _without(meta_graph: Any, gone: Set[str], functions: Set[str]) -> Any:
+    kept = meta_graph_pb2.MetaGraphDef()
+    kept.CopyFrom(meta_graph)
+    nodes = [node for node in kept.graph_def.node if node.name not in gone]
+    del kept.graph_def.node[:]
+    kept.graph_def.node.extend(nodes)
+    library = [
+        f for f in kept.graph_def.library.function if f.signature.name not in functions
+    ]
+    del kept.graph_def.library.function[:]
+    kept.graph_def.library.function.extend(library)
+    for collection in kept.collection_def.values():
+        values = [v for v in collection.node_list.value if node_of(v) not in gone]
+        if values or collection.HasField("node_list"):
+            del collection.node_list.value[:]
+            collection.node_list.value.extend(values)
+    for node in kept.graph_def.node:
+        inputs = [tensor for tensor in node.input if node_of(tensor) not in gone]
+        del node.input[:]
+        node.input.extend(inputs)
+        # It may be said to be where a node is that is gone.
+        node.attr.pop("_class", None)
+    return kept
+
+
+def _reseed(graph_def: Any, seed: int) -> None:
+    """Gives each op that draws random numbers another seed."""
+    bodies = [graph_def.node] + [f.node_def for f in graph_def.library.function]
+    for nodes in bodies:
+        for node in nodes:
+            known = builtin_ops().get(node.op)
+            if is_random(node.op) and known is not None:
+                for attr in known.attr:
+                    if attr.name in ("seed", "seed2"):
+                        node.attr[attr.name].i = seed

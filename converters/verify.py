@@ -1,0 +1,143 @@
+"""verify(): a TF1 model and its converted form, compared on the same inputs.
+
+The original runs as TensorFlow 1 runs it: its graph in a session, its saver, its init
+op. The converted model runs through TensorFlow's object loader.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from hub_compat import _files, provenance
+from hub_compat.detector import detect
+from hub_compat.errors import FormatError, VerificationError
+from hub_compat.formats import Detection, SignatureComparison, VerificationReport
+
+from .comparison import VariantComparison
+from .given_inputs import GivenInputs
+from .saved_model import read_saved_model
+
+__all__ = ["TOLERANCE", "verify", "verify_conversion"]
+
+TOLERANCE = 1e-5
+
+Tags = Tuple[str, ...]
+Inputs = Mapping[str, Mapping[str, Any]]
+
+
+def verify(
+    source: Any,
+    converted: Any,
+    inputs: Optional[Inputs] = None,
+    *,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> VerificationReport:
+    """Compares a converted module with its original, on the same inputs.
+
+    Each signature of each variant runs in both: the original in a session as
+    TensorFlow 1 has it, the converted one as TensorFlow loads it, each time from
+    the values of the checkpoint. Shapes, dtypes, integers, strings and paths of
+    assets must be equal; no element of a floating-point output may be further from the
+    original's than ``tolerance`` times the largest magnitude in that output, or
+    1e-7. NaN equals NaN.
+
+    What cannot be compared is no failure; the report says which signatures and
+    outputs that concerns, and why: random numbers, a clock, queues, a variable that is
+    read while it is written, an op that the running TensorFlow lacks, inputs that
+    nobody could guess.
+
+    Args:
+      source: directory of a TF1 Hub module or TF1 SavedModel.
+      converted: directory that ``convert()`` made of it.
+      inputs: by signature and by input, arrays to compare with; components of a
+        sparse input are ``x_indices``, ``x_values`` and ``x_dense_shape``, those of a
+        ragged one ``x_component_0`` and so on. Inputs of other signatures are made
+        up: from dtypes and shapes, from vocabularies, as the ``tf.Example`` that
+        the graph parses or the image that it decodes.
+      tolerance: the largest relative difference; at least 2e-3 for outputs that are
+        float16, and 2e-2 for bfloat16.
+      seed: of the inputs that are made up.
+
+    Returns:
+      What was compared, and the differences.
+
+    Raises:
+      HandleError: there is nothing at one of the paths.
+      FormatError: ``source`` is no TF1 model, or ``converted`` no converted one.
+      CorruptModuleError: one of them is damaged.
+      SignatureError: ``inputs`` name a signature that there is not.
+      VerificationError: they differ, with the report as its ``report``; or given
+        inputs do not fit, or the converted module does not load.
+
+    Example:
+      ``hub.verify("module", "saved_model", {"default": {"images": images}})``
+    """
+    source, converted = _files.as_path(source), _files.as_path(converted)
+    detection = detect(source)
+    detect(converted)
+    return verify_conversion(detection, converted, inputs, tolerance, seed)
+
+
+def verify_conversion(
+    detection: Detection,
+    directory: str,
+    inputs: Optional[Inputs] = None,
+    tolerance: float = TOLERANCE,
+    seed: int = 0,
+) -> VerificationReport:
+    """As ``verify()``, of a detected source."""
+    started = time.perf_counter()
+    facts = provenance.read(directory)
+    if detection.format.is_tf2 or facts is None:
+        raise FormatError(
+            "verify() compares a TF1 Hub module or TF1 SavedModel with what "
+            "hub_compat.convert() made of it. Received: {!r} ({}) and {!r}{}".format(
+                detection.path,
+                detection.format.value,
+                directory,
+                "" if facts else ", which convert() did not write",
+            )
+        )
+    if not 0 <= tolerance < float("inf"):
+        raise VerificationError(
+            "The tolerance must be a number, 0 or more. Received: {!r}".format(
+                tolerance
+            )
+        )
+    given = GivenInputs(inputs or {})
+    seen: Dict[Tags, List[SignatureComparison]] = {}
+    for meta_graph in read_saved_model(detection).meta_graphs:
+        tags = tuple(sorted(meta_graph.meta_info_def.tags))
+        if tags not in seen:
+            variant = VariantComparison(detection.path, directory, meta_graph, facts)
+            seen[tags] = variant.compare(given, tolerance, seed)
+    given.check_used(detection)
+    report = VerificationReport(
+        tolerance=tolerance,
+        signatures=tuple(c for found in seen.values() for c in found),
+        seconds=time.perf_counter() - started,
+    )
+    if not report.equal:
+        raise _differs(detection.path, report)
+    return report
+
+
+def _differs(path: str, report: VerificationReport) -> VerificationError:
+    texts = [
+        "variant {}, signature {!r}: {}".format(
+            list(found.tags), found.name, "; ".join(found.mismatches)
+        )
+        for found in report.signatures
+        if found.mismatches
+    ]
+    error = VerificationError(
+        "The converted module gives other results than its original, by more than "
+        "the tolerance of {:g}: {}. If that is rounding, verify with a larger "
+        "tolerance; otherwise report it as a bug of hub_compat. Received: {!r}".format(
+            report.tolerance, "; ".join(texts), path
+        )
+    )
+    error.report = report
+    return error
