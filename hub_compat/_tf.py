@@ -45,6 +45,7 @@ __all__ = [
     "function_pb2",
     "explain_missing_signatures",
     "has_op",
+    "in_control_flow",
     "load_saved_model",
     "meta_graph_pb2",
     "node_def_pb2",
@@ -57,8 +58,10 @@ __all__ = [
     "tf",
     "trackable_children",
     "trackable_object_graph_pb2",
+    "tracks_attributes",
     "types_pb2",
     "variable_pb2",
+    "wrap_call",
 ]
 
 
@@ -139,6 +142,37 @@ def trackable_children(trackable: Any) -> Dict[str, Any]:
     if hasattr(trackable, "_checkpoint_dependencies"):
         return dict(trackable._checkpoint_dependencies)
     return dict(getattr(trackable, "__dict__", {}))
+
+
+def tracks_attributes(found: Any) -> bool:
+    """Whether an object is one that tracks its attributes, as tf.Module does.
+
+    Private: AutoTrackable and its ``_setattr_tracking`` (1.15 to 2.21). Without it, no.
+    """
+    return hasattr(found, "_setattr_tracking")
+
+
+def wrap_call(
+    loaded: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
+    """Has ``loaded(...)`` go through a function around the one that it has.
+
+    Private: TensorFlow's loader gives each object that has a ``__call__`` a class of
+    its own with this method, which calls the attribute (load.py, 1.15 to 2.21).
+    Objects of other classes are left alone.
+    """
+    call = vars(type(loaded)).get("__call__")
+    if getattr(call, "__name__", "") == "_call_attribute":
+        setattr(type(loaded), "__call__", wrap(call))  # noqa: B010
+
+
+def in_control_flow(op: Any) -> bool:
+    """Whether an op of a graph is inside of a TF1 conditional or loop.
+
+    Private: the op's control flow context (1.15 to 2.21). Without it, no.
+    """
+    context = getattr(op, "_get_control_flow_context", None)
+    return context is not None and context() is not None
 
 
 def has_op(name: str) -> bool:

@@ -16,7 +16,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- DestinationError (OSError)          the output directory cannot be used
     |-- CacheError (OSError)                the cache cannot be used
     |-- AttachmentError (ValueError, KeyError)    no such attached message
-    |-- OptionsError (ValueError, NotImplementedError)   this TensorFlow lacks it
+    |-- OptionsError (ValueError, NotImplementedError)   not in this runtime
     `-- MissingDependencyError (ImportError)  TensorFlow is missing or unusable
 
 A message says what was asked, what was found, what is allowed and what to do
@@ -110,7 +110,7 @@ class AttachmentError(HubCompatError, ValueError, KeyError):
 
 
 class OptionsError(HubCompatError, ValueError, NotImplementedError):
-    """The running TensorFlow has no such load option."""
+    """The running TensorFlow, or eager execution, has no such load option."""
 
 
 class MissingDependencyError(HubCompatError, ImportError):

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any, Iterable, Optional, Tuple
 
-from hub_compat import _files, cache, converters, origin, provenance, restore
+from hub_compat import (
+    _files,
+    cache,
+    converters,
+    graph_mode,
+    lifetime,
+    origin,
+    provenance,
+    restore,
+)
 from hub_compat._collector import collector_paused
 from hub_compat._tf import explain_missing_signatures, load_saved_model, tf
 from hub_compat.detector import detect
@@ -21,7 +30,12 @@ __all__ = ["load"]
 
 
 @collector_paused()
-def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None) -> Any:
+def load(
+    handle: Any,
+    tags: Optional[Iterable[str]] = None,
+    options: Any = None,
+    fill_collections: bool = False,
+) -> Any:
     """Loads a module of any format.
 
     A TF1 Hub module or TF1 SavedModel is converted once, into the cache, and loaded
@@ -38,6 +52,12 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
       tags: the variant to load, ``{"train"}``; by default the untagged one of
         a TF1 Hub module, ``{"serve"}`` of a TF1 SavedModel, or the only one.
       options: a ``tf.saved_model.LoadOptions`` (TF 2.3 or newer).
+      fill_collections: adds to the collections of the graph what ``hub.Module``
+        added: the trainable variables to TRAINABLE_VARIABLES, the regularization
+        losses to REGULARIZATION_LOSSES, and each call with ``training=True`` to
+        UPDATE_OPS. An object that is loaded by the tag ``train`` is then called so
+        where a call does not say. The updates are part of the call's op: they run
+        once in each step that needs its outputs, and need no UPDATE_OPS for it.
 
     Returns:
       The loaded object. ``_is_hub_module_v1`` tells, as in TensorFlow Hub,
@@ -49,10 +69,21 @@ def load(handle: Any, tags: Optional[Iterable[str]] = None, options: Any = None)
       CorruptModuleError: it is damaged.
       VariantError: it has no variant with these tags.
       UnknownOpError: it uses ops that this TensorFlow does not have.
-      OptionsError: ``options`` are given, and this TensorFlow has none.
+      OptionsError: ``options`` are given, and this TensorFlow has none; or
+        ``fill_collections``, and operations run eagerly.
     """
-    path = _files.as_path(handle)
+    if fill_collections:
+        graph_mode.check_collections()
     wanted = None if tags is None else _tag_set(tags)
+    before = graph_mode.variables()
+    loaded = _load_any(_files.as_path(handle), wanted, options)
+    if fill_collections:
+        created = graph_mode.variables()[len(before) :]
+        graph_mode.fill_collections(loaded, created, "train" in (wanted or ()))
+    return loaded
+
+
+def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any:
     detection = detect(path)
     if detection.format.is_tf2:
         directory = path
@@ -168,7 +199,7 @@ def _explain_left_out(
 
 def _load(detection: Detection, directory: str, options: Any) -> Any:
     try:
-        return load_saved_model(directory, options=options)
+        loaded = load_saved_model(directory, options=options)
     except (tf.errors.OpError, ValueError) as error:
         text = str(error)
         if _UNKNOWN.search(text):
@@ -189,6 +220,10 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
                 "partly there. Received: {}".format(detection.path, text)
             ) from error
         raise
+    lifetime.keep_state_alive(loaded)
+    if not tf.executing_eagerly():
+        graph_mode.add_assets(loaded)
+    return loaded
 
 
 # How TensorFlow 1.15 to 2.21 say that a graph is newer than they are.

@@ -1,0 +1,98 @@
+"""Collections of a ``tf.Graph``, filled as ``hub.Module`` filled them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable, List, Sequence
+
+from hub_compat._tf import in_control_flow, tf, wrap_call
+from hub_compat.errors import OptionsError
+from hub_compat.lifetime import objects_of
+
+__all__ = ["add_assets", "check_collections", "fill_collections", "variables"]
+
+_KEYS = tf.compat.v1.GraphKeys
+
+
+def check_collections() -> None:
+    """Refuses to fill collections where there are none.
+
+    Raises:
+      OptionsError: operations run eagerly.
+    """
+    if tf.executing_eagerly():
+        raise OptionsError(
+            "Collections belong to a tf.Graph, and here operations run eagerly: read "
+            "trainable_variables and regularization_losses of the loaded object and "
+            "call it with training=True, which runs its updates; or call load() under "
+            "`with tf.Graph().as_default():`. Received: fill_collections=True"
+        )
+
+
+def variables() -> List[Any]:
+    """The variables of the graph at hand; none where operations run eagerly."""
+    return [] if tf.executing_eagerly() else tf.compat.v1.global_variables()
+
+
+def add_assets(loaded: Any) -> None:
+    """Has an export of the graph take the assets along.
+
+    TF 2.x's loader does so; that of TF 1.15 leaves the paths out of ASSET_FILEPATHS,
+    and what an Estimator exports would need the directory of the source for ever.
+    """
+    known = {id(t) for t in tf.compat.v1.get_collection(_KEYS.ASSET_FILEPATHS)}
+    for found in objects_of(loaded):
+        path = getattr(found, "asset_path", None)
+        if isinstance(path, tf.Tensor) and id(path) not in known:
+            known.add(id(path))
+            tf.compat.v1.add_to_collection(_KEYS.ASSET_FILEPATHS, path)
+
+
+def fill_collections(loaded: Any, created: Sequence[Any], training: bool) -> None:
+    """Fills TRAINABLE_VARIABLES and REGULARIZATION_LOSSES; calls fill UPDATE_OPS.
+
+    Args:
+      loaded: what ``load()`` returns.
+      created: the variables that loading it added to the graph.
+      training: what a call means that does not say: True for the variant that is
+        tagged ``train``, which users of ``hub.Module`` choose for training only.
+    """
+    trainable = getattr(loaded, "trainable_variables", None)
+    if trainable is None:
+        trainable = [variable for variable in created if variable.trainable]
+    losses = getattr(loaded, "regularization_losses", None) or ()
+    for key, values in (
+        (_KEYS.TRAINABLE_VARIABLES, trainable),
+        (_KEYS.REGULARIZATION_LOSSES, [loss() for loss in losses]),
+    ):
+        for value in values:
+            tf.compat.v1.add_to_collection(key, value)
+    for found in objects_of(loaded):
+        wrap_call(found, lambda call: _noting_updates(call, training))
+
+
+def _noting_updates(call: Callable[..., Any], default: bool) -> Callable[..., Any]:
+    """A ``__call__`` that adds its op to UPDATE_OPS when it trains.
+
+    The updates of a loaded function are part of the op that calls it: who fetches an
+    output runs them. UPDATE_OPS get this op, so in a step where a training loop waits
+    for them they run once, as they do where it does not.
+    """
+
+    @functools.wraps(call)
+    def noting(instance: Any, *args: Any, **keywords: Any) -> Any:
+        if default and len(args) < 2:
+            keywords.setdefault("training", True)
+        mode = keywords.get("training", args[1] if len(args) > 1 else False)
+        graph = tf.compat.v1.get_default_graph()
+        before = len(graph.get_operations())
+        outputs = call(instance, *args, **keywords)
+        if isinstance(mode, tf.Tensor) or not mode:
+            return outputs
+        for op in graph.get_operations()[before:]:
+            # An op in a conditional or a loop cannot be waited for from outside.
+            if op.type == "StatefulPartitionedCall" and not in_control_flow(op):
+                tf.compat.v1.add_to_collection(_KEYS.UPDATE_OPS, op)
+        return outputs
+
+    return noting
