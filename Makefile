@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 help:
 	@echo "make demo      detect, convert, load and fine-tune the modules in testdata/"
 	@echo "make test      the whole suite, in every TensorFlow; LEGS=tf221 for one of"
-	@echo "               tf115-graph tf115-eager tf215 tf221; ARGS='-k detector' for pytest"
+	@echo "               tf115-graph tf115-eager tf215 tf221 exporters; ARGS='-k detector' for pytest"
 	@echo "make check     lint, types, wheel against tree, support table"
 	@echo "make format    format, and apply the lint's own fixes"
 	@echo "make support   after make test: write its results into the support table"

@@ -88,6 +88,10 @@ _NEEDS = {
     ),
     "keras2": (lambda: 2 in keras_generations(), "needs Keras 2"),
     "keras3": (lambda: 3 in keras_generations(), "needs Keras 3"),
+    "exporters": (
+        lambda: has_module("tf2onnx") and has_module("tensorflowjs"),
+        "needs tf2onnx and tensorflowjs",
+    ),
     "network": (
         lambda: bool(os.environ.get("HUB_COMPAT_TEST_NETWORK")),
         "needs a network; set HUB_COMPAT_TEST_NETWORK=1",

@@ -94,6 +94,22 @@ ENVIRONMENTS: Dict[str, Environment] = {
             bare=("tf-keras==2.21.*", "tensorflow_hub==0.16.1"),
         ),
         Environment(
+            # Converters to other formats, which bring a TensorFlow that suits them.
+            "exporters",
+            ("3.11", "3.10"),
+            (
+                "tensorflowjs==4.22.0",
+                "tensorflow==2.19.0",
+                # Newer ones want a protobuf that this TensorFlow does not take.
+                "ydf<0.13",
+                "tf2onnx==1.17.0",
+                "onnx==1.17.0",
+                "onnxruntime",
+                "setuptools<81",
+            )
+            + _TEST_TOOLS,
+        ),
+        Environment(
             "tools",
             ("3.13", "3.12", "3.11", "3.10"),
             # mypy 1.4.1 is the last that checks for 3.7, absl-py 2.1.0 the last

@@ -48,11 +48,13 @@ class Leg:
       name: ``"tf115-eager"``.
       environment: a key of ``environments.ENVIRONMENTS``.
       mode: ``"graph"`` or ``"eager"``, for tests/conftest.py.
+      marked: which tests, as an expression of pytest's markers.
     """
 
     name: str
     environment: str
     mode: str
+    marked: str = "not exporters"
 
 
 # The longest first: with two at a time, that ends soonest.
@@ -61,6 +63,7 @@ LEGS = (
     Leg("tf215", "tf215", "eager"),
     Leg("tf115-eager", "tf115", "eager"),
     Leg("tf115-graph", "tf115", "graph"),
+    Leg("exporters", "exporters", "eager", marked="exporters"),
 )
 
 
@@ -181,7 +184,8 @@ def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Out
         PYTHONNOUSERSITE="1",
         PYTHONDONTWRITEBYTECODE="1",
     )
-    if not arguments:  # a selection says nothing about the rest
+    # A selection says nothing about the rest.
+    if not arguments and leg.marked == Leg.marked:
         support.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):
             (support / (leg.name + ".json")).unlink()
@@ -195,6 +199,7 @@ def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Out
     # One file that cannot be imported should not hide what is with the others.
     command += ["--continue-on-collection-errors"]
     command += ["--disable-warnings", "--durations=5", "--durations-min=2"]
+    command += ["-m", leg.marked]
     command += arguments
     if not any(argument.startswith(str(ROOT)) for argument in arguments):
         command.append(str(ROOT / "tests"))
