@@ -188,6 +188,10 @@ class FunctionWriter:
         for attr in _DROPPED_ATTRS:
             if attr in copy.attr:
                 del copy.attr[attr]
+        if not copy.op.endswith("PartitionedCall"):
+            # What its writer inferred; a newer TensorFlow that infers another shape
+            # refuses the whole graph. Of a call it may be all that is known.
+            copy.attr.pop("_output_shapes", None)
         del copy.input[:]
         copy.input.extend(inputs)
         return copy

@@ -95,6 +95,7 @@ class Graph:
       nodes: NodeDefs by name, in the file's order. Passes replace, add and
         remove entries; the NodeDefs are private to this object.
       library: the FunctionDefs by name.
+      producer: the version of graphs that its writer wrote (GraphDef.versions).
       declared_ops: the OpDefs that the model itself lists.
       aliases: tensors that a pass has replaced, by their old names.
       references: tensors that were references to a variable, and its dtype.
@@ -108,6 +109,7 @@ class Graph:
             function.signature.name: function
             for function in meta_graph.graph_def.library.function
         }
+        self.producer: int = meta_graph.graph_def.versions.producer
         self.declared_ops = list(meta_graph.meta_info_def.stripped_op_list.op)
         self._ops = {op.name: op for op in self.declared_ops}
         self._ops.update((name, f.signature) for name, f in self.library.items())

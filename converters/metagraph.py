@@ -31,6 +31,9 @@ __all__ = ["ATTACHMENTS", "add_variant", "asset_definitions"]
 ATTACHMENTS = "hub_module_attachments"
 # Signatures that TensorFlow keeps for itself begin with this.
 _INTERNAL = "__saved_model_"
+# The producer of TensorFlow 1.4. What an older one says of the shape of an output, a
+# newer inference may contradict, and refuse the model for it.
+_SHAPES_AGREE = 24
 
 
 def add_variant(model: Model, meta_graph: Any, by_saver: bool = False) -> VariantGraph:
@@ -119,7 +122,7 @@ def _read_signatures(
             signature = Signature(
                 name,
                 _values(definition.inputs),
-                _values(definition.outputs),
+                _outputs(definition, graph),
                 definition.method_name,
             )
             for c in signature.flat_inputs() + signature.flat_outputs():
@@ -136,6 +139,17 @@ def _read_signatures(
 
 def _values(infos: Any) -> Dict[str, Value]:
     return {key: Value.from_tensor_info(key, infos[key]) for key in sorted(infos)}
+
+
+def _outputs(definition: Any, graph: Graph) -> Dict[str, Value]:
+    if graph.producer >= _SHAPES_AGREE:
+        return _values(definition.outputs)
+    unknown = type(definition)()
+    unknown.CopyFrom(definition)
+    for info in unknown.outputs.values():
+        info.tensor_shape.Clear()
+        info.tensor_shape.unknown_rank = True
+    return _values(unknown.outputs)
 
 
 def _by_value(graph: Graph, signature: Signature) -> Signature:

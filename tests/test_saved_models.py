@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 from typing import Any, Callable
@@ -232,3 +233,74 @@ def test_half_a_download_is_damage(tmp_path: Path) -> None:
     with pytest.raises(errors.CorruptModuleError, match="holds no value for"):
         hub.convert(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def retagged(proto: Any, old: str, new: str) -> Any:
+    """The MetaGraphDef that had a tag, with another in its place."""
+    (found,) = [m for m in proto.meta_graphs if old in m.meta_info_def.tags]
+    tags = [new if tag == old else tag for tag in found.meta_info_def.tags]
+    del found.meta_info_def.tags[:]
+    found.meta_info_def.tags.extend(tags)
+    return found
+
+
+def test_shapes_that_a_newer_inference_contradicts(tmp_path: Path) -> None:
+    """What TF 1.0 inferred is left behind; TensorFlow's loader would refuse it."""
+
+    def contradict(proto: Any) -> None:
+        (meta_graph,) = proto.meta_graphs
+        meta_graph.graph_def.versions.producer = 21
+        for node in meta_graph.graph_def.node:
+            if node.op in ("Identity", "MatMul", "Softmax", "GatherV2"):
+                shapes = node.attr["_output_shapes"].list
+                del shapes.shape[:]
+                shapes.shape.add().dim.add(size=77)
+        for info in meta_graph.signature_def["serving_default"].outputs.values():
+            del info.tensor_shape.dim[:]
+            info.tensor_shape.dim.add(size=77)
+
+    recorded = expected.load_expected("tf1_builder")
+    source = edited("tf1_builder", tmp_path, contradict)
+    hub.convert(source, tmp_path / "out")
+    for check in ("calls", "training"):
+        replay.OBJECT_CHECKS[check](recorded, lambda tags: hub.load(source))
+        replay.OBJECT_CHECKS[check](recorded, lambda tags: hub.load(tmp_path / "out"))
+    replay.check_session(recorded, str(tmp_path / "out"))
+
+
+def test_graph_for_tpus_beside_that_for_serving(tmp_path: Path) -> None:
+    """{serve, tpu} converts as any other, and is no obstacle where it cannot."""
+
+    def for_tpus(proto: Any) -> None:
+        for node in retagged(proto, "gpu", "tpu").graph_def.node:
+            node.device = "/job:worker/device:TPU:0"
+            node.attr["_tpu_replicate"].s = b"cluster"
+
+    recorded = expected.load_expected("tf1_two_devices")
+    (plain,) = [c for c in recorded.cases if c.tags == ("serve",)]
+    (gpu,) = [c for c in recorded.cases if c.tags == ("gpu", "serve")]
+    source = edited("tf1_two_devices", tmp_path, for_tpus)
+    for tags, case in ((None, plain), (["serve", "tpu"], gpu)):
+        with replay.Runtime(functools.partial(hub.load, source, tags)) as runtime:
+            found = runtime.run(replay.call(runtime.loaded, recorded, case, False))
+            replay.assert_outputs(found, case, case.id)
+
+
+def test_transform_graph(tmp_path: Path) -> None:
+    """A graph tagged {transform} alone, as tf.Transform writes, is what load() gives."""
+
+    def transform(proto: Any) -> None:
+        signatures = retagged(proto, "serve", "transform").signature_def
+        signatures["transform_signature"].CopyFrom(signatures["serving_default"])
+        for name in list(signatures):
+            if name != "transform_signature":
+                del signatures[name]
+
+    recorded = expected.load_expected("tf1_builder")
+    (case,) = [c for c in recorded.cases if c.signature == "serving_default"]
+    source = edited("tf1_builder", tmp_path, transform)
+    for tags in (None, {"transform"}):
+        with replay.Runtime(functools.partial(hub.load, source, tags)) as runtime:
+            assert "transform_signature" in runtime.loaded.signatures
+            found = runtime.run(replay.call(runtime.loaded, recorded, case, False))
+            replay.assert_outputs(found, case, case.id)
