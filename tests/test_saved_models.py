@@ -287,7 +287,7 @@ def test_graph_for_tpus_beside_that_for_serving(tmp_path: Path) -> None:
 
 
 def test_transform_graph(tmp_path: Path) -> None:
-    """A graph tagged {transform} alone, as tf.Transform writes, is what load() gives."""
+    """A graph tagged {transform} alone, as tf.Transform writes, is what is loaded."""
 
     def transform(proto: Any) -> None:
         signatures = retagged(proto, "serve", "transform").signature_def
