@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test check format support bench testdata ops survey clean
+.PHONY: help demo test check format support bench testdata ops replacements survey clean
 
 help:
 	@echo "make demo      detect, convert, load and fine-tune the modules in testdata/"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench     the ratios that the design promises, measured"
 	@echo "make testdata  write the modules in testdata/ anew, with TensorFlow 1.15"
 	@echo "make ops       write the list of TensorFlow 1.15's ops anew"
+	@echo "make replacements  write the graphs that replace some of the ops that are gone"
 	@echo "make survey    which ops of TensorFlow 1.15 are gone from TensorFlow 2"
 	@echo "make clean     remove build/ and caches; environments stay, see below"
 	@echo
@@ -48,6 +49,9 @@ testdata:
 
 ops:
 	@$(RUN) tf115 tools/make_op_list.py
+
+replacements:
+	@$(RUN) tf115 tools/make_replacements.py
 
 survey:
 	@$(PYTHON) tools/survey_ops.py

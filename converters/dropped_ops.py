@@ -9,26 +9,30 @@ would keep a whole SavedModel from loading, so it is left out.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
-from hub_compat._tf import attr_value_pb2, has_op, node_def_pb2, tf
+from hub_compat._tf import attr_value_pb2, has_op, node_def_pb2, saved_model_pb2, tf
 
 from .functions import set_attr
-from .graph import DT_INT32, Graph
+from .graph import DT_INT32, Graph, node_of, split_tensor
 
 __all__ = ["REWRITES", "available", "homes", "replace_dropped_ops"]
 
 DT_FLOAT = 1
-_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dropped_ops.json")
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
 _homes: Dict[str, str] = {}
+# By op and dtype, the graph that replaces it (tools/make_replacements.py).
+_graphs: Dict[Tuple[str, ...], Any] = {}
 
 
 def homes() -> Dict[str, str]:
     """Ops of TensorFlow 1.15 that are gone; what had them: ``tf.contrib.image``."""
     if not _homes:
-        with open(_FILE, encoding="utf-8") as file:
+        path = os.path.join(_FOLDER, "dropped_ops.json")
+        with open(path, encoding="utf-8") as file:
             _homes.update(json.load(file))
     return _homes
 
@@ -70,6 +74,40 @@ class _Rewrite:
         value = attr_value_pb2.AttrValue()
         value.tensor.CopyFrom(tf.make_tensor_proto(values, tf.int32))
         return self.add("Const", [], dtype=("type", DT_INT32), value=value)
+
+    def insert(self, graph_def: Any) -> None:
+        """Puts a graph in the node's place; see tools/make_replacements.py."""
+        functions: Dict[str, str] = {}
+        for function in graph_def.library.function:
+            copied = type(function)()
+            copied.CopyFrom(function)
+            copied.signature.name = "{}_{}".format(
+                self.node.op, function.signature.name
+            )
+            functions[function.signature.name] = copied.signature.name
+            self._graph.add_function(copied)
+        fed = {"input_{}".format(i): tensor for i, tensor in enumerate(self.inputs)}
+        added = [node for node in graph_def.node if node.name not in fed]
+        prefix = self._graph.unique_name(self.node.name + "/replaced")
+        names = {node.name: "{}/{}".format(prefix, node.name) for node in added}
+        names["output"] = self.node.name
+        # Nothing else says that a constant is inside of a loop.
+        first = ["^" + node_of(self.inputs[0])]
+        for node in added:
+            copy = node_def_pb2.NodeDef()
+            copy.CopyFrom(node)
+            copy.name = names[node.name]
+            del copy.input[:]
+            for tensor in node.input:
+                producer, index = split_tensor(tensor)
+                copy.input.append(
+                    fed.get(producer) or "{}:{}".format(names[producer], index)
+                )
+            copy.input.extend(self._controls if node.input else first + self._controls)
+            for value in copy.attr.values():
+                if value.HasField("func"):
+                    value.func.name = functions[value.func.name]
+            self._graph.replace(copy)
 
     def replace(self, op: str, inputs: List[str], **attrs: Any) -> None:
         """Puts another op in the node's place."""
@@ -165,9 +203,46 @@ def _sparse_feature_cross(rewrite: _Rewrite) -> None:
     rewrite.replace("SparseCross", rewrite.inputs, **attrs)
 
 
+def _graph_for(op: str, dtype: str) -> Any:
+    if not _graphs:
+        path = os.path.join(_FOLDER, "replacements.pb.gz")
+        with gzip.open(path, "rb") as file:
+            proto = saved_model_pb2.SavedModel.FromString(file.read())
+        for meta_graph in proto.meta_graphs:
+            _graphs[tuple(meta_graph.meta_info_def.tags)] = meta_graph.graph_def
+    return _graphs.get((op, dtype))
+
+
+def _by_graph(rewrite: _Rewrite) -> None:
+    """The graph that tools/make_replacements.py made of a function."""
+    node = rewrite.node
+    dtype = tf.as_dtype(node.attr["T"].type or DT_FLOAT).name
+    graph_def = _graph_for(node.op, dtype)
+    if graph_def is not None:
+        rewrite.insert(graph_def)
+
+
+def _sparse_feature_cross_of_strings(rewrite: _Rewrite) -> None:
+    """The successor; it hashes otherwise, so that strings alone can be replaced."""
+    node = rewrite.node
+    if not node.attr["hashed_output"].b:
+        attrs = {
+            key: node.attr[key]
+            for key in node.attr
+            if not key.startswith("_") and key != "hashed_output"
+        }
+        rewrite.replace(
+            "SparseCross", rewrite.inputs, hashed_output=False, hash_key=0, **attrs
+        )
+
+
 REWRITES: Dict[str, Callable[[_Rewrite], None]] = {
     "BoostedTreesBucketize": _boosted_trees_bucketize,
     "BucketizeWithInputBoundaries": _bucketize_with_input_boundaries,
+    "CompareAndBitpack": _by_graph,
+    "GatherTree": _by_graph,
     "ImageProjectiveTransform": _image_projective_transform,
+    "Resampler": _by_graph,
+    "SparseFeatureCross": _sparse_feature_cross_of_strings,
     "SparseFeatureCrossV2": _sparse_feature_cross,
 }

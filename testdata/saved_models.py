@@ -247,7 +247,27 @@ def dropped_ops(path: Path) -> None:
     boosted = gen_boosted_trees_ops.boosted_trees_bucketize(
         [values[:, 0], values[:, 1]], [limits, tf.constant([0.25, 4.0])]
     )
+    warp = tf.placeholder(tf.float32, [None, None, 2], name="warp")
+    sampled = tf.contrib.resampler.resampler(tf.tensordot(images, kernel, 1), warp)
+    steps = tf.placeholder(tf.int32, [None, None, None], name="steps")
+    parents = tf.placeholder(tf.int32, [None, None, None], name="parents")
+    lengths = tf.placeholder(tf.int32, [None], name="lengths")
+    beams = tf.contrib.seq2seq.gather_tree(steps, parents, lengths, end_token=9)
+    packed = tf.raw_ops.CompareAndBitpack(input=tf.tile(values, [1, 8]), threshold=0.5)
+    truths = tf.raw_ops.CompareAndBitpack(
+        input=tf.tile(values > 0, [1, 4]), threshold=False
+    )
     words = tf.sparse_placeholder(tf.string, name="words")
+    strings = _CROSSES.sparse_feature_cross(
+        indices=[words.indices],
+        values=[words.values],
+        shapes=[words.dense_shape],
+        dense=[tf.as_string(whole)[:, None]],
+        hashed_output=False,
+        num_buckets=0,
+        out_type=tf.string,
+        internal_type=tf.string,
+    )
     crossed = _CROSSES.sparse_feature_cross_v2(
         indices=[words.indices],
         values=[words.values],
@@ -273,6 +293,18 @@ def dropped_ops(path: Path) -> None:
             ),
             "boosted": _predict(
                 {"values": values}, {"first": boosted[0], "second": boosted[1]}
+            ),
+            "beams": _predict(
+                {"steps": steps, "parents": parents, "lengths": lengths},
+                {"beams": beams},
+            ),
+            "packed": _predict(
+                {"values": values}, {"packed": packed, "truths": truths}
+            ),
+            "sampled": _predict({"images": images, "warp": warp}, {"sampled": sampled}),
+            "strings": _predict(
+                {"words": words, "whole": whole},
+                {"indices": strings.output_indices, "values": strings.output_values},
             ),
             "crossed": _predict(
                 {"words": words, "whole": whole},
@@ -415,6 +447,20 @@ _BUCKETED = {
     "values": np.array([[0.5, 0.25], [3.0, 0.5], [-2.0, -1.0], [2.0, 9.0]], np.float32),
     "whole": np.array([-1, 0, 2, 7]),
 }
+# Between pixels, on one, at the edges, and outside of the image.
+_WARP = np.array(
+    [
+        [[0.3, 1.6], [2.0, 3.0], [-0.5, 4.5], [3.7, -0.2], [-1.0, 1.0]],
+        [[3.9, 4.9], [1.5, 0.0], [7.0, 2.0], [0.0, 5.0], [2.25, 2.75]],
+    ],
+    np.float32,
+)
+# 9 ends a sequence; the second is shorter than the steps, the last empty.
+_BEAMS = {
+    "steps": np.random.RandomState(31).randint(0, 10, (5, 3, 3)).astype(np.int32),
+    "parents": np.random.RandomState(32).randint(0, 3, (5, 3, 3)).astype(np.int32),
+    "lengths": np.array([5, 3, 0], np.int32),
+}
 _LABELLED = {"x": array((5, 3), 26), "label": array((5, 1), 27)}
 
 DEFINITIONS: Tuple[Definition, ...] = (
@@ -502,6 +548,23 @@ DEFINITIONS: Tuple[Definition, ...] = (
                     "whole": np.array([5, 7, 5]),
                 },
                 gradient_of=None,
+            ),
+            _call(
+                "strings",
+                inputs={
+                    "words": tf.SparseTensorValue(
+                        [[0, 0], [0, 1], [2, 0]], texts("a", "b", "a"), [3, 2]
+                    ),
+                    "whole": np.array([5, 7, 5]),
+                },
+                gradient_of=None,
+            ),
+            _call("packed", inputs={"values": _BUCKETED["values"]}, gradient_of=None),
+            _call("beams", inputs=_BEAMS, gradient_of=None),
+            _call(
+                "sampled",
+                inputs={"images": array((2, 5, 4, 2), 29), "warp": _WARP},
+                gradient_of="sampled",
             ),
         ),
     ),

@@ -1,0 +1,136 @@
+"""Writes converters/replacements.pb.gz: dropped ops as graphs of ops that are there.
+
+Run it under TF 1.15.5: ``make replacements``. Each function below is traced for each
+dtype that its op takes; the file is a SavedModel proto with one MetaGraphDef for each,
+tagged with the op and the dtype. Its placeholders are ``input_0``, ``input_1``, ...;
+its result is ``output``. The bytes are the same on every run.
+"""
+
+import gzip
+import os
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+OUT = os.path.join(os.path.dirname(__file__), "..", "converters", "replacements.pb.gz")
+_FLOATS = (tf.float16, tf.float32, tf.float64)
+_INTS = (tf.int8, tf.int16, tf.int32, tf.int64)
+
+
+def gather_tree(step_ids: Any, parent_ids: Any, lengths: Any, end_token: Any) -> Any:
+    """Full beams from the ids of each step and their parents (tf.contrib.seq2seq)."""
+    max_time, batch, width = tf.unstack(tf.shape(step_ids))
+    own = tf.tile(tf.range(width)[tf.newaxis], [batch, 1])
+
+    def up(state: Any, level: Any) -> Any:
+        beam, _ = state
+        time, ids, parents = level
+        there = tf.tile((time < lengths)[:, tf.newaxis], [1, width])
+        token = tf.where(
+            there,
+            tf.gather(ids, beam, batch_dims=1),
+            tf.fill([batch, width], end_token),
+        )
+        return tf.where(there, tf.gather(parents, beam, batch_dims=1), beam), token
+
+    levels = (tf.range(max_time), step_ids, parent_ids)
+    _, tokens = tf.scan(up, levels, (own, tf.zeros_like(own)), reverse=True)
+    ends = tf.cast(tf.equal(tokens, end_token), tf.int32)
+    ended = tf.cumsum(ends, axis=0, exclusive=True) > 0
+    return tf.where(ended, tf.fill(tf.shape(tokens), end_token), tokens)
+
+
+def resampler(data: Any, warp: Any) -> Any:
+    """Bilinear samples at places (x, y), zero outside (tf.contrib.resampler)."""
+    batch, height, width, channels = tf.unstack(tf.shape(data))
+    places = tf.reshape(warp, [batch, -1, 2])
+    x, y = places[..., 0], places[..., 1]
+    left, top = tf.floor(x), tf.floor(y)
+    inside = (x > -1) & (y > -1)
+    inside &= (x < tf.cast(width, x.dtype)) & (y < tf.cast(height, y.dtype))
+    total = 0.0
+    for right in (0, 1):
+        for below in (0, 1):
+            column = tf.cast(left, tf.int32) + right
+            row = tf.cast(top, tf.int32) + below
+            share = (x - left if right else left + 1 - x) * (
+                y - top if below else top + 1 - y
+            )
+            there = inside & (column >= 0) & (column < width)
+            there &= (row >= 0) & (row < height)
+            cell = tf.clip_by_value(row, 0, height - 1) * width
+            cell += tf.clip_by_value(column, 0, width - 1)
+            # What is not there counts nothing, even if it is no number.
+            cell = tf.where(there, cell, tf.zeros_like(cell))
+            share = tf.where(there, share, tf.zeros_like(share))
+            cells = tf.reshape(data, [batch, height * width, channels])
+            total += tf.gather(cells, cell, batch_dims=1) * share[..., tf.newaxis]
+    return tf.reshape(total, tf.concat([tf.shape(warp)[:-1], [channels]], 0))
+
+
+def compare_and_bitpack(values: Any, threshold: Any) -> Any:
+    """Which of eight values are above a threshold, as the bits of a byte."""
+    if values.dtype == tf.bool:
+        above = values & ~threshold
+    else:
+        above = values > threshold
+    shape = tf.shape(values)
+    eights = tf.concat([shape[:-1], [shape[-1] // 8, 8]], 0)
+    bits = tf.reshape(tf.cast(above, tf.int32), eights)
+    return tf.cast(tf.reduce_sum(bits * [128, 64, 32, 16, 8, 4, 2, 1], -1), tf.uint8)
+
+
+def _images(dtype: Any) -> Any:
+    return [tf.TensorSpec([None] * 4, dtype), tf.TensorSpec(None, dtype)]
+
+
+def _compared(dtype: Any) -> Any:
+    return [tf.TensorSpec(None, dtype), tf.TensorSpec([], dtype)]
+
+
+def _beams(dtype: Any) -> Any:
+    cube = tf.TensorSpec([None] * 3, dtype)
+    return [cube, cube, tf.TensorSpec([None], dtype), tf.TensorSpec([], dtype)]
+
+
+# What replaces an op, and what it takes for each of its attribute's dtypes.
+REPLACEMENTS = {
+    "CompareAndBitpack": (
+        compare_and_bitpack,
+        _compared,
+        (tf.bool,) + _FLOATS + _INTS,
+    ),
+    "GatherTree": (gather_tree, _beams, (tf.int32,)),
+    "Resampler": (resampler, _images, _FLOATS),
+}
+
+
+def main() -> None:
+    """Writes the file and prints what is in it."""
+    assert tf.__version__ == "1.15.5", tf.__version__
+    # Loops become While, which TensorFlow 2 differentiates, should it have to.
+    tf.compat.v1.enable_control_flow_v2()
+    written = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    for op, (function, specs, dtypes) in sorted(REPLACEMENTS.items()):
+        for dtype in dtypes:
+            with tf.Graph().as_default() as graph:
+                inputs = [
+                    tf.compat.v1.placeholder(
+                        spec.dtype, spec.shape, "input_{}".format(i)
+                    )
+                    for i, spec in enumerate(specs(dtype))
+                ]
+                tf.identity(function(*inputs), "output")
+            meta_graph = written.meta_graphs.add()
+            meta_graph.meta_info_def.tags.extend([op, dtype.name])
+            meta_graph.graph_def.CopyFrom(graph.as_graph_def())
+            print(op, dtype.name, len(meta_graph.graph_def.node), "nodes")
+    with open(OUT, "wb") as file:
+        with gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as zipped:
+            zipped.write(written.SerializeToString(deterministic=True))
+    print(os.path.getsize(OUT), "bytes")
+
+
+if __name__ == "__main__":
+    main()
