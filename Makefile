@@ -4,7 +4,8 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test check format support bench testdata ops replacements survey clean
+.PHONY: help demo test check format support bench testdata testdata-tf2 ops replacements survey \
+	survey-layers clean
 
 help:
 	@echo "make demo      detect, convert, load and fine-tune the modules in testdata/"
@@ -15,9 +16,11 @@ help:
 	@echo "make support   after make test: write its results into the support table"
 	@echo "make bench     the ratios that the design promises, measured"
 	@echo "make testdata  write the modules in testdata/ anew, with TensorFlow 1.15"
-	@echo "make ops       write the list of TensorFlow 1.15's ops anew"
 	@echo "make replacements  write the graphs that replace some of the ops that are gone"
+	@echo "make testdata-tf2  write the models of testdata/tf221 anew, with TensorFlow 2.21"
+	@echo "make ops       write the op lists of TensorFlow 1.15, 2.15 and 2.21 anew"
 	@echo "make survey    which ops of TensorFlow 1.15 are gone from TensorFlow 2"
+	@echo "make survey-layers  which layers of TensorFlow 2.21 run in 1.15"
 	@echo "make clean     remove build/ and caches; environments stay, see below"
 	@echo
 	@echo "Environments are shared by all clones: $${HUB_COMPAT_ENVS:-~/.cache/hub_compat-envs}"
@@ -47,14 +50,23 @@ testdata:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf115 testdata/make_testdata.py $(ARGS)
 
+testdata-tf2:
+	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
+	$(RUN) tf221 testdata/tf221_models.py $(ARGS)
+
 ops:
 	@$(RUN) tf115 tools/make_op_list.py
+	@$(RUN) tf215 tools/make_op_list.py
+	@$(RUN) tf221 tools/make_op_list.py
 
 replacements:
 	@$(RUN) tf115 tools/make_replacements.py
 
 survey:
 	@$(PYTHON) tools/survey_ops.py
+
+survey-layers:
+	@$(PYTHON) tools/survey_layers.py
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

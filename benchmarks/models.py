@@ -63,6 +63,19 @@ class Models:
             _publish(partial, target)
         return target
 
+    def newer(self, kind: str, *options: str) -> Path:
+        """A SavedModel of the TensorFlow that runs this, see ``newer.py``."""
+        writer = Path(__file__).with_name("newer.py")
+        key = hashlib.sha256(writer.read_bytes()).hexdigest()[:8]
+        parts = ["newer", kind] + [o.lstrip("-") for o in options] + [key]
+        target = self.directory / "-".join(parts)
+        if not target.exists():
+            partial = self._partial(target)
+            _say("writing {}".format(target.name))
+            _run([sys.executable, str(writer), kind, str(partial)] + list(options))
+            _publish(partial, target)
+        return target
+
     def tf2_saved_model(self, source: Path) -> Path:
         """A TF1 Hub module, as TensorFlow 2 saves it again."""
         target = source.with_name(source.name + "-tf2")

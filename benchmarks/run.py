@@ -399,6 +399,35 @@ class Bench:
             )
         )
 
+    def lower(self) -> None:
+        """Lowering of a model of this TensorFlow for TensorFlow 1.15."""
+        sizes = (100, 1000) if self.quick else (1000, 10_000)
+        sources = {
+            str(size): self.models.newer("deep", "--nodes", str(size)) for size in sizes
+        }
+        sources["ResNet-50"] = self.models.newer("resnet50")
+        facts = self.alternate(
+            {
+                name: lambda source=source: self.writing("lower", source, twice=True)
+                for name, source in sources.items()
+            }
+        )
+        times = {name: _median([f["again"] for f in facts[name]]) for name in facts}
+        first = _median(facts["ResNet-50"])
+        self.add_limit("lower ResNet-50, once in a process", first, 0.5, _seconds)
+        small, large = (times[str(size)] for size in sizes)
+        self.add(
+            Row(
+                "lower a chain of {:,} nodes".format(sizes[1]),
+                _seconds(large),
+                "{} for {:,}".format(_seconds(small), sizes[0]),
+                "{:.1f}x for 10x".format(large / small),
+                "15x for 10x",
+                large / small <= 15,
+                facts,
+            )
+        )
+
     def load(self) -> None:
         """Loading of TF1 Hub modules, conversion included, and of a TF2 SavedModel."""
         resnet = self.models.hub_module("resnet50")
@@ -506,6 +535,7 @@ GROUPS: Dict[str, Callable[[Bench], None]] = {
     "weights": Bench.weights,
     "growth": Bench.growth,
     "load": Bench.load,
+    "lower": Bench.lower,
 }
 
 

@@ -48,6 +48,15 @@ def convert(source: str, destination: str) -> Prepared:
     return lambda: function(source, destination)
 
 
+def lower(source: str, destination: str) -> Prepared:
+    """``hub_compat.convert`` for TensorFlow 1.15."""
+    import hub_compat as hub
+    import hub_compat.converters.lowering  # noqa: F401
+
+    function = hub.convert
+    return lambda: function(source, destination, target="tf1.15")
+
+
 def load_and_save(source: str, destination: str) -> Prepared:
     """What there is without hub_compat: TensorFlow loads it and saves it."""
     import tensorflow as tf
@@ -107,6 +116,7 @@ SIDES: Dict[str, Callable[..., Prepared]] = {
     side.__name__: side
     for side in (
         convert,
+        lower,
         load_and_save,
         hub_compat_load,
         tensorflow_hub_load,

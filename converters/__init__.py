@@ -6,6 +6,7 @@ it; everything else is in the files beside this one.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import Any, Callable, Collection, Dict, Optional, Tuple
@@ -23,7 +24,13 @@ from hub_compat.formats import (
 )
 from hub_compat.provenance import CONVERTER_VERSION as VERSION
 
-__all__ = ["VERSION", "convert", "convert_for_load", "convert_for_save"]
+__all__ = [
+    "VERSION",
+    "convert",
+    "convert_for_load",
+    "convert_for_save",
+    "lower_for_load",
+]
 
 LINK_MODES = ("auto", "hard", "copy")
 
@@ -36,16 +43,18 @@ def convert(
     link: str = "auto",
     verify: bool = False,
     tolerance: Optional[float] = None,
+    target: Optional[str] = None,
 ) -> ConversionReport:
-    """Converts a module into a Reusable TF2 SavedModel.
+    """Converts a module into a Reusable TF2 SavedModel, or for an older TensorFlow.
 
-    The result loads in TensorFlow 1.15 to 2.21, with ``tf.saved_model.load``,
-    with ``tf.compat.v1.saved_model.load`` and with TensorFlow Hub. No weights
+    Without ``target`` the result loads in TensorFlow 1.15 to 2.21, with
+    ``tf.saved_model.load``, with ``tf.compat.v1.saved_model.load`` and with
+    TensorFlow Hub, unless a newer TensorFlow than 1.15 wrote the source. No weights
     are read: the new checkpoint is a new index over the old shards.
 
     Args:
-      source: directory of a TF1 Hub module or a TF1 SavedModel; a string or
-        ``os.PathLike``.
+      source: directory of a TF1 Hub module or a TF1 SavedModel, and with
+        ``target`` of a TF2 SavedModel; a string or ``os.PathLike``.
       destination: directory to write. It appears whole or not at all.
       overwrite: replace a destination that exists.
       link: how the checkpoint shards get there: ``"hard"`` links, ``"copy"``,
@@ -55,6 +64,10 @@ def convert(
       verify: compare the result with the source before it appears, as
         ``hub_compat.verify()`` does.
       tolerance: for that; by default that of ``hub_compat.verify()``.
+      target: the oldest TensorFlow that is to load the result, ``"tf1.15"``,
+        ``"tf2.15"`` or ``"tf2.21"``: what it does not know of a newer one is
+        expressed in older ops. A model that has nothing of the kind is written
+        as it is.
 
     Returns:
       What was done.
@@ -63,7 +76,8 @@ def convert(
       HandleError: there is nothing at ``source``.
       FormatError: it is no module, or of a format that is not converted.
       CorruptModuleError: it is damaged.
-      ConversionError: nothing of it can be converted.
+      ConversionError: nothing of it can be converted, or no such target.
+      UnknownOpError: it is made of ops that the target has no equivalent of.
       DestinationError: ``destination`` exists, or cannot be written.
       VerificationError: the result differs from the source; nothing is written.
     """
@@ -77,7 +91,8 @@ def convert(
         )
     _check_apart(source, destination)
     detection = detect(source)
-    converter = _converter(detection)
+    registry = None if target is None else _target(target)
+    converter = _converter(detection, registry)
     with atomic_directory(destination, overwrite=overwrite) as directory:
         with collector_paused():
             facts = converter(detection, directory, link)
@@ -99,6 +114,7 @@ def convert_for_load(
     tags: Optional[Tuple[str, ...]],
     weights: bool,
     available_ops: Collection[str],
+    registry: Any,
 ) -> None:
     """Converts no more than one variant, for a loader, into an empty directory.
 
@@ -108,9 +124,11 @@ def convert_for_load(
       tags: the variant; None for the one that ``load()`` gives by default.
       weights: False for a checkpoint without values.
       available_ops: what ``dropped_ops.available`` says of the loader.
+      registry: what the loader's TensorFlow knows; None where it is not older than
+        the one that wrote the module.
     """
     # Half the functions load in two thirds of the time.
-    _converter(detection)(
+    _converter(detection, registry)(
         detection,
         directory,
         "auto",
@@ -128,15 +146,37 @@ def convert_for_save(detection: Detection, directory: str) -> None:
       detection: the module.
       directory: where the result goes.
     """
-    from . import dropped_ops
+    from hub_compat._tf import tf
 
-    _converter(detection)(
+    from . import dropped_ops, lowering
+
+    newer = detection.producer.is_newer_than(tf.__version__)
+    _converter(detection, lowering.of_runtime() if newer else None)(
         detection, directory, "auto", available_ops=dropped_ops.available()
     )
 
 
-def _converter(detection: Detection) -> Callable[..., Dict[str, Any]]:
-    # Imported when needed: it needs TensorFlow's protos.
+def lower_for_load(detection: Detection, directory: str, registry: Any) -> None:
+    """Lowers a TF2 SavedModel, for a loader, into an empty directory.
+
+    Args:
+      detection: the model.
+      directory: where the result goes.
+      registry: what the loader's TensorFlow knows.
+    """
+    _converter(detection, registry)(detection, directory, "auto")
+
+
+def _target(name: str) -> Any:
+    from .lowering import of_target
+
+    return of_target(name)
+
+
+def _converter(
+    detection: Detection, registry: Any = None
+) -> Callable[..., Dict[str, Any]]:
+    # Imported when needed: they need TensorFlow's protos.
     from .tf1_model import convert_tf1_model
 
     converters = {
@@ -144,11 +184,19 @@ def _converter(detection: Detection) -> Callable[..., Dict[str, Any]]:
         Format.TF1_SAVED_MODEL: convert_tf1_model,
     }
     if detection.format in converters:
-        return converters[detection.format]
+        converter = converters[detection.format]
+        if registry is None:
+            return converter
+        return functools.partial(_convert_and_lower, converter, registry)
     if detection.format.is_tf2:
+        if registry is not None:
+            from .lowering import lower_saved_model
+
+            return functools.partial(lower_saved_model, registry=registry)
         raise FormatError(
             "The module is a TF2 SavedModel already, and needs no conversion: load it "
-            "with hub_compat.load(). Received: {!r}".format(detection.path)
+            "with hub_compat.load(); for an older TensorFlow, name it: "
+            "target='tf1.15'. Received: {!r}".format(detection.path)
         )
     raise FormatError(
         "This version converts {}; the module's format is {}. Received: {!r}".format(
@@ -168,6 +216,28 @@ def _verify(
     if tolerance is None:
         tolerance = TOLERANCE
     return verify_conversion(detection, directory, tolerance=tolerance)
+
+
+def _convert_and_lower(
+    converter: Callable[..., Dict[str, Any]],
+    registry: Any,
+    detection: Detection,
+    directory: str,
+    link: str,
+    **options: Any,
+) -> Dict[str, Any]:
+    """Converts a TF1 model, and lowers the result if a newer TensorFlow wrote it."""
+    from .lowering import lower_directory
+
+    facts = converter(detection, directory, link, **options)
+    if detection.producer.is_newer_than("{}.{}".format(*registry.version)):
+        lowered = lower_directory(directory, registry)
+        facts.update(
+            nodes=lowered.nodes,
+            lowered=lowered.lines(),
+            warnings=facts["warnings"] + lowered.warnings(),
+        )
+    return facts
 
 
 def _check_apart(source: str, destination: str) -> None:

@@ -17,7 +17,15 @@ from typing import Any, Iterable, Mapping, Set
 from .calls import calling
 from .graph import Graph, builtin_ops
 
-__all__ = ["lost_functions", "settle_gradients"]
+__all__ = [
+    "NOT_IN_THE_MODULE",
+    "is_swish",
+    "lost_functions",
+    "settle_gradients",
+]
+
+# The name of a gradient that is not to be had; TensorFlow's LookupError shows it.
+NOT_IN_THE_MODULE = b"hub_compat: not in the module"
 
 _ATTRIBUTE = "_gradient_op_type"
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -38,10 +46,10 @@ def _settle(nodes: Mapping[str, Any]) -> Set[str]:
     lost = set()
     for name, node in nodes.items():
         if _lost_gradient(node):
-            if node.op == "IdentityN" and _is_swish(node.input[0], nodes):
+            if node.op == "IdentityN" and is_swish(node.input[0], nodes):
                 del node.attr[_ATTRIBUTE]
             else:
-                node.attr[_ATTRIBUTE].s = b"hub_compat: not in the module"
+                node.attr[_ATTRIBUTE].s = NOT_IN_THE_MODULE
                 lost.add(name)
     return lost
 
@@ -73,19 +81,25 @@ def lost_functions(graph: Graph, gradients: Iterable[Any]) -> Set[str]:
 
 def _computes_swish(function: Any, nodes: Mapping[str, Any]) -> bool:
     results = list(function.ret.values())
-    return len(results) == 1 and _is_swish(results[0], nodes)
+    return len(results) == 1 and is_swish(results[0], nodes)
 
 
-def _is_swish(tensor: str, nodes: Mapping[str, Any]) -> bool:
-    """Whether a tensor is x * sigmoid(x)."""
+def is_swish(tensor: str, nodes: Mapping[str, Any]) -> bool:
+    """Whether a tensor is x * sigmoid(x), or x * sigmoid(beta * x)."""
     product = nodes.get(_origin(tensor, nodes))
     if product is None or product.op != "Mul":
         return False
     factors = [_origin(name, nodes) for name in product.input[:2]]
     for x, other in (factors, factors[::-1]):
         node = nodes.get(other)
-        if node is not None and node.op == "Sigmoid":
-            if _origin(node.input[0], nodes) == x:
+        if node is None or node.op != "Sigmoid":
+            continue
+        origin = _origin(node.input[0], nodes)
+        scaled = nodes.get(origin)
+        if origin == x:
+            return True
+        if scaled is not None and scaled.op == "Mul":
+            if x in [_origin(name, nodes) for name in scaled.input[:2]]:
                 return True
     return False
 

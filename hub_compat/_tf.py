@@ -6,6 +6,7 @@ not public in all supported versions has a probe and a note on who needs it.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Callable, Dict, Optional
 
 from hub_compat.errors import MissingDependencyError, OptionsError
@@ -42,6 +43,7 @@ from tensorflow.core.protobuf import (
 
 __all__ = [
     "attr_value_pb2",
+    "drop_missing_variables",
     "function_pb2",
     "explain_missing_signatures",
     "has_op",
@@ -51,6 +53,8 @@ __all__ = [
     "node_def_pb2",
     "op_def_pb2",
     "parse_saved_model",
+    "register_control_flow_gradients",
+    "registered_op",
     "saved_model_pb2",
     "saved_object_graph_pb2",
     "struct_pb2",
@@ -102,6 +106,22 @@ def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:
             )
         )
     return load(path, tags=tags, options=options)
+
+
+def drop_missing_variables(loaded: Any) -> None:
+    """Takes None out of the lists of variables of a loaded object.
+
+    Keras lists what keeps a vocabulary among a model's weights; a SavedModel does not
+    have it, and TensorFlow's loaders (1.15 to 2.21) leave a hole in the list, which
+    breaks optimizers.
+    """
+    for name in ("variables", "trainable_variables", "non_trainable_variables"):
+        listed = vars(loaded).get(name) if hasattr(loaded, "__dict__") else None
+        if listed is None or not isinstance(listed, (list, tuple)):
+            continue
+        if any(item is None for item in listed):
+            # Not tracked: the checkpoint knows the list with its hole.
+            object.__setattr__(loaded, name, [v for v in listed if v is not None])
 
 
 def explain_missing_signatures(
@@ -178,16 +198,44 @@ def in_control_flow(op: Any) -> bool:
 def has_op(name: str) -> bool:
     """Whether an op is registered, by TensorFlow itself or by a library it loaded.
 
-    tf.raw_ops has only TensorFlow's own. Private: op_def_registry, with ``get``
-    from TF 2.0 on, and all ops in one dict in 1.15; without it, tf.raw_ops.
+    tf.raw_ops has only TensorFlow's own; it answers where ``registered_op`` cannot.
     """
+    if _op_def_registry() is None:
+        return hasattr(tf.raw_ops, name)
+    return registered_op(name) is not None
+
+
+def registered_op(name: str) -> Any:
+    """The OpDef of an op of TensorFlow, or of a library it loaded; None without one.
+
+    Private: op_def_registry, with ``get`` from TF 2.0 on, and all ops in one dict in
+    1.15. Without it, no op is known.
+    """
+    registry = _op_def_registry()
+    if registry is None:
+        return None
+    if hasattr(registry, "get"):
+        return registry.get(name)
+    return registry.get_registered_ops().get(name)
+
+
+def _op_def_registry() -> Any:
     try:
         from tensorflow.python.framework import op_def_registry
     except ImportError:
-        return hasattr(tf.raw_ops, name)
-    if hasattr(op_def_registry, "get"):
-        return op_def_registry.get(name) is not None
-    return name in op_def_registry.get_registered_ops()
+        return None
+    return op_def_registry
+
+
+def register_control_flow_gradients() -> None:
+    """Has gradients of While and If in loaded functions, which TF 1.15 lacks.
+
+    There they come with the modules that write such loops, which nothing imports that
+    only loads them. Private: while_v2 and cond_v2, in all versions; a version without
+    them has the gradients elsewhere.
+    """
+    with contextlib.suppress(ImportError):
+        from tensorflow.python.ops import cond_v2, while_v2  # noqa: F401
 
 
 def load_options_class() -> Optional[type]:

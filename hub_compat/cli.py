@@ -1,7 +1,8 @@
 """The command ``hub-compat``.
 
     hub-compat detect DIR... [--json]
-    hub-compat convert DIR OUT [--overwrite] [--link=auto|hard|copy] [--json]
+    hub-compat convert DIR OUT [--target=tf1.15] [--overwrite]
+                               [--link=auto|hard|copy] [--json]
                                [--verify] [--tolerance=NUMBER]
 
 Standard output carries the result, standard error everything else; with
@@ -81,6 +82,14 @@ def _define_detect(values: flags.FlagValues) -> None:
 def _define_convert(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("json", False, "Print the report as a JSON object.", values)
     flags.DEFINE_bool("overwrite", False, "Replace OUT if it exists.", values)
+    flags.DEFINE_string(
+        "target",
+        None,
+        "The oldest TensorFlow that is to load OUT, such as tf1.15: what it does not "
+        "know of a newer one is expressed in older ops. Then DIR may also be a TF2 "
+        "SavedModel.",
+        values,
+    )
     flags.DEFINE_enum(
         "link",
         "auto",
@@ -258,6 +267,7 @@ def _print_report(report: Any) -> None:
             ("variables", [variables]),
             ("holds", [graph]),
             ("weights", [weights]),
+            ("lowered", report.lowered),
             ("took", ["{:.2f} s".format(report.seconds)]),
             ("verified", _verification_lines(report.verification)),
             ("not in graph", unused),
@@ -277,6 +287,7 @@ def _convert(arguments: List[str], values: flags.FlagValues) -> int:
             link=values.link,
             verify=values.verify or values.tolerance is not None,
             tolerance=values.tolerance,
+            target=values.target,
         )
     except HubCompatError as error:
         if values.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from typing import Optional, Tuple
 
 __all__ = [
@@ -65,6 +66,20 @@ class Producer:
 
     tensorflow_version: str
     graph_def_version: int
+
+    def is_newer_than(self, version: str) -> bool:
+        """Whether it is newer than a TensorFlow, ``"1.15.5"``, or unknown.
+
+        Patches of one release have the same ops.
+        """
+        own, other = _release(self.tensorflow_version), _release(version)
+        return not own or own > other
+
+
+def _release(version: str) -> Tuple[int, ...]:
+    """``"2.21.0"`` -> ``(2, 21)``; nothing for what is no version."""
+    numbers = re.findall(r"^([0-9]+)\.([0-9]+)", version)
+    return tuple(map(int, numbers[0])) if numbers else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +206,7 @@ class ConversionReport:
       warnings: what had to be left out, and why.
       seconds: how long it took.
       verification: what ``convert(verify=True)`` compared; None without it.
+      lowered: what was done for an older TensorFlow, sorted.
     """
 
     source: str
@@ -212,3 +228,4 @@ class ConversionReport:
     warnings: Tuple[str, ...]
     seconds: float
     verification: Optional[VerificationReport] = None
+    lowered: Tuple[str, ...] = ()

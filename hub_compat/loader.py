@@ -16,7 +16,13 @@ from hub_compat import (
     restore,
 )
 from hub_compat._collector import collector_paused
-from hub_compat._tf import explain_missing_signatures, load_saved_model, tf
+from hub_compat._tf import (
+    drop_missing_variables,
+    explain_missing_signatures,
+    load_saved_model,
+    register_control_flow_gradients,
+    tf,
+)
 from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
@@ -86,7 +92,7 @@ def load(
 def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any:
     detection = detect(path)
     if detection.format.is_tf2:
-        directory = path
+        directory = _lowered(detection)
     else:
         _check_tags(detection, wanted)
         directory = _converted(detection, wanted or None)
@@ -133,13 +139,18 @@ def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None
 
 def _converted(detection: Detection, tags: Optional[Tuple[str, ...]]) -> str:
     """The converted form of a module: from the cache, or put there now."""
-    from hub_compat.converters import dropped_ops
+    from hub_compat.converters import dropped_ops, lowering
 
     # A file system that cannot link would be read once for the copy and once
     # by TensorFlow; with variables restored from the source itself, once. A
     # graph restores later, when the source may be gone, so it gets a copy.
     weights = not (_files.is_remote(detection.path) and tf.executing_eagerly())
     available = dropped_ops.available()
+    registry = (
+        lowering.of_runtime()
+        if detection.producer.is_newer_than(tf.__version__)
+        else None
+    )
     return cache.normalised(
         detection.path,
         (
@@ -147,10 +158,34 @@ def _converted(detection: Detection, tags: Optional[Tuple[str, ...]]) -> str:
             "with-weights" if weights else "without-weights",
             "default" if tags is None else ",".join(tags),
             ",".join(available),
+            "" if registry is None else tf.__version__,
         ),
         lambda directory: converters.convert_for_load(
-            detection, directory, tags, weights, available
+            detection, directory, tags, weights, available, registry
         ),
+    )
+
+
+def _lowered(detection: Detection) -> str:
+    """A TF2 SavedModel in ops that the running TensorFlow has.
+
+    That is the model itself, unless a newer TensorFlow wrote it, with something that
+    is not known here.
+    """
+    if not detection.producer.is_newer_than(tf.__version__):
+        return detection.path
+    from hub_compat.converters import lowering
+    from hub_compat.converters.saved_model import read_saved_model
+
+    registry = lowering.of_runtime()
+    saved_model = read_saved_model(detection)
+    if not lowering.needs_lowering(saved_model, registry):
+        return detection.path
+    unknown = lowering.unknown_ops(saved_model, registry)
+    return cache.normalised(
+        detection.path,
+        (converters.VERSION, "lowered", tf.__version__, ",".join(unknown)),
+        lambda directory: converters.lower_for_load(detection, directory, registry),
     )
 
 
@@ -198,6 +233,7 @@ def _explain_left_out(
 
 
 def _load(detection: Detection, directory: str, options: Any) -> Any:
+    register_control_flow_gradients()
     try:
         loaded = load_saved_model(directory, options=options)
     except (tf.errors.OpError, ValueError) as error:
@@ -220,6 +256,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
                 "partly there. Received: {}".format(detection.path, text)
             ) from error
         raise
+    drop_missing_variables(loaded)
     lifetime.keep_state_alive(loaded)
     if not tf.executing_eagerly():
         graph_mode.add_assets(loaded)

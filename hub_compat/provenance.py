@@ -13,7 +13,7 @@ __all__ = ["CONVERTER_VERSION", "Provenance", "read"]
 
 # Changes whenever a conversion of the same source may give another result, so
 # that caches hold nothing stale.
-CONVERTER_VERSION = "7"
+CONVERTER_VERSION = "8"
 
 _FOLDER, _FILE = "assets.extra", "hub_compat.json"
 
@@ -38,6 +38,9 @@ class Provenance:
       warnings: what had to be left out, and why.
       left_out: tags, name and reason of each signature that was left out.
       converter_version: of the converter that wrote it.
+      lowered_for: the TensorFlow it was lowered for: ``"TensorFlow 1.15"``; empty
+        where it was not.
+      lowered: what was done for that.
     """
 
     source_format: str
@@ -51,6 +54,8 @@ class Provenance:
     warnings: Tuple[str, ...]
     left_out: Tuple[Tuple[Tuple[str, ...], str, str], ...] = ()
     converter_version: str = CONVERTER_VERSION
+    lowered_for: str = ""
+    lowered: Tuple[str, ...] = ()
 
     def write(self, directory: str) -> None:
         """Writes it into the directory of a converted module."""

@@ -69,6 +69,11 @@ class Runtime:
         if self._graph is not None:
             self._context.__exit__(*error)
 
+    @property
+    def eager(self) -> bool:
+        """Whether operations run when they are called."""
+        return self._graph is None
+
     def run(self, structure: Any) -> Any:
         """The values of a structure of tensors, as numpy has them."""
         if self._graph is None:

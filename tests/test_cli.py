@@ -156,13 +156,15 @@ def test_convert_passes_its_flags_on(
     assert _main("convert", "--overwrite", "a", "--link=copy", "b", "--json") == 0
     assert _main("convert", "a", "b", "--verify") == 0
     assert _main("convert", "a", "b", "--tolerance=0.5") == 0
+    assert _main("convert", "a", "b", "--target=tf1.15") == 0
     plain = {"source": "a", "destination": "b", "overwrite": False, "link": "auto"}
-    plain.update(verify=False, tolerance=None)
+    plain.update(verify=False, tolerance=None, target=None)
     assert convert_calls == [
         plain,
         dict(plain, overwrite=True, link="copy"),
         dict(plain, verify=True),
         dict(plain, verify=True, tolerance=0.5),
+        dict(plain, target="tf1.15"),
     ]
 
 

@@ -1,0 +1,157 @@
+"""Attributes that the target does not know, and those it needs."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+from . import rules
+from .registry import Registry
+from .scope import Rewrite, Unlowerable
+
+__all__ = ["Attributes"]
+
+# They tell a debugger, a gradient function of the writer or a device that the target
+# does not have; without them the op computes the same. ``*`` stands for any op.
+MEANINGLESS = frozenset(
+    [
+        ("*", "debug_name"),  # of a variable's handle, for messages
+        ("*", "grad_a"),  # of a product: whether an operand is a gradient
+        ("*", "grad_b"),
+        ("*", "grad_x"),
+        ("*", "grad_y"),
+        ("*", "metadata"),  # for a profiler
+        ("*", "sharding"),  # on TPUs
+        ("*", "xla_compile_attr"),
+        # Checks a shape that has been checked when the model was traced.
+        ("AssignVariableOp", "validate_shape"),
+        # Of tables: for how long an object lives, which the loader decides.
+        ("VarHandleOp", "allowed_devices"),
+    ]
+)
+
+
+class _Known(NamedTuple):
+    """What the target knows of an op.
+
+    Attributes:
+      names: its attributes.
+      missing: attributes that the target has and whose default is another one for
+        the model's writer, with that.
+      types: dtype attributes, with the dtypes it takes.
+      differs: whether its arguments are others.
+    """
+
+    names: Any
+    missing: List[Tuple[str, Any]]
+    types: List[Tuple[str, Any]]
+    differs: bool
+
+
+class Attributes:
+    """Settles the attributes of nodes whose op the target has.
+
+    Args:
+      registry: what the target knows.
+      source_op: from an op to its OpDef as the model's writer had it.
+    """
+
+    def __init__(self, registry: Registry, source_op: Callable[[str], Any]) -> None:
+        self._registry = registry
+        self._source_op = source_op
+        self._known: Dict[str, _Known] = {}
+
+    def settle(self, rewrite: Rewrite, done: Dict[str, int]) -> bool:
+        """Makes a node's attributes those that the target knows.
+
+        Returns:
+          Whether the op can stay; False where its arguments are others.
+
+        Raises:
+          Unlowerable: an attribute means something that the target does not know.
+        """
+        node = rewrite.node
+        known = self._known.get(node.op)
+        if known is None:
+            known = self._known[node.op] = self._compare(node.op)
+        if known.differs:
+            return False
+        unknown = [
+            key
+            for key in node.attr
+            if key not in known.names and not key.startswith("_")
+        ]
+        for key in unknown:
+            if not self._is_default(node, key) and not (
+                ("*", key) in MEANINGLESS or (node.op, key) in MEANINGLESS
+            ):
+                rule = rules.ATTRIBUTES.get((node.op, key))
+                if rule is None:
+                    raise Unlowerable(
+                        "{}, for its attribute {}={}".format(
+                            node.op, key, _short(node.attr[key])
+                        )
+                    )
+                if not rule(rewrite):
+                    raise Unlowerable("{}, for its attribute {}".format(node.op, key))
+                done["{}.{} is written out".format(node.op, key)] += 1
+            else:
+                done["{}.{} is dropped".format(node.op, key)] += 1
+            del node.attr[key]
+        for key, value in known.missing:
+            if key not in node.attr:
+                node.attr[key].CopyFrom(value)
+        for key, allowed in known.types:
+            if key in node.attr and node.attr[key].type not in allowed:
+                raise Unlowerable(
+                    "{}, for {}={}".format(node.op, key, _short(node.attr[key]))
+                )
+        return True
+
+    def _is_default(self, node: Any, key: str) -> bool:
+        for attr in self._source_op(node.op).attr:
+            if attr.name == key:
+                return attr.HasField("default_value") and _same(
+                    attr.default_value, node.attr[key]
+                )
+        return False
+
+    def _compare(self, op: str) -> _Known:
+        target = self._registry.get(op)
+        source = self._source_op(op)
+        assert target is not None
+        if target == source:
+            return _Known({attr.name for attr in target.attr}, [], [], False)
+        defaults = {
+            attr.name: attr.default_value
+            for attr in source.attr
+            if attr.HasField("default_value")
+        }
+        missing = []
+        for attr in target.attr:
+            if attr.name in defaults and not (
+                attr.HasField("default_value")
+                and _same(attr.default_value, defaults[attr.name])
+            ):
+                missing.append((attr.name, defaults[attr.name]))
+        types = [
+            (attr.name, set(attr.allowed_values.list.type))
+            for attr in target.attr
+            if attr.type == "type" and attr.HasField("allowed_values")
+        ]
+        differs = [a.name for a in target.input_arg] != [
+            a.name for a in source.input_arg
+        ] or [a.name for a in target.output_arg] != [a.name for a in source.output_arg]
+        return _Known({attr.name for attr in target.attr}, missing, types, differs)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(
+        one == other
+        or one.SerializeToString(deterministic=True)
+        == other.SerializeToString(deterministic=True)
+    )
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) < 60 else text[:57] + "..."

@@ -1,0 +1,137 @@
+"""Directories of lowered models."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Dict
+
+from hub_compat import _files
+from hub_compat._fingerprint import fingerprint
+from hub_compat.detector import detect
+from hub_compat.errors import DestinationError
+from hub_compat.formats import Detection
+from hub_compat.provenance import Provenance, read
+
+from ..saved_model import read_saved_model
+from .lowering import Lowered, lower
+from .registry import Registry
+
+__all__ = ["lower_directory", "lower_saved_model"]
+
+# The model itself, and what says which bytes it has.
+_REPLACED = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "fingerprint.pb")
+
+
+def lower_saved_model(
+    detection: Detection, directory: str, link: str, registry: Registry
+) -> Dict[str, Any]:
+    """Writes a TF2 SavedModel, lowered, into an empty directory.
+
+    Args:
+      detection: the model.
+      directory: where the result goes.
+      link: how checkpoint shards get there, see ``converters.convert``.
+      registry: what the target knows.
+
+    Returns:
+      The fields of a ConversionReport that the lowering knows.
+    """
+    source = detection.path
+    saved_model = read_saved_model(detection)
+    lowered = lower(saved_model, registry, source)
+    linked = copied = files = 0
+    for name in _files.walk_files(source):
+        if name in _REPLACED:
+            continue
+        path = _files.join(source, *name.split("/"))
+        target = _files.join(directory, *name.split("/"))
+        _files.make_dirs(target.rsplit("/", 1)[0])
+        weights = name.startswith("variables/variables.data-")
+        if weights and link != "copy" and _link(path, target, link):
+            files += 1
+            linked += _files.size(path)
+        else:
+            _files.copy_file(path, target)
+            copied += _files.size(path) if weights else 0
+    known = read(source)
+    facts = known or Provenance(
+        source_format=detection.format.value,
+        source_fingerprint=fingerprint(source),
+        source_tensorflow_version=detection.producer.tensorflow_version,
+        callable=None,
+        root_tags=detection.variants[0].tags,
+        variants=tuple((v.tags, v.signatures) for v in detection.variants),
+        variables=(),
+        weights_elsewhere=False,
+        warnings=(),
+    )
+    _finish(saved_model, directory, facts, lowered, registry)
+    meta_graph = saved_model.meta_graphs[0]
+    nodes = meta_graph.object_graph_def.nodes
+    variables = [
+        node.variable for node in nodes if node.WhichOneof("kind") == "variable"
+    ]
+    return dict(
+        callable=facts.callable,
+        variables=len(variables),
+        trainable_variables=sum(variable.trainable for variable in variables),
+        tables=sum(node.WhichOneof("kind") == "resource" for node in nodes),
+        assets=len(meta_graph.asset_file_def),
+        functions=len(meta_graph.graph_def.library.function),
+        nodes=lowered.nodes,
+        files_linked=files,
+        bytes_linked=linked,
+        bytes_copied=copied,
+        weight_bytes_read=0,
+        unused_keys=(),
+        warnings=facts.warnings + lowered.warnings(),
+        lowered=lowered.lines(),
+    )
+
+
+def lower_directory(directory: str, registry: Registry) -> Lowered:
+    """Lowers a converted module where it is."""
+    detection = detect(directory)
+    saved_model = read_saved_model(detection)
+    lowered = lower(saved_model, registry, directory)
+    facts = read(directory)
+    assert facts is not None
+    _finish(saved_model, directory, facts, lowered, registry)
+    return lowered
+
+
+def _finish(
+    saved_model: Any,
+    directory: str,
+    facts: Provenance,
+    lowered: Lowered,
+    registry: Registry,
+) -> None:
+    _files.write_bytes(
+        _files.join(directory, "saved_model.pb"),
+        saved_model.SerializeToString(deterministic=True),
+    )
+    dataclasses.replace(
+        facts,
+        warnings=facts.warnings + lowered.warnings(),
+        left_out=facts.left_out
+        + tuple((facts.root_tags, name, why) for name, why in lowered.left_out),
+        lowered_for=registry.name,
+        lowered=lowered.lines(),
+    ).write(directory)
+
+
+def _link(source: str, target: str, link: str) -> bool:
+    if _files.is_remote(source) or _files.is_remote(target):
+        return False
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError as error:
+        if link == "hard":
+            raise DestinationError(
+                "The file system cannot link the weights; use link='auto' or 'copy'. "
+                "Received: {!r} ({})".format(target, error)
+            ) from error
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""Tables whose contents are in the checkpoint, for TF 1.15, whose loader skips them.
+
+Without this such a table would come up empty, and no error would say so. The
+contents become constants of the function that initializes the table.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Tuple
+
+from hub_compat import _files
+from hub_compat._tf import attr_value_pb2, tf, trackable_object_graph_pb2
+from hub_compat.errors import UnknownOpError
+
+from ..functions import set_attr
+from ..graph import DT_RESOURCE
+from ..names import Names
+
+__all__ = ["empty_tables", "fill_tables"]
+
+_OPS = frozenset(
+    ["MutableDenseHashTableV2", "MutableHashTableOfTensorsV2", "MutableHashTableV2"]
+    + ["AnonymousMutableDenseHashTable", "AnonymousMutableHashTable"]
+    + ["AnonymousMutableHashTableOfTensors"]
+)
+
+
+# Names what fills a table, so that it is done once.
+_FILL = "hub_compat_fill"
+
+
+def empty_tables(meta_graph: Any) -> bool:
+    """Whether there are such tables that nothing fills yet."""
+    library = meta_graph.graph_def.library.function
+    return any(
+        node.op in _OPS for function in library for node in function.node_def
+    ) and not any(_FILL in function.control_ret for function in library)
+
+
+def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
+    """Has the initializers of mutable tables fill them.
+
+    Args:
+      meta_graph: the model.
+      source: its directory.
+      done: counts what was done.
+
+    Raises:
+      UnknownOpError: a table is a dense one, or has no contents in the checkpoint.
+    """
+    if not empty_tables(meta_graph):
+        return
+    functions = {f.signature.name: f for f in meta_graph.graph_def.library.function}
+    objects = meta_graph.object_graph_def
+    contents = None
+    for i, node in enumerate(objects.nodes):
+        if node.WhichOneof("kind") != "resource":
+            continue
+        own = {}
+        for child in node.children:
+            names = objects.nodes[child.node_id].function.concrete_functions
+            if names:
+                own[child.local_name] = names[0]
+        create = functions.get(own.get("_create_resource", ""))
+        if create is None or _OPS.isdisjoint(n.op for n in create.node_def):
+            continue
+        if contents is None:
+            contents = _contents(meta_graph, source)
+        initialize = functions.get(own.get("_initialize", ""))
+        dense = any("Dense" in n.op for n in create.node_def)
+        if initialize is None or i not in contents or dense:
+            raise UnknownOpError(
+                "The model has a table that changes at run time, and either it is a "
+                "dense one, of which TensorFlow 1.15 cannot import what the checkpoint "
+                "holds, or the checkpoint holds nothing of it. TensorFlow 1.15 would "
+                "leave it empty. Received: object {} of {!r}".format(i, source)
+            )
+        _import(initialize, *contents[i])
+        objects.concrete_functions[own["_initialize"]].bound_inputs.append(i)
+        done["a table's contents are in its initializer"] += 1
+
+
+def _contents(meta_graph: Any, source: str) -> Dict[int, Tuple[Any, Any]]:
+    """Keys and values of the tables in a checkpoint, by their number in the model.
+
+    The checkpoint numbers objects in its own way; names lead from the root to each.
+    """
+    prefix = _files.join(source, "variables", "variables")
+    if not _files.exists(prefix + ".index"):
+        return {}
+    reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+    held = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
+        reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
+    )
+    found: Dict[int, Tuple[Any, Any]] = {}
+    seen = set()
+    stack = [(0, 0)]
+    while stack:
+        pair = stack.pop()
+        if pair in seen:
+            continue
+        seen.add(pair)
+        number, other = pair
+        for attribute in held.nodes[other].attributes:
+            key = attribute.checkpoint_key
+            if reader.has_tensor(key + "-keys"):
+                found[number] = (
+                    reader.get_tensor(key + "-keys"),
+                    reader.get_tensor(key + "-values"),
+                )
+        others = {c.local_name: c.node_id for c in held.nodes[other].children}
+        for child in meta_graph.object_graph_def.nodes[number].children:
+            if child.local_name in others:
+                stack.append((child.node_id, others[child.local_name]))
+    return found
+
+
+def _import(function: Any, keys: Any, values: Any) -> None:
+    """Adds a table as the last argument of a function, and fills it there."""
+    signature = function.signature
+    names = Names(
+        [node.name for node in function.node_def]
+        + [arg.name for arg in signature.input_arg]
+    )
+    table = names.take("table")
+    signature.input_arg.add(name=table, type=DT_RESOURCE)
+    shapes = function.attr["_input_shapes"].list
+    if not shapes.shape:
+        function.attr["_input_shapes"].list.SetInParent()
+    function.attr["_input_shapes"].list.shape.add()
+    tensors, dtypes = [], []
+    for label, array in (("keys", keys), ("values", values)):
+        proto = tf.make_tensor_proto(array)
+        value = attr_value_pb2.AttrValue()
+        value.tensor.CopyFrom(proto)
+        node = function.node_def.add(name=names.take(label), op="Const")
+        set_attr(node, "value", value)
+        set_attr(node, "dtype", ("type", proto.dtype))
+        tensors.append(node.name + ":output:0")
+        dtypes.append(proto.dtype)
+    filled = function.node_def.add(name=names.take("fill"), op="LookupTableImportV2")
+    filled.input.extend([table] + tensors)
+    set_attr(filled, "Tin", ("type", dtypes[0]))
+    set_attr(filled, "Tout", ("type", dtypes[1]))
+    # Whatever the function returns, it returns when the table is full.
+    for node in function.node_def:
+        if node.op == "Identity":
+            node.input.append("^" + filled.name)
+    signature.is_stateful = True
+    signature.control_output.append(_FILL)
+    function.control_ret[_FILL] = filled.name

@@ -1,0 +1,194 @@
+"""The object graph in the terms of an older loader."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Tuple
+
+from .registry import Registry
+
+__all__ = ["essential", "lower", "needs_lowering", "take_away"]
+
+# Kinds of SavedObject that TF 1.15's loader recreates (load.py, _recreate).
+_KINDS = frozenset(
+    [
+        "asset",
+        "bare_concrete_function",
+        "constant",
+        "function",
+        "resource",
+        "user_object",
+        "variable",
+    ]
+)
+# Functions without which an object cannot be made or restored.
+_OWN = ("_create_resource", "_initialize", "_destroy_resource")
+
+
+def needs_lowering(meta_graph: Any, registry: Registry) -> bool:
+    """Whether there is an object that an older loader stops at."""
+    if registry.version >= (2, 0):
+        return False
+    nodes = meta_graph.object_graph_def.nodes
+    return any(
+        node.slot_variables or node.WhichOneof("kind") not in _KINDS for node in nodes
+    )
+
+
+def lower(meta_graph: Any, registry: Registry, done: Dict[str, int]) -> None:
+    """Makes objects that the target's loader can make."""
+    if registry.version >= (2, 0):
+        return
+    _drop_gradient_functions(meta_graph, done)
+    objects = meta_graph.object_graph_def
+    for node in objects.nodes:
+        if node.slot_variables:
+            # Its loader asks an optimizer of its own for them.
+            del node.slot_variables[:]
+            done["slot variables of an optimizer are plain variables"] += 1
+        if node.WhichOneof("kind") not in _KINDS:
+            generic(node)
+            done["an object of an unknown kind is an empty one"] += 1
+        elif node.WhichOneof("kind") == "user_object":
+            if node.user_object.identifier == "optimizer":
+                node.user_object.identifier = "_generic_user_object"
+
+
+def _drop_gradient_functions(meta_graph: Any, done: Dict[str, int]) -> None:
+    """Drops the functions of custom gradients, which an older loader cannot register.
+
+    They capture tensors of other functions, which it cannot represent.
+    """
+    objects, library = meta_graph.object_graph_def, meta_graph.graph_def.library
+    captured = {
+        i
+        for i, node in enumerate(objects.nodes)
+        if node.WhichOneof("kind") not in _KINDS
+    }
+    gone = {
+        name
+        for name, function in objects.concrete_functions.items()
+        if captured.intersection(function.bound_inputs)
+    }
+    # TF < 2.5 does not have the field, and so drops it unread.
+    for gradient in getattr(library, "registered_gradients", ()):
+        gone.add(gradient.gradient_func)
+    if hasattr(library, "registered_gradients"):
+        del library.registered_gradients[:]
+    if not gone:
+        return
+    done["the functions of custom gradients are dropped"] += 1
+    kept = [f for f in library.function if f.signature.name not in gone]
+    del library.function[:]
+    library.function.extend(kept)
+    for name in gone:
+        if name in objects.concrete_functions:
+            del objects.concrete_functions[name]
+
+
+def generic(node: Any) -> None:
+    """Makes an object one that only has children."""
+    children = [(child.node_id, child.local_name) for child in node.children]
+    node.Clear()
+    for node_id, name in children:
+        node.children.add(node_id=node_id, local_name=name)
+    node.user_object.identifier = "_generic_user_object"
+    node.user_object.version.producer = 1
+    node.user_object.version.min_consumer = 1
+
+
+def essential(meta_graph: Any, gone: Mapping[str, str]) -> bool:
+    """Whether an object cannot be made without functions that are gone."""
+    nodes = meta_graph.object_graph_def.nodes
+    for node in nodes:
+        for child in node.children:
+            if child.local_name in _OWN:
+                function = nodes[child.node_id].function
+                if gone.keys() & set(function.concrete_functions):
+                    return True
+    return False
+
+
+def take_away(
+    meta_graph: Any, gone: Mapping[str, str], left_out: List[Tuple[str, str]]
+) -> bool:
+    """Takes functions from the objects and signatures that have them.
+
+    Args:
+      meta_graph: the model.
+      gone: functions, with the reason.
+      left_out: where the signatures that go away are noted, with the reason.
+
+    Returns:
+      Whether anything is left that can be called.
+    """
+    objects = meta_graph.object_graph_def
+    for name in gone:
+        if name in objects.concrete_functions:
+            del objects.concrete_functions[name]
+    lost = {}
+    for i, node in enumerate(objects.nodes):
+        kind = node.WhichOneof("kind")
+        if kind == "function":
+            names = list(node.function.concrete_functions)
+            kept = [name for name in names if name not in gone]
+            if len(kept) < len(names):
+                del node.function.concrete_functions[:]
+                node.function.concrete_functions.extend(kept)
+            if names and not kept:
+                lost[i] = gone[names[0]]
+                generic(node)
+        elif kind == "bare_concrete_function":
+            name = node.bare_concrete_function.concrete_function_name
+            if name in gone:
+                lost[i] = gone[name]
+                generic(node)
+    usable = False
+    for node in objects.nodes:
+        is_map = node.user_object.identifier == "signature_map"
+        kept = []
+        for child in node.children:
+            if child.node_id not in lost:
+                kept.append((child.node_id, child.local_name))
+            elif is_map:
+                left_out.append((child.local_name, lost[child.node_id]))
+        if len(kept) < len(node.children):
+            del node.children[:]
+            for node_id, name in kept:
+                node.children.add(node_id=node_id, local_name=name)
+        usable = usable or (is_map and bool(kept))
+    usable = usable or any(
+        child.local_name not in _OWN
+        and objects.nodes[child.node_id].function.concrete_functions
+        for child in (objects.nodes[0].children if objects.nodes else ())
+    )
+    _take_from_graph(meta_graph, gone)
+    return usable
+
+
+def _take_from_graph(meta_graph: Any, gone: Mapping[str, str]) -> None:
+    """Drops calls of functions that are gone, and what needs them."""
+    graph = meta_graph.graph_def
+    dead = {
+        node.name
+        for node in graph.node
+        if any(attr.func.name in gone for attr in node.attr.values())
+    }
+    changed = bool(dead)
+    while changed:
+        more = {
+            node.name
+            for node in graph.node
+            if node.name not in dead
+            and any(name.lstrip("^").split(":")[0] in dead for name in node.input)
+        }
+        dead |= more
+        changed = bool(more)
+    if not dead:
+        return
+    kept = [node for node in graph.node if node.name not in dead]
+    del graph.node[:]
+    graph.node.extend(kept)
+    for name in list(meta_graph.signature_def):
+        outputs = meta_graph.signature_def[name].outputs.values()
+        if any(output.name.split(":")[0] in dead for output in outputs):
+            del meta_graph.signature_def[name]

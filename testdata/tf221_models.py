@@ -1,0 +1,326 @@
+"""Models that only a new TensorFlow writes, and what they give there.
+
+``make testdata-tf2`` runs this under TensorFlow 2.21 and writes each model to
+``tf221/<name>/module`` and to ``tf221/<name>/expected.npz`` what TensorFlow's own
+loader computes with it: for every call its inputs, outputs, the gradients of all
+trainable variables it reads, and all variables after it. Keys of the archive are
+``call|in|name``, ``call|out|name``, ``call|grad|variable``, ``call|after|variable``.
+A call is ``signature:<name>`` or ``call`` or ``train``, the root object without and
+with ``training=True``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+HERE = Path(__file__).resolve().parent / "tf221"
+
+
+def numbers(*shape: int) -> np.ndarray:
+    """Reproducible numbers between -1 and 1."""
+    size = int(np.prod(shape))
+    values = np.sin(np.arange(1, size + 1, dtype=np.float64) * 12.9898) * 43758.5453
+    return ((values % 2) - 1).astype(np.float32).reshape(shape)
+
+
+def set_weights(variables: List[Any]) -> None:
+    """Gives variables values that differ, and that variances may have."""
+    for i, variable in enumerate(variables):
+        if getattr(variable, "dtype", None) == "float32":
+            shape = tuple(variable.shape)
+            value = 0.5 * numbers(*(shape + (i + 1,)))[..., -1] if shape else 0.5
+            variable.assign(
+                np.abs(value) + 0.1 if "variance" in variable.name else value
+            )
+
+
+def keras2_functional(path: str) -> Dict[str, Any]:
+    """Convolution, batch normalization, two inputs, an optimizer with slots."""
+    import tf_keras as k
+
+    image, extra = k.Input((8, 8, 3), name="image"), k.Input((4,), name="extra")
+    x = k.layers.Conv2D(4, 3, name="conv")(image)
+    x = k.layers.BatchNormalization(momentum=0.9, name="bn")(x)
+    x = k.layers.GlobalAveragePooling2D()(k.layers.ReLU()(x))
+    x = k.layers.Dense(3, activation="gelu", name="dense")(
+        k.layers.Concatenate()([x, extra])
+    )
+    x = k.layers.Dense(2, activation="swish", name="head")(x)
+    model = k.Model([image, extra], x)
+    model.compile("adam", "mse")
+    model.fit(
+        [numbers(4, 8, 8, 3), numbers(4, 4)], numbers(4, 2), verbose=0, shuffle=False
+    )
+    set_weights(model.weights)
+    model.save(path, save_format="tf")
+    given = [numbers(4, 8, 8, 3), numbers(4, 4)]
+    return {
+        "signature:serving_default": dict(zip(("image", "extra"), given)),
+        "call": given,
+        "train": given,
+    }
+
+
+def keras2_text(path: str) -> Dict[str, Any]:
+    """A subclassed model with TextVectorization."""
+    import tf_keras as k
+
+    class Model(k.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vectorize = k.layers.TextVectorization(output_sequence_length=4)
+            self.vectorize.adapt(["a b c", "c d", "d d"])
+            self.embed = k.layers.Embedding(8, 3, name="embed")
+
+        def call(self, inputs: Any, training: bool = False) -> Any:
+            return tf.reduce_mean(self.embed(self.vectorize(inputs)), 1)
+
+    model = Model()
+    model(tf.constant(["a b", "z"]))
+    set_weights(model.weights)
+    tf.saved_model.save(model, path)
+    given = np.array(["a c d d", "Z!, a", ""])
+    return {"signature:serving_default": {"input_1": given}, "call": given}
+
+
+def keras2_dropout(path: str) -> Dict[str, Any]:
+    """Layers in sequence; the dropout is nothing but in training."""
+    import tf_keras as k
+
+    model = k.Sequential(
+        [
+            k.layers.Input((6,)),
+            k.layers.Dense(5, activation="relu", name="one"),
+            k.layers.Dropout(0.5),
+            k.layers.Dense(2, name="two"),
+        ]
+    )
+    set_weights(model.weights)
+    tf.saved_model.save(model, path)
+    return {"call": numbers(3, 6)}
+
+
+def keras2_recurrent(path: str) -> Dict[str, Any]:
+    """LSTM and GRU: loops and TensorLists, with gradients."""
+    import tf_keras as k
+
+    inputs = k.Input((5, 3))
+    x = k.layers.LSTM(4, return_sequences=True, name="lstm")(inputs)
+    x = k.layers.GRU(2, name="gru")(x)
+    model = k.Model(inputs, x)
+    set_weights(model.weights)
+    model.save(path, save_format="tf")
+    return {"call": numbers(2, 5, 3)}
+
+
+def keras3_export(path: str) -> Dict[str, Any]:
+    """What model.export() of Keras 3 writes: batch normalization, dropout, GELU."""
+    import keras as k
+
+    model = k.Sequential(
+        [
+            k.layers.Input((6, 6, 2)),
+            k.layers.Conv2D(3, 3, name="conv"),
+            k.layers.BatchNormalization(name="bn"),
+            k.layers.Activation("gelu"),
+            k.layers.Dropout(0.3),
+            k.layers.Flatten(),
+            k.layers.Dense(2, activation="softmax", name="dense"),
+        ]
+    )
+    set_weights(model.weights)
+    model.export(path, verbose=False)
+    return {"signature:serving_default": {"keras_tensor": numbers(3, 6, 6, 2)}}
+
+
+def keras3_transformer(path: str) -> Dict[str, Any]:
+    """Embeddings, attention and LayerNormalization, in two endpoints."""
+    import keras as k
+
+    ids = k.Input((6,), dtype="int32", name="ids")
+    x = k.layers.Embedding(11, 8, name="words")(ids)
+    for i in range(2):
+        attended = k.layers.MultiHeadAttention(2, 4, name="attend{}".format(i))(x, x)
+        x = k.layers.LayerNormalization(name="norm{}".format(i))(x + attended)
+        x = x + k.layers.Dense(8, activation="gelu", name="dense{}".format(i))(x)
+    model = k.Model(ids, x)
+    set_weights(model.weights)
+    archive = k.export.ExportArchive()
+    archive.track(model)
+    spec = [tf.TensorSpec((None, 6), tf.int32, name="ids")]
+    archive.add_endpoint("tokens", lambda ids: model(ids, training=False), spec)
+    archive.add_endpoint(
+        "pooled", lambda ids: tf.reduce_mean(model(ids, training=False), 1), spec
+    )
+    archive.write_out(path, verbose=False)
+    given = {"ids": np.arange(12, dtype=np.int32).reshape(2, 6) % 11}
+    return {"signature:tokens": given, "signature:pooled": given}
+
+
+class _Structures(tf.Module):
+    """Dicts, ragged tensors and tables."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                ["a", "b"], tf.constant([1, 2], tf.int64)
+            ),
+            0,
+        )
+        # Its contents are in the checkpoint.
+        self.counts = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+        self.counts.insert(["a", "b"], tf.constant([7, 5], tf.int64))
+        self.weights = tf.Variable(numbers(3, 2), name="weights")
+        self.tail = tf.Variable(numbers(2, 2), name="tail")
+
+    @tf.function
+    def __call__(self, inputs: Any, training: bool = False) -> Any:
+        ids = tf.ragged.map_flat_values(self.table.lookup, inputs["words"])
+        found = tf.ragged.map_flat_values(lambda i: tf.gather(self.weights, i), ids)
+        return {
+            "sum": tf.reduce_sum(found, 1) @ self.tail * inputs["scale"],
+            "padded": found.to_tensor(),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def lookup(self, words: Any) -> Any:
+        """A table alone."""
+        return {
+            "ids": self.table.lookup(words),
+            "counts": self.counts.lookup(words),
+        }
+
+
+def module_structures(path: str) -> Dict[str, Any]:
+    """A tf.Module with dicts, ragged inputs and a table of strings."""
+    module = _Structures()
+    module.__call__.get_concrete_function(
+        {
+            "words": tf.RaggedTensorSpec([None, None], tf.string),
+            "scale": tf.TensorSpec([], tf.float32),
+        }
+    )
+    tf.saved_model.save(module, path, signatures={"lookup": module.lookup})
+    return {
+        "call": {
+            "words": tf.ragged.constant([["a", "x"], ["b"], []]),
+            "scale": np.float32(2.0),
+        },
+        "signature:lookup": {"words": np.array(["b", "?", "a"])},
+    }
+
+
+class _ControlFlow(tf.Module):
+    """Loops, conditionals, TensorArrays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = tf.Variable(numbers(3, 3), name="matrix")
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, 3]), tf.TensorSpec([], tf.int32)]
+    )
+    def __call__(self, x: Any, steps: Any) -> Any:
+        states = tf.TensorArray(tf.float32, size=steps)
+        for i in tf.range(steps):
+            x = tf.tanh(x @ self.matrix)
+            states = states.write(i, tf.reduce_sum(x))
+        if tf.reduce_sum(x) > 0.0:
+            x = x * 2.0
+        else:
+            x = x @ self.matrix
+        return {"last": x, "states": states.stack()}
+
+
+def module_control_flow(path: str) -> Dict[str, Any]:
+    """while_loop, cond and TensorArray."""
+    module = _ControlFlow()
+    tf.saved_model.save(module, path, signatures=module.__call__)
+    return {
+        "signature:serving_default": {"x": numbers(2, 3), "steps": np.int32(3)},
+    }
+
+
+MODELS: Dict[str, Callable[[str], Dict[str, Any]]] = {
+    function.__name__: function
+    for function in (
+        keras2_dropout,
+        keras2_functional,
+        keras2_recurrent,
+        keras2_text,
+        keras3_export,
+        keras3_transformer,
+        module_control_flow,
+        module_structures,
+    )
+}
+
+
+def _application(name: str, path: str) -> Dict[str, Any]:
+    """One of Keras' applications, with reproducible weights."""
+    import tf_keras as k
+
+    k.utils.set_random_seed(5)
+    # A softmax would make relative errors of what is absolute in its input.
+    model = getattr(k.applications, name)(
+        weights=None, input_shape=(96, 96, 3), classifier_activation=None
+    )
+    for i, variable in enumerate(model.weights):
+        if "/moving_" in variable.name or "gamma" in variable.name:
+            value = 0.2 * numbers(*(tuple(variable.shape) + (i % 5 + 1,)))[..., -1]
+            variable.assign(value if "mean" in variable.name else 1 + value)
+    model.save(path, save_format="tf")
+    given = 50 * numbers(2, 96, 96, 3) + 100
+    # Dropout has other random numbers elsewhere.
+    return {"call": given, **({} if name == "EfficientNetB0" else {"train": given})}
+
+
+# Too large to keep; tests/test_lowering_large.py has them written where it can.
+LARGE: Dict[str, Callable[[str], Dict[str, Any]]] = {
+    name: functools.partial(_application, name)
+    for name in ("EfficientNetB0", "MobileNetV2", "ResNet50")
+}
+
+
+def main() -> None:
+    """Writes and records every model, or those that are named."""
+    sys.path.insert(0, str(HERE.parent))
+    import tf221_replay
+
+    assert tf.__version__.startswith("2.21."), tf.__version__
+    out, names = HERE, sys.argv[1:]
+    if names[:1] == ["--out"]:
+        out, names = Path(names[1]), names[2:]
+    for name in names or list(MODELS):
+        folder = out / name
+        shutil.rmtree(str(folder), ignore_errors=True)
+        calls = {**MODELS, **LARGE}[name](str(folder / "module"))
+        tf.keras.backend.clear_session()
+        arrays: Dict[str, Any] = {}
+        for call, given in calls.items():
+            flat = tf221_replay.flatten(given)
+            arrays.update(("{}|in|{}".format(call, k), v) for k, v in flat.items())
+            loaded = tf.saved_model.load(str(folder / "module"))
+            found = tf221_replay.run(loaded, call, given)
+            for part, values in found.items():
+                arrays.update(
+                    ("{}|{}|{}".format(call, part, k), v) for k, v in values.items()
+                )
+        np.savez_compressed(str(folder / "expected.npz"), **arrays)
+        print(name, len(arrays), "arrays")
+
+
+if __name__ == "__main__":
+    main()
