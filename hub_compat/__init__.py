@@ -19,6 +19,7 @@ _HOME = {
     "errors": "hub_compat",
     "get_attached_message": "hub_compat.attachments",
     "ImageModuleInfo": "hub_compat.attachments",
+    "KerasLayer": "hub_compat",
     "load": "hub_compat.loader",
     "save": "hub_compat.saver",
     "VerificationReport": "hub_compat.formats",
@@ -38,7 +39,13 @@ def __getattr__(name: str) -> Any:
         raise AttributeError("module 'hub_compat' has no attribute {!r}".format(name))
     if name == "errors":
         return importlib.import_module("hub_compat.errors")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    home = _HOME[name]
+    if name == "KerasLayer":
+        # The class for what tf.keras is in this program.
+        from hub_compat._tf import keras_generation
+
+        home = "hub_compat.keras{}".format(keras_generation())
+    value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

@@ -7,7 +7,8 @@ not public in all supported versions has a probe and a note on who needs it.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict, Optional
+import inspect
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from hub_compat.errors import MissingDependencyError, OptionsError
 
@@ -44,15 +45,21 @@ from tensorflow.core.protobuf import (
 __all__ = [
     "attr_value_pb2",
     "drop_missing_variables",
+    "call_arguments",
     "function_pb2",
     "explain_missing_signatures",
     "has_op",
     "in_control_flow",
+    "in_tf1_graph",
+    "keras2",
+    "keras3",
+    "keras_generation",
     "load_saved_model",
     "meta_graph_pb2",
     "node_def_pb2",
     "op_def_pb2",
     "parse_saved_model",
+    "prepare_gradients",
     "register_control_flow_gradients",
     "registered_op",
     "saved_model_pb2",
@@ -62,6 +69,7 @@ __all__ = [
     "tf",
     "trackable_children",
     "trackable_object_graph_pb2",
+    "traces_of",
     "tracks_attributes",
     "types_pb2",
     "variable_pb2",
@@ -236,6 +244,141 @@ def register_control_flow_gradients() -> None:
     """
     with contextlib.suppress(ImportError):
         from tensorflow.python.ops import cond_v2, while_v2  # noqa: F401
+
+
+def keras_generation() -> int:
+    """Which Keras ``tf.keras`` is in this program: 2 or 3.
+
+    Raises:
+      MissingDependencyError: it cannot be imported.
+    """
+    try:
+        version = str(getattr(tf.keras, "__version__", "2"))
+    except ImportError:
+        # TF >= 2.16 without the package keras.
+        keras2()
+        return 2
+    return 3 if version.startswith("3.") else 2
+
+
+def keras2() -> Any:
+    """Keras 2: ``tf.keras`` up to TF 2.15, or the package tf_keras.
+
+    Raises:
+      MissingDependencyError: there is none.
+    """
+    try:
+        if str(getattr(tf.keras, "__version__", "2.")).startswith("2."):
+            return tf.keras
+    except ImportError:
+        pass
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise MissingDependencyError(
+            "tf.keras of TensorFlow {} is Keras 3; Keras 2 is in the package tf-keras: "
+            "pip install tf-keras. Received: {}".format(tf.__version__, error)
+        ) from error
+    return tf_keras
+
+
+def keras3() -> Any:
+    """The package keras, of version 3.
+
+    Raises:
+      MissingDependencyError: it is not installed, or computes with something else
+        than TensorFlow.
+    """
+    problem: Any = None
+    try:
+        import keras
+    except ImportError as error:
+        problem = error
+    else:
+        if not str(getattr(keras, "__version__", "2")).startswith("3."):
+            problem = "keras " + str(
+                getattr(keras, "__version__", "of unknown version")
+            )
+    if problem is not None:
+        raise MissingDependencyError(
+            "This needs Keras 3 (pip install 'keras>=3', TensorFlow 2.16 or newer); "
+            "with Keras 2 there is hub_compat.keras2.KerasLayer. Received: {}".format(
+                problem
+            )
+        )
+    if keras.backend.backend() != "tensorflow":
+        raise MissingDependencyError(
+            "A TensorFlow module runs in Keras 3 on the TensorFlow backend only; set "
+            "KERAS_BACKEND=tensorflow before Keras is imported. Received: the backend "
+            "{!r}".format(keras.backend.backend())
+        )
+    return keras
+
+
+def in_tf1_graph() -> bool:
+    """Whether ops go into a graph for sessions, rather than run or into a function.
+
+    Public from TF 2.0 on; private in 1.15 (framework.ops). Without it, not eagerly.
+    """
+    found = getattr(tf.compat.v1, "executing_eagerly_outside_functions", None)
+    if found is None:
+        try:
+            from tensorflow.python.framework import ops
+        except ImportError:
+            return not tf.executing_eagerly()
+        found = getattr(
+            ops, "executing_eagerly_outside_functions", tf.executing_eagerly
+        )
+    return not found()
+
+
+def prepare_gradients(outputs: Any, variables: Sequence[Any]) -> None:
+    """Has the calls behind tensors of a TF1 graph return what their gradients need.
+
+    TF 1.15 changes a call when it is first differentiated, which is too late once a
+    session has seen it ("Connecting to invalid output"). Not needed from TF 2.0 on.
+    """
+    if not tf.__version__.startswith("1.") or not variables:
+        return
+    floating = [t for t in tf.nest.flatten(outputs) if t.dtype.is_floating]
+    if floating:
+        tf.gradients(floating, list(variables))
+
+
+def call_arguments(function: Any) -> Sequence[str]:
+    """Names of the arguments that a callable can be called with.
+
+    Private: tf_inspect, which sees through TensorFlow's decorators (1.15 to 2.21);
+    Python's own inspect otherwise, which does so from TF 2.12 on.
+    """
+    try:
+        from tensorflow.python.util import tf_inspect as inspector
+    except ImportError:
+        inspector = inspect
+    if not inspect.isroutine(function) and not hasattr(
+        function, "get_concrete_function"
+    ):
+        function = function.__call__
+    try:
+        found = inspector.getfullargspec(function)
+    except TypeError:
+        return ()
+    return tuple(found.args) + tuple(found.kwonlyargs)
+
+
+def traces_of(function: Any) -> List[Any]:
+    """The positional arguments that the traces of a loaded function were made for.
+
+    Returns:
+      For each trace, a tuple of nests of TensorSpecs and Python values.
+    """
+    if not hasattr(function, "concrete_functions") and callable(function):
+        function = function.__call__
+    return [
+        trace.structured_input_signature[0]
+        for trace in getattr(function, "concrete_functions", None) or ()
+        if trace.structured_input_signature is not None
+    ]
 
 
 def load_options_class() -> Optional[type]:

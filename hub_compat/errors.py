@@ -11,6 +11,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- SignatureError (KeyError)             no such signature
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
+    |-- LayerError (ValueError, TypeError)  a KerasLayer cannot be made or called so
     |-- SaveError (ValueError)              a loaded object that cannot be saved
     |-- VerificationError (ValueError)      original and converted module differ
     |-- DestinationError (OSError)          the output directory cannot be used
@@ -36,6 +37,7 @@ __all__ = [
     "FormatError",
     "HandleError",
     "HubCompatError",
+    "LayerError",
     "MissingDependencyError",
     "OptionsError",
     "SaveError",
@@ -81,6 +83,10 @@ class ConversionError(HubCompatError, ValueError):
 
 class UnknownOpError(ConversionError, LookupError):
     """The graph holds ops that this TensorFlow does not have."""
+
+
+class LayerError(HubCompatError, ValueError, TypeError):
+    """The arguments of a KerasLayer, or its inputs, do not fit the module."""
 
 
 class SaveError(HubCompatError, ValueError):

@@ -66,11 +66,15 @@ def write(root: Path, folder: Path) -> None:
 def test_application(name: str, applications: Path) -> None:
     """Outputs, gradients and moving averages are those of TensorFlow 2.21.
 
-    In training, the statistics of two small images make the rest of it too sensitive:
-    TensorFlow 2.21 with and without oneDNN differs by 5e-5 in the outputs and by the
-    gradients themselves.
+    A process of TensorFlow 2.21 that loads what another one has saved gets gradients of
+    ResNet50 that differ from the recorded ones by 5e-4 of the largest, with nothing
+    lowered. In training, the statistics of two small images make the rest of it too
+    sensitive: TensorFlow 2.21 with and without oneDNN differs by 5e-5 in outputs and
+    by the gradients themselves.
     """
     recorded = tf221_compare.recorded(applications / name)
     assert np.ptp(recorded["call"]["out"]["output"]) > 0
     for call in sorted(recorded):
-        tf221_compare.check(applications / name, call, 2e-5, call == "train")
+        tf221_compare.check(
+            applications / name, call, 2e-5, call == "train", gradients=2e-3
+        )

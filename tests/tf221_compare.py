@@ -40,7 +40,11 @@ def assert_all_close(found: Any, wanted: Any, relative: float, what: str) -> Non
 
 
 def check(
-    folder: Path, call: str, relative: float = 1e-5, state_only: bool = False
+    folder: Path,
+    call: str,
+    relative: float = 1e-5,
+    state_only: bool = False,
+    gradients: float = 1e-4,
 ) -> None:
     """Loads a model, makes a recorded call, and compares all that came of it.
 
@@ -50,6 +54,7 @@ def check(
       relative: how far apart outputs and variables may be, in parts of the largest.
       state_only: compare only the variables after the call, and which gradients
         there are.
+      gradients: how far apart those may be.
     """
     wanted = recorded(folder)[call]
     with replay.Runtime(lambda: hub.load(folder / "module")) as runtime:
@@ -64,4 +69,4 @@ def check(
         assert sorted(found["grad"]) == sorted(wanted["grad"])
         return
     assert_all_close(found["out"], wanted["out"], relative, "output")
-    assert_all_close(found["grad"], wanted["grad"], 1e-4, "gradient")
+    assert_all_close(found["grad"], wanted["grad"], gradients, "gradient")

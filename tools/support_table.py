@@ -41,6 +41,8 @@ _CHECKS = {
     "training": "`model(x, training=True)` and its updates",
     "losses": "`model.regularization_losses`",
     "gradients": "gradients of variables and inputs",
+    "hub.save": "a step of gradient descent, saved and loaded again",
+    "KerasLayer": "`KerasLayer`, trained by any signature",
     "session": "converted, in the session loader of TF1 and TF Serving",
 }
 

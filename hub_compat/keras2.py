@@ -1,0 +1,98 @@
+"""KerasLayer for Keras 2: ``tf.keras`` of TensorFlow 1.15 to 2.15, and tf_keras."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional
+
+from hub_compat._tf import in_tf1_graph, keras2, prepare_gradients, tf
+from hub_compat.keras_core import KerasCore
+from hub_compat.keras_layer import LayerMixin
+
+__all__ = ["KerasLayer"]
+
+keras = keras2()
+_Layer: Any = keras.layers.Layer
+
+
+class KerasLayer(LayerMixin, _Layer):  # noqa: D101
+    # For help(): all that is to say is the same for both.
+    __doc__ = LayerMixin.__doc__
+    _generation = 2
+
+    def __init__(
+        self,
+        handle: Any,
+        trainable: bool = False,
+        arguments: Optional[Mapping[str, Any]] = None,
+        *,
+        tags: Any = None,
+        signature: Optional[str] = None,
+        signature_outputs_as_dict: Optional[bool] = None,
+        output_key: Optional[str] = None,
+        output_shape: Any = None,
+        load_options: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        super().__init__(trainable=trainable, **kwargs)
+        self._core = KerasCore(
+            handle,
+            arguments,
+            tags,
+            signature,
+            signature_outputs_as_dict,
+            output_key,
+            output_shape,
+            load_options,
+        )
+        # Tracked: a SavedModel of a Keras model holds the functions of its layers.
+        self._loaded = self._core.loaded
+        self._adopt_weights()
+        for loss in self._core.losses:
+            self.add_loss(self._only_if_trainable(loss))
+        self.built = True
+
+    def _adopt_weights(self) -> None:
+        for is_trainable, variables in (
+            (True, self._core.trainable_variables),
+            (False, self._core.other_variables),
+        ):
+            for variable in variables:
+                self._adopt(variable, is_trainable)
+
+    def _adopt(self, variable: Any, is_trainable: bool) -> None:
+        """Registers a variable that is there as a weight of the layer."""
+        keywords: Dict[str, Any] = {"experimental_autocast": False}
+        self.add_weight(
+            name=variable.name.split(":")[0],
+            shape=variable.shape,
+            dtype=variable.dtype.base_dtype,
+            trainable=is_trainable,
+            getter=lambda *unused, **ignored: variable,
+            **keywords,
+        )
+
+    def _only_if_trainable(self, loss: Any) -> Any:
+        def value() -> Any:
+            if not self.trainable:
+                return tf.zeros([])
+            result = loss()
+            if in_tf1_graph():
+                prepare_gradients(result, self._core.trainable_variables)
+            return result
+
+        return value
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """Calls the module; see the class."""
+        if training is None:
+            training = keras.backend.learning_phase()
+        return self._call_core(inputs, training)
+
+
+# TF 1.15 has no decorator for it. A model that was saved with tensorflow_hub's layer
+# has it under the plain name.
+if hasattr(keras.utils, "register_keras_serializable"):
+    keras.utils.register_keras_serializable(package="hub_compat")(KerasLayer)
+keras.utils.get_custom_objects().setdefault("KerasLayer", KerasLayer)

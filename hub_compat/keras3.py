@@ -1,0 +1,90 @@
+"""KerasLayer for Keras 3 on TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any, List, Mapping, Optional
+
+from hub_compat._tf import keras3
+from hub_compat.keras_core import KerasCore
+from hub_compat.keras_layer import LayerMixin
+
+__all__ = ["KerasLayer"]
+
+keras = keras3()
+_Layer: Any = keras.layers.Layer
+
+
+@keras.saving.register_keras_serializable(package="hub_compat")
+class KerasLayer(LayerMixin, _Layer):  # noqa: D101
+    # For help(): all that is to say is the same for both.
+    __doc__ = LayerMixin.__doc__
+    _generation = 3
+
+    def __init__(
+        self,
+        handle: Any,
+        trainable: bool = False,
+        arguments: Optional[Mapping[str, Any]] = None,
+        *,
+        tags: Any = None,
+        signature: Optional[str] = None,
+        signature_outputs_as_dict: Optional[bool] = None,
+        output_key: Optional[str] = None,
+        output_shape: Any = None,
+        load_options: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        super().__init__(trainable=trainable, **kwargs)
+        self._core = KerasCore(
+            handle,
+            arguments,
+            tags,
+            signature,
+            signature_outputs_as_dict,
+            output_key,
+            output_shape,
+            load_options,
+        )
+        # Tracked: an export of a Keras model holds the functions of its layers.
+        self._loaded = self._core.loaded
+        self._adopted: List[Any] = [
+            self._adopt(variable, is_trainable)
+            for is_trainable, variables in (
+                (True, self._core.trainable_variables),
+                (False, self._core.other_variables),
+            )
+            for variable in variables
+        ]
+        self.built = True
+        # Keras does so when `trainable` is changed, and lists them by it.
+        for variable in list(self._adopted):
+            variable.trainable = variable.trainable and trainable
+
+    def _adopt(self, variable: Any, is_trainable: bool) -> Any:
+        """A Keras variable whose value is a variable that is there."""
+        return keras.Variable(
+            initializer=variable,
+            shape=variable.shape,
+            dtype=variable.dtype.name,
+            trainable=is_trainable,
+            autocast=False,
+            name=variable.name.split(":")[0].replace("/", "."),
+        )
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs for symbolic inputs, with the dtypes that they really have."""
+        # Layer's own, where there is compute_output_shape, has all in one dtype.
+        return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """Calls the module; see the class."""
+        if self.trainable:
+            for loss in self._core.losses:
+                self.add_loss(loss())
+        return self._call_core(inputs, training)
+
+
+# A model that was saved with tensorflow_hub's layer has it under the plain name.
+keras.saving.get_custom_objects().setdefault("KerasLayer", KerasLayer)

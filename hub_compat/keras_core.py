@@ -1,0 +1,422 @@
+"""What a KerasLayer is, without Keras: which function it calls, and how.
+
+The arguments and their meaning are those of ``tensorflow_hub.KerasLayer``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from hub_compat import origin, provenance
+from hub_compat._tf import call_arguments, tf, traces_of
+from hub_compat.errors import LayerError, SignatureError
+from hub_compat.formats import Format
+from hub_compat.loader import load
+
+__all__ = ["KerasCore"]
+
+
+class KerasCore:
+    """The loaded object behind a layer.
+
+    Args:
+      handle: directory of a module, or what ``load()`` returned, or a part of it, or
+        any callable.
+      arguments: further keyword arguments of each call.
+      tags: the variant; for a directory only.
+      signature: the signature to call instead of the object itself.
+      signature_outputs_as_dict: whether a signature's outputs are all returned.
+      output_key: the only output to return.
+      output_shape: a nest of shapes without the batch dimension.
+      load_options: for a directory only.
+
+    Attributes:
+      loaded: the object.
+      function: what is called.
+
+    Raises:
+      LayerError: the arguments do not fit each other or the object.
+      SignatureError: there is no such signature.
+    """
+
+    def __init__(
+        self,
+        handle: Any,
+        arguments: Optional[Mapping[str, Any]] = None,
+        tags: Any = None,
+        signature: Optional[str] = None,
+        signature_outputs_as_dict: Optional[bool] = None,
+        output_key: Optional[str] = None,
+        output_shape: Any = None,
+        load_options: Any = None,
+    ) -> None:
+        self.handle = handle
+        self.arguments = dict(arguments or {})
+        self.tags = [tags] if isinstance(tags, str) else sorted(tags or ())
+        self.signature = signature
+        self.output_key = self.given_output_key = output_key
+        self.as_dict = signature_outputs_as_dict
+        self.output_shape = output_shape
+        self.loaded = self._resolve(load_options)
+        place = origin.of(self.loaded)
+        self._facts = provenance.read(place.directory) if place is not None else None
+        self._called = signature
+        if place is not None and place.detection.format is Format.TF1_HUB_MODULE:
+            self._fill_in_hub_defaults()
+        self._check_outputs()
+        # What a signature of a TF1 model is as an object: it trains with its updates.
+        self._reusable: Any = None
+        self.function = self._choose()
+        self._has_training = "training" in call_arguments(self.function)
+        self._traces = traces_of(self.function)
+
+    # ---- what is called
+
+    def _resolve(self, load_options: Any) -> Any:
+        handle = self.handle
+        if isinstance(handle, (str, os.PathLike)):
+            return load(handle, tags=self.tags or None, options=load_options)
+        for name, value in (("tags", self.tags), ("load_options", load_options)):
+            if value:
+                raise LayerError(
+                    "{} choose what to load from a directory; the handle is an object "
+                    "that is loaded already. Received: {}={!r}".format(
+                        name, name, value
+                    )
+                )
+        if callable(handle) or hasattr(handle, "signatures"):
+            return handle
+        raise LayerError(
+            "Expected a string or a path, what load() returned, or a callable. "
+            "Received: {!r}".format(handle)
+        )
+
+    def _fill_in_hub_defaults(self) -> None:
+        """As tensorflow_hub does for a TF1 Hub module."""
+        if self._called is None and (
+            self.as_dict or self.output_key or not callable(self.loaded)
+        ):
+            self._called = "default"
+        if self._called is not None and not self.as_dict and self.output_key is None:
+            self.output_key = "default"
+
+    def _check_outputs(self) -> None:
+        if self._called is None and self.as_dict:
+            raise LayerError(
+                "signature_outputs_as_dict needs a signature; the object itself "
+                "returns what it does. There are {}. Received: signature=None".format(
+                    self._names()
+                )
+            )
+        if self._called is not None and bool(self.as_dict) == bool(self.output_key):
+            raise LayerError(
+                "With a signature, either output_key names one of its outputs or "
+                "signature_outputs_as_dict=True returns them all. Received: signature="
+                "{!r}, output_key={!r}, signature_outputs_as_dict={!r}".format(
+                    self._called, self.output_key, self.as_dict
+                )
+            )
+
+    def _names(self) -> str:
+        return ", ".join(sorted(getattr(self.loaded, "signatures", ()))) or "none"
+
+    def _choose(self) -> Any:
+        if self._called is None:
+            if callable(self.loaded):
+                return self.loaded
+            # The endpoint that Keras 3 gives a model when it exports it.
+            serve = getattr(self.loaded, "serve", None)
+            if callable(serve):
+                return serve
+            raise LayerError(
+                "The object cannot be called, so a signature must be named; it has {}. "
+                "Received: signature=None".format(self._names())
+            )
+        signatures = getattr(self.loaded, "signatures", None)
+        if signatures is None:
+            raise LayerError(
+                "The object has no signatures; leave out signature to call it as it "
+                "is. Received: signature={!r}".format(self._called)
+            )
+        if self._called not in signatures:
+            left_out = self._facts.left_out if self._facts is not None else ()
+            if any(name == self._called for _, name, _ in left_out):
+                # Says why.
+                signatures[self._called]
+            raise SignatureError(
+                "The module has no signature of this name; it has {}. Received: "
+                "{!r}".format(self._names(), self._called)
+            )
+        self._check_output_key(signatures[self._called].structured_outputs)
+        reusable = self._find_reusable(self._called)
+        if reusable is not None and self._returns(reusable):
+            self._reusable = reusable
+            return reusable
+        return signatures[self._called]
+
+    def _find_reusable(self, name: str) -> Any:
+        """The callable that a conversion made of a signature."""
+        if self._facts is None:
+            return None
+        if name in (self._facts.callable, "serving_default") and callable(self.loaded):
+            return self.loaded
+        found = getattr(self.loaded, name, None)
+        return found if callable(found) else None
+
+    def _returns(self, reusable: Any) -> bool:
+        """Whether a callable returns the outputs that the layer needs."""
+        outputs = self.loaded.signatures[self._called].structured_outputs
+        # It returns the output "default", or the only one, or all.
+        alone = len(outputs) == 1 or "default" in outputs
+        if self.as_dict:
+            return not alone
+        return not alone or self.output_key == "default" or len(outputs) == 1
+
+    def _check_output_key(self, outputs: Any) -> None:
+        if self.output_key is not None and self.output_key not in outputs:
+            raise LayerError(
+                "The signature {!r} has no output of this name; it has {}. Received: "
+                "output_key={!r}".format(
+                    self._called, _described(outputs), self.output_key
+                )
+            )
+
+    # ---- variables and losses
+
+    @property
+    def trainable_variables(self) -> List[Any]:
+        """Variables that a trainable layer trains, each once."""
+        return _once(self._listed("trainable_variables"))
+
+    @property
+    def other_variables(self) -> List[Any]:
+        """The other variables, each once."""
+        known = {id(variable) for variable in self.trainable_variables}
+        every = self._listed("variables") + self._listed("non_trainable_variables")
+        return [v for v in _once(every) if id(v) not in known]
+
+    def _listed(self, name: str) -> List[Any]:
+        own = getattr(self.function, name, None)
+        if own is None or (not own and self.function is not self.loaded):
+            # Keras 3 keeps the weights of an export on its root.
+            own = own or getattr(self.loaded, name, None)
+        return list(own or ())
+
+    @property
+    def losses(self) -> List[Any]:
+        """Functions without arguments that return a scalar.
+
+        Raises:
+          LayerError: the object's are something else.
+        """
+        found = list(getattr(self.function, "regularization_losses", None) or ())
+        for loss in found:
+            if not callable(loss):
+                raise LayerError(
+                    "regularization_losses must be callables that return a scalar. "
+                    "Received: {!r}".format(loss)
+                )
+        return found
+
+    # ---- calling
+
+    def call(self, inputs: Any, training: Any) -> Any:
+        """Calls the function.
+
+        Args:
+          inputs: a nest of tensors, in the structure that the function takes.
+          training: a bool, or a scalar tensor where that is known later only.
+        """
+        if not self._has_training:
+            return self._call(inputs, {})
+        if "training" in self.arguments:
+            return self._call(inputs, {})
+        if not isinstance(training, tf.Tensor):
+            return self._call(inputs, {"training": bool(training)})
+        return tf.cond(
+            tf.cast(training, tf.bool),
+            lambda: self._call(inputs, {"training": True}),
+            lambda: self._call(inputs, {"training": False}),
+        )
+
+    def _call(self, inputs: Any, training: Mapping[str, Any]) -> Any:
+        keywords = dict(self.arguments, **training)
+        if self._called is None:
+            results = self.function(self._cast(inputs), **keywords)
+        elif self._reusable is not None:
+            results = self.function(self._cast(self._alone(inputs)), **keywords)
+        elif isinstance(inputs, Mapping):
+            results = self.function(**dict(keywords, **self._cast_named(inputs)))
+        elif not keywords:
+            results = self.function(inputs)
+        else:
+            (name, *more) = [n for n in self._input_names() if n not in keywords]
+            if more:
+                raise LayerError(
+                    "The signature {!r} has several inputs: call the layer with a "
+                    "dict. It takes {}. Received: {!r}".format(
+                        self._called, ", ".join([name] + more), inputs
+                    )
+                )
+            results = self.function(**dict(keywords, **{name: inputs}))
+        return self._pick(results)
+
+    def _alone(self, inputs: Any) -> Any:
+        """The only input of a signature, where it was given by its name."""
+        names = self.loaded.signatures[self._called].structured_input_signature[1]
+        if (
+            isinstance(inputs, Mapping)
+            and len(names) == 1
+            and set(names) == set(inputs)
+        ):
+            (inputs,) = inputs.values()
+        return inputs
+
+    def _input_names(self) -> Sequence[str]:
+        return sorted(self.function.structured_input_signature[1])
+
+    def _cast(self, inputs: Any) -> Any:
+        """Inputs in the floating-point dtype that a trace was made for."""
+        flat = tf.nest.flatten(inputs)
+        for specs in self._traces:
+            if not specs:
+                continue
+            try:
+                tf.nest.assert_same_structure(specs[0], inputs)
+            except (TypeError, ValueError):
+                continue
+            wanted = [
+                getattr(spec, "dtype", None) for spec in tf.nest.flatten(specs[0])
+            ]
+            pairs = [_to_dtype(value, dtype) for value, dtype in zip(flat, wanted)]
+            return tf.nest.pack_sequence_as(inputs, pairs)
+        return inputs
+
+    def _cast_named(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
+        specs = self.function.structured_input_signature[1]
+        return {
+            name: _to_dtype(value, getattr(specs.get(name), "dtype", None))
+            for name, value in inputs.items()
+        }
+
+    def _pick(self, results: Any) -> Any:
+        if self._reusable is not None and not isinstance(results, Mapping):
+            return {self._only_output(): results} if self.as_dict else results
+        if self.output_key is None:
+            return results
+        if not isinstance(results, Mapping):
+            raise LayerError(
+                "output_key picks one of several named outputs; the object returns no "
+                "dict. Received: output_key={!r} and {!r}".format(
+                    self.output_key, results
+                )
+            )
+        if self.output_key not in results:
+            raise LayerError(
+                "There is no output of this name; there are {}. Received: "
+                "output_key={!r}".format(", ".join(sorted(results)), self.output_key)
+            )
+        return results[self.output_key]
+
+    def _only_output(self) -> str:
+        (name,) = self.loaded.signatures[self._called].structured_outputs
+        return str(name)
+
+    # ---- shapes
+
+    def output_shapes(self, input_shapes: Any) -> Any:
+        """The shapes of the outputs, from those of the inputs.
+
+        Args:
+          input_shapes: a nest of TensorShapes or tuples.
+        """
+        shapes = _as_shapes(input_shapes)
+        dtypes = self._input_dtypes(shapes)
+        specs = tf.nest.map_structure(
+            lambda shape, dtype: tf.TensorSpec(shape.value, dtype), shapes, dtypes
+        )
+
+        def call(inputs: Any) -> Any:
+            return self.with_shapes(inputs, self.call(inputs, False))
+
+        outputs = tf.function(call).get_concrete_function(specs).structured_outputs
+        return tf.nest.map_structure(lambda output: output.shape, outputs)
+
+    def _input_dtypes(self, shapes: Any) -> Any:
+        """The dtypes that the function takes; float32 where it does not say."""
+        if self._called is not None and self._reusable is None:
+            specs = self.function.structured_input_signature[1]
+            if isinstance(shapes, Mapping):
+                return {name: specs[name].dtype for name in shapes}
+            return next(iter(specs.values())).dtype
+        for args in self._traces:
+            if args:
+                try:
+                    tf.nest.assert_same_structure(args[0], shapes)
+                except (TypeError, ValueError):
+                    continue
+                return tf.nest.map_structure(lambda spec: spec.dtype, args[0])
+        return tf.nest.map_structure(lambda _: tf.float32, shapes)
+
+    def with_shapes(self, inputs: Any, outputs: Any) -> Any:
+        """Outputs with the static shapes that ``output_shape`` promises."""
+        if self.output_shape is None:
+            return outputs
+        first = tf.nest.flatten(inputs)
+        batch = first[0].shape[0] if first and first[0].shape.rank else None
+
+        def promise(output: Any, shape: Any) -> Any:
+            full = tf.TensorShape([batch]).concatenate(shape)
+            if isinstance(output, tf.Tensor):
+                output = tf.ensure_shape(output, full)
+            return output
+
+        shapes = _shapes(self.output_shape, outputs)
+        return tf.nest.map_structure(promise, outputs, shapes)
+
+
+class _Shape:
+    """A shape that tf.nest does not look into."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = tf.TensorShape(value)
+
+
+def _as_shapes(shapes: Any) -> Any:
+    if isinstance(shapes, Mapping):
+        return {name: _as_shapes(shape) for name, shape in shapes.items()}
+    if isinstance(shapes, tf.TensorShape) or not any(
+        isinstance(one, (tuple, list, dict, tf.TensorShape)) for one in shapes
+    ):
+        return _Shape(shapes)
+    return [_as_shapes(shape) for shape in shapes]
+
+
+def _shapes(shape: Any, outputs: Any) -> Any:
+    """``output_shape`` in the structure of the outputs."""
+    if isinstance(outputs, Mapping):
+        return {name: _shapes(shape[name], value) for name, value in outputs.items()}
+    if isinstance(outputs, (list, tuple)):
+        return [_shapes(one, value) for one, value in zip(shape, outputs)]
+    return tf.TensorShape(shape)
+
+
+def _to_dtype(value: Any, dtype: Any) -> Any:
+    """A floating-point tensor in another floating-point dtype; others as they are."""
+    own = getattr(value, "dtype", None)
+    if own is None or dtype is None or not tf.as_dtype(dtype).is_floating:
+        return value
+    own = tf.as_dtype(own)
+    return tf.cast(value, dtype) if own.is_floating and own != dtype else value
+
+
+def _once(variables: Sequence[Any]) -> List[Any]:
+    return list({id(variable): variable for variable in variables}.values())
+
+
+def _described(specs: Mapping[str, Any]) -> str:
+    return ", ".join(
+        "{} ({} {})".format(name, spec.dtype.name, spec.shape)
+        for name, spec in sorted(specs.items())
+    )

@@ -1,0 +1,169 @@
+"""What the KerasLayers of Keras 2 and Keras 3 share."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any, Dict
+
+from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
+from hub_compat.errors import LayerError
+from hub_compat.keras_core import KerasCore
+
+__all__ = ["LayerMixin"]
+
+_logger = logging.getLogger(__name__)
+
+
+class LayerMixin:
+    """A module of any format as a Keras layer, trainable.
+
+    The arguments are those of ``tensorflow_hub.KerasLayer``. A TF1 Hub module, a TF1
+    SavedModel and any signature train as well as a TF2 SavedModel.
+
+    Args:
+      handle: directory of a module; or what ``load()`` returned, a part of it, or
+        any callable.
+      trainable: whether the variables are trained. It can be changed later, as Keras
+        defines it. A layer that is not trainable runs in inference mode, with
+        whatever ``training`` it is called.
+      arguments: further keyword arguments of each call, serializable as JSON;
+        ``training`` among them wins over Keras.
+      tags: the variant to load; only where the handle is a directory.
+      signature: the signature to call instead of the object itself.
+      signature_outputs_as_dict: return all of the signature's outputs.
+      output_key: return this output; of a TF1 Hub module ``"default"``, unless said.
+      output_shape: shapes of the outputs without the batch dimension, where they
+        cannot be inferred; a nest like the outputs.
+      load_options: a ``tf.saved_model.LoadOptions``.
+      **kwargs: of the Keras layer, such as ``name``, ``dtype``, ``input_shape``.
+
+    Raises:
+      LayerError: the arguments do not fit each other or the module.
+      SignatureError: the module has no such signature.
+      And what ``load()`` raises.
+    """
+
+    _core: KerasCore
+    _generation: int
+    trainable: bool
+    name: str
+    compute_dtype: Any
+    _warned = False
+
+    @property
+    def resolved_object(self) -> Any:
+        """The loaded object."""
+        return self._core.loaded
+
+    def __repr__(self) -> str:
+        return (
+            "<hub_compat.keras{}.KerasLayer {!r}, a layer of Keras {}; of Keras {} is "
+            "hub_compat.keras{}.KerasLayer>".format(
+                self._generation,
+                self.name,
+                self._generation,
+                5 - self._generation,
+                5 - self._generation,
+            )
+        )
+
+    def _call_core(self, inputs: Any, training: Any) -> Any:
+        self._warn_of_no_weights()
+        if training is None or not self.trainable:
+            # As Keras has it for batch normalization, and tensorflow_hub.
+            training = False
+        outputs = self._core.call(inputs, training)
+        if self.trainable:
+            if in_tf1_graph():
+                prepare_gradients(outputs, self._core.trainable_variables)
+            if in_tf1_graph() or tf.__version__.startswith("1."):
+                outputs = self._with_all_variables(outputs)
+        outputs = self._core.with_shapes(inputs, outputs)
+        return self._in_compute_dtype(outputs)
+
+    def _with_all_variables(self, outputs: Any) -> Any:
+        """Outputs that have a gradient with respect to every trained variable.
+
+        In a TF1 graph, and where Keras of TF 1.15 loads a model, it refuses a variable
+        without one; a module has such: those of its other signatures.
+        """
+        flat = tf.nest.flatten(outputs)
+        for number, output in enumerate(flat):
+            if isinstance(output, tf.Tensor) and output.dtype.is_floating:
+                # Of no elements: zero, and so is its gradient, whatever the values.
+                nothing = [
+                    tf.cast(tf.reduce_sum(tf.reshape(v, [-1])[:0]), output.dtype)
+                    for v in self._core.trainable_variables
+                ]
+                flat[number] = output + tf.add_n(nothing) if nothing else output
+                break
+        return tf.nest.pack_sequence_as(outputs, flat)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shapes of the outputs; they follow from the function's own."""
+        return self._core.output_shapes(input_shape)
+
+    def _warn_of_no_weights(self) -> None:
+        if self.trainable and not self._warned and not self._core.trainable_variables:
+            self._warned = True
+            _logger.error(
+                "%r is trainable, and the module has no variables to train.", self
+            )
+
+    def _in_compute_dtype(self, outputs: Any) -> Any:
+        """Floating-point outputs in the dtype of a mixed precision policy."""
+        wanted = self._mixed_dtype()
+        if wanted is None:
+            return outputs
+
+        def cast(output: Any) -> Any:
+            if not isinstance(output, tf.Tensor) or not output.dtype.is_floating:
+                return output
+            return output if output.dtype == wanted else tf.cast(output, wanted)
+
+        return tf.nest.map_structure(cast, outputs)
+
+    def _mixed_dtype(self) -> Any:
+        """The compute dtype, where a policy has another one for variables."""
+        compute = getattr(self, "compute_dtype", None)
+        variable = getattr(self, "variable_dtype", None)
+        if compute is None or variable is None or compute == variable:
+            return None
+        return tf.as_dtype(compute)
+
+    def get_config(self) -> Dict[str, Any]:
+        """All arguments but ``load_options``, as JSON takes them.
+
+        Raises:
+          LayerError: the handle is no path, or ``arguments`` are not serializable.
+        """
+        core = self._core
+        if not isinstance(core.handle, (str, os.PathLike)):
+            raise NotImplementedError(
+                "A layer can be made again from the path of its module only, not from "
+                "an object: give KerasLayer the path, or save the weights alone. "
+                "Received: {!r}".format(core.handle)
+            )
+        for key, value in core.arguments.items():
+            try:
+                json.dumps(value)
+            except TypeError as error:
+                raise LayerError(
+                    "The argument {!r} is not serializable as JSON. Received: "
+                    "{!r}".format(key, value)
+                ) from error
+        config: Dict[str, Any] = super().get_config()  # type: ignore[misc]
+        config["handle"] = os.fspath(core.handle)
+        for key, value in (
+            ("arguments", core.arguments),
+            ("tags", core.tags),
+            ("signature", core.signature),
+            ("signature_outputs_as_dict", core.as_dict),
+            ("output_key", core.given_output_key),
+            ("output_shape", core.output_shape),
+        ):
+            if value:
+                config[key] = value
+        return config

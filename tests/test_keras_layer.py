@@ -1,0 +1,475 @@
+"""KerasLayer: every format in every Keras, trainable."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Dict, List
+
+import expected
+import numpy as np
+import pytest
+import replay
+import stepped
+from conftest import executes_eagerly, keras_generations
+from test_modules import FORWARD_ONLY, MODULES
+
+import hub_compat as hub
+from hub_compat import errors
+
+pytestmark = pytest.mark.tensorflow
+
+GENERATIONS = keras_generations()
+IMAGES = np.random.RandomState(0).rand(8, 8, 8, 3).astype(np.float32)
+TARGETS = np.ones((8, 1), np.float32)
+
+
+class Keras:
+    """One generation of Keras, and the layer for it."""
+
+    def __init__(self, generation: int) -> None:
+        from hub_compat import _tf
+
+        self.generation = generation
+        module = importlib.import_module("hub_compat.keras{}".format(generation))
+        self.Layer = module.KerasLayer
+        self.keras = _tf.keras2() if generation == 2 else _tf.keras3()
+
+    def model(self, layer: Any) -> Any:
+        """A compiled model of images, a layer, and a dense one."""
+        keras = self.keras
+        inputs = keras.Input(shape=(8, 8, 3))
+        model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
+        model.compile("sgd", keras.losses.MeanSquaredError())
+        return model
+
+
+@pytest.fixture(params=GENERATIONS, ids="keras{}".format)
+def k(request: Any) -> Any:
+    """Each generation of Keras that is installed, with a graph of its own."""
+    found = Keras(request.param)
+    found.keras.backend.clear_session()
+    yield found
+    found.keras.backend.clear_session()
+
+
+def path(name: str) -> str:
+    """The directory of a recorded module."""
+    return str(expected.load_expected(name).path)
+
+
+def as_layer(k: Keras, source: str, **keywords: Any) -> Any:
+    """A way to load a module as a layer, for replay.py."""
+
+    def load(tags: Any) -> Any:
+        return k.Layer(source, tags=list(tags) or None, **keywords)
+
+    return load
+
+
+def same(one: List[Any], other: List[Any]) -> bool:
+    """Whether two lists of arrays are equal to the last bit."""
+    return all(a.tobytes() == b.tobytes() for a, b in zip(one, other))
+
+
+def test_tf_keras_decides() -> None:
+    """hub_compat.KerasLayer is the class for what tf.keras is in this program."""
+    import tensorflow as tf
+
+    assert issubclass(hub.KerasLayer, tf.keras.layers.Layer)
+
+
+@pytest.mark.support("KerasLayer")
+@pytest.mark.parametrize("module", MODULES)
+def test_call_gives_the_recorded_outputs(module: str, k: Keras) -> None:
+    """Every variant, called as a layer, gives what TF 1.15 gave."""
+    recorded = expected.load_expected(module)
+    for tags in recorded.variants:
+        name = recorded.callable(tags)
+        if name is None:
+            continue
+        with replay.Runtime(lambda tags=tags: as_layer(k, path(module))(tags)) as r:
+            for case in recorded.cases:
+                if case.tags != tags or case.signature != name or not case.inputs:
+                    continue
+                inputs = {n: replay.tensor(v) for n, v in case.inputs.items()}
+                everything = [c for c in recorded.cases if c.signature == name]
+                if len({n for c in everything for n in c.inputs}) == 1:
+                    (inputs,) = inputs.values()
+                found = r.run(r.loaded(inputs))
+                if case.deterministic:
+                    replay.assert_outputs(found, case, case.id)
+
+
+@pytest.mark.support("KerasLayer")
+@pytest.mark.parametrize("module", ["image_bn", "tf1_estimator_modes", "variants3"])
+def test_training_runs_the_graph_for_training(module: str, k: Keras) -> None:
+    """trainable=True and training=True run the train variant and its updates."""
+    recorded = expected.load_expected(module)
+    name = recorded.callable(recorded.root)
+    for case in recorded.cases:
+        if case.tags != ("train",) or case.signature != name:
+            continue
+        layer_of = as_layer(k, path(module), trainable=True)
+        with replay.Runtime(lambda layer_of=layer_of: layer_of(())) as runtime:
+            (value,) = case.inputs.values()
+            found = runtime.run(runtime.loaded(replay.tensor(value), training=True))
+            replay.assert_outputs(found, case, case.id)
+            loaded = runtime.loaded.resolved_object
+            for key, value in replay.variable_values(runtime, loaded, recorded).items():
+                after = case.updated.get(key, recorded.variables[key])
+                replay.assert_equal(value, after, "{} after {}".format(key, case.id))
+
+
+TRAINED = [
+    pytest.param(name, number, id="{}-{}".format(name, number))
+    for name in MODULES
+    if name not in FORWARD_ONLY
+    for number in stepped.cases(expected.load_expected(name))
+    for case in [expected.load_expected(name).cases[number]]
+    if len(case.inputs) == 1
+]
+
+
+@pytest.mark.eager
+@pytest.mark.support("KerasLayer")
+@pytest.mark.parametrize("module, number", TRAINED)
+def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
+    """A step with the layer's trainable weights is the recorded step, by signature."""
+    import tensorflow as tf
+
+    recorded = expected.load_expected(module)
+    case = recorded.cases[number]
+    layer = k.Layer(
+        path(module),
+        trainable=True,
+        tags=list(case.tags) or None,
+        signature=case.signature,
+        output_key=case.gradient_of,
+    )
+    inputs = replay.flat_inputs(case)
+    if len(inputs) > 1:
+        pytest.skip("a composite input")
+    weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))
+    with tf.GradientTape() as tape:
+        output = layer(inputs)
+        value = tf.reduce_sum(output * tf.cast(tf.constant(weights), output.dtype))
+    # Of Keras 3, what is inside of its own.
+    variables = [
+        v if isinstance(v, tf.Variable) else v.value for v in layer.trainable_weights
+    ]
+    for variable, gradient in zip(variables, tape.gradient(value, variables)):
+        if gradient is not None:
+            gradient = tf.convert_to_tensor(gradient)
+            variable.assign_sub(expected.STEP * gradient)
+    wanted = case.stepped[case.gradient_of]
+    replay.assert_equal(layer(inputs).numpy(), wanted, case.id, relative=1e-4)
+
+
+def test_fit_trains_and_freezing_stops_it(k: Keras) -> None:
+    """fit() changes weights and statistics; frozen, not a bit of them."""
+    layer = k.Layer(path("image_bn"), trainable=True)
+    model = k.model(layer)
+    assert len(model.trainable_weights) == 10
+    before = layer.get_weights()
+    model.fit(IMAGES, TARGETS, epochs=2, verbose=0)
+    after = layer.get_weights()
+    changed = [a.tobytes() != b.tobytes() for a, b in zip(before, after)]
+    # All but the bias of another signature.
+    assert sum(changed) == len(changed) - 1
+    frozen = k.Layer(path("image_bn"))
+    model = k.model(frozen)
+    before = frozen.get_weights()
+    assert not frozen.trainable_weights
+    assert len(model.trainable_weights) == 2
+    model.fit(IMAGES, TARGETS, epochs=2, verbose=0)
+    assert same(before, frozen.get_weights())
+
+
+@pytest.mark.eager
+def test_toggling_trainable(k: Keras) -> None:
+    """trainable can be changed after construction, both ways."""
+    layer = k.Layer(path("image_bn"))
+    model = k.model(layer)
+    loaded = layer.get_weights()
+    layer.trainable = True
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    assert len(layer.trainable_weights) == 8
+    model.fit(IMAGES, TARGETS, verbose=0)
+    trained = layer.get_weights()
+    assert not same(loaded, trained)
+    layer.trainable = False
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    assert not layer.trainable_weights
+    model.fit(IMAGES, TARGETS, verbose=0)
+    assert same(trained, layer.get_weights())
+
+
+def test_weights_are_counted(k: Keras) -> None:
+    """count_params() and summary() know all weights, each once."""
+    recorded = expected.load_expected("image_bn")
+    layer = k.Layer(path("image_bn"), trainable=True)
+    wanted = sum(int(np.size(value)) for value in recorded.variables.values())
+    assert layer.count_params() == wanted
+    lines: List[str] = []
+    k.model(layer).summary(print_fn=lambda line, **_: lines.append(line))
+    assert str(wanted) in "\n".join(lines)
+
+
+def test_regularization_losses_are_in_the_model(k: Keras) -> None:
+    """model.losses has those of a trainable layer, with the recorded values."""
+    recorded = expected.load_expected("image_bn")
+    (case, *_) = [c for c in recorded.cases if c.tags == ("train",)]
+    model = k.model(k.Layer(path("image_bn"), trainable=True))
+    if executes_eagerly():
+        model(IMAGES)
+        found = sorted(float(loss) for loss in model.losses)
+        wanted = sorted(float(loss) for loss in case.regularization_losses)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    else:
+        assert len(model.losses) == len(case.regularization_losses)
+
+
+def test_outputs_of_a_signature(k: Keras) -> None:
+    """All outputs as a dict, or one of them, of any signature."""
+    name = "image_feature_vector"
+    everything = k.Layer(
+        path("image_bn"), signature=name, signature_outputs_as_dict=True
+    )
+    inputs = k.keras.Input(shape=(8, 8, 3))
+    outputs = everything(inputs)
+    assert sorted(outputs) == ["default", "net/block1/conv", "net/block2/conv"]
+    assert tuple(outputs["net/block1/conv"].shape)[1:] == (8, 8, 4)
+    one = k.Layer(path("image_bn"), signature=name, output_key="net/block2/conv")
+    assert tuple(one(inputs).shape)[1:] == (4, 4, 6)
+    assert tuple(k.Layer(path("image_bn"), signature=name)(inputs).shape)[1:] == (6,)
+
+
+def test_several_inputs_by_name(k: Keras) -> None:
+    """A dict of inputs trains, with static shapes on the way out."""
+    names = ("input_ids", "input_mask", "segment_ids")
+    inputs = {n: k.keras.Input(shape=(6,), dtype="int32", name=n) for n in names}
+    layer = k.Layer(
+        path("bert_like"),
+        trainable=True,
+        signature="tokens",
+        signature_outputs_as_dict=True,
+    )
+    outputs = layer(inputs)
+    assert tuple(outputs["pooled_output"].shape)[1:] == (8,)
+    model = k.keras.Model(inputs, outputs["pooled_output"])
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    before = layer.get_weights()
+    ones = {n: np.ones((2, 6), np.int32) for n in names}
+    model.fit(ones, np.ones((2, 8), np.float32), verbose=0)
+    assert not same(before, layer.get_weights())
+
+
+@pytest.mark.eager
+def test_strings(k: Keras) -> None:
+    """A text module takes strings, in fit() and predict()."""
+    import tensorflow as tf
+
+    inputs = k.keras.Input(shape=(), dtype="string")
+    layer = k.Layer(path("text_embedding"), trainable=True)
+    model = k.keras.Model(inputs, k.keras.layers.Dense(1)(layer(inputs)))
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    before = layer.get_weights()
+    texts = tf.constant(["a cat", "dog"])
+    model.fit(texts, np.ones((2, 1), np.float32), verbose=0)
+    assert not same(before, layer.get_weights())
+    assert model.predict(texts, verbose=0).shape == (2, 1)
+
+
+def test_shared_and_wrapped(k: Keras) -> None:
+    """Called twice, or for each step of a sequence, a layer has its weights once."""
+    keras = k.keras
+    layer = k.Layer(path("image_bn"), trainable=True)
+    inputs = keras.Input(shape=(8, 8, 3))
+    both = keras.layers.Add()([layer(inputs), layer(inputs)])
+    assert len(keras.Model(inputs, both).trainable_weights) == 8
+    frames = keras.Input(shape=(4, 8, 8, 3))
+    outputs = keras.layers.TimeDistributed(layer)(frames)
+    assert tuple(outputs.shape)[1:] == (4, 6)
+    assert len(keras.Model(frames, outputs).trainable_weights) == 8
+
+
+@pytest.mark.tf2
+@pytest.mark.eager
+def test_mixed_precision(k: Keras) -> None:
+    """Under mixed_float16, inputs are cast to what the module takes, outputs back."""
+    import tensorflow as tf
+
+    layer = k.Layer(path("image_bn"), dtype="mixed_float16", trainable=True)
+    output = layer(tf.cast(IMAGES, tf.float16))
+    assert output.dtype == tf.float16
+    plain = k.Layer(path("image_bn"))(tf.constant(IMAGES))
+    np.testing.assert_allclose(output.numpy(), plain.numpy(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.eager
+def test_fine_tuned_object_is_saved(k: Keras, tmp_path: Path) -> None:
+    """load(), fit() and save() write the trained weights."""
+    loaded = hub.load(path("image_bn"))
+    layer = k.Layer(loaded, trainable=True)
+    k.model(layer).fit(IMAGES, TARGETS, verbose=0)
+    hub.save(loaded, tmp_path / "out")
+    again = k.Layer(str(tmp_path / "out"))
+    assert same(
+        sorted(layer.get_weights(), key=str), sorted(again.get_weights(), key=str)
+    )
+    one, other = layer(IMAGES), again(IMAGES)
+    np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def round_trips(k: Keras, model: Any, folder: Path) -> Dict[str, Any]:
+    """The model after each way to save it, by the way's name."""
+    keras, found = k.keras, {}
+    endings = {"h5": ".h5", "keras": ".keras"}
+    if k.generation == 2:
+        endings["saved_model"] = ""
+    for name, ending in endings.items():
+        file = str(folder / (name + ending))
+        model.save(file)
+        found[name] = keras.models.load_model(file)
+    weights = str(folder / "model.weights.h5")
+    model.save_weights(weights)
+    clone = keras.models.clone_model(model)
+    clone.load_weights(weights)
+    found["weights"] = clone
+    return found
+
+
+@pytest.mark.eager
+def test_saved_and_loaded_with_a_model(k: Keras, tmp_path: Path) -> None:
+    """In every way that Keras saves a model, the fine-tuned weights come back."""
+    layer = k.Layer(path("image_bn"), trainable=True, name="module")
+    model = k.model(layer)
+    model.fit(IMAGES, TARGETS, verbose=0)
+    wanted = model.predict(IMAGES, verbose=0)
+    for name, again in round_trips(k, model, tmp_path).items():
+        found = again.predict(IMAGES, verbose=0)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=name)
+        found = again.get_layer("module")
+        assert len(found.trainable_weights) == 8, name
+        assert found.get_config()["handle"] == path("image_bn")
+        again.compile("sgd", k.keras.losses.MeanSquaredError())
+        again.fit(IMAGES, TARGETS, verbose=0)
+
+
+@pytest.mark.keras3
+@pytest.mark.tf2
+def test_exported_by_keras3(tmp_path: Path) -> None:
+    """model.export() writes the trained weights, for plain TensorFlow."""
+    import tensorflow as tf
+
+    k = Keras(3)
+    model = k.model(k.Layer(path("image_bn"), trainable=True))
+    model.fit(IMAGES, TARGETS, verbose=0)
+    model.export(str(tmp_path / "out"), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    found = loaded.serve(IMAGES)
+    wanted = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    assert len(loaded.trainable_variables) == 10
+    # An export is a module like any other, and trains on.
+    layer = k.Layer(str(tmp_path / "out"), trainable=True)
+    assert len(layer.trainable_weights) == 10
+    np.testing.assert_allclose(layer(IMAGES), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_config_has_all_arguments(k: Keras) -> None:
+    """from_config(get_config()) makes the same layer, tags included."""
+    layer = k.Layer(
+        path("image_bn"),
+        trainable=True,
+        tags={"train"},
+        signature="image_feature_vector",
+        output_key="net/block1/conv",
+        output_shape=(8, 8, 4),
+        name="module",
+    )
+    config = layer.get_config()
+    again = k.Layer.from_config(config)
+    assert again.get_config() == config
+    assert config["tags"] == ["train"]
+    assert again.trainable
+    assert again.name == "module"
+    assert tuple(again(k.keras.Input(shape=(8, 8, 3))).shape)[1:] == (8, 8, 4)
+
+
+def test_object_has_no_config(k: Keras) -> None:
+    """A layer of an object in memory cannot be made again, and says why."""
+    layer = k.Layer(hub.load(path("image_bn")))
+    with pytest.raises(NotImplementedError, match="from the path of its module"):
+        layer.get_config()
+
+
+def test_arguments_must_be_serializable(k: Keras) -> None:
+    """The error names the argument."""
+    layer = k.Layer(path("image_bn"), arguments={"training": object()})
+    with pytest.raises(ValueError, match="'training' is not serializable"):
+        layer.get_config()
+
+
+@pytest.mark.parametrize(
+    "keywords, error, text",
+    [
+        (dict(signature="nope"), errors.SignatureError, "it has default, image_clas"),
+        (
+            dict(signature="image_feature_vector", output_key="nope"),
+            errors.LayerError,
+            r"it has default \(float32 \(.*6\)\), net/block1/conv",
+        ),
+        (dict(tags={"nope"}), errors.VariantError, r"\['train'\]"),
+        (
+            dict(
+                signature="image_feature_vector",
+                output_key="default",
+                signature_outputs_as_dict=True,
+            ),
+            errors.LayerError,
+            "either output_key",
+        ),
+    ],
+    ids=["signature", "output_key", "tags", "both"],
+)
+def test_bad_arguments(keywords: Any, error: Any, text: str, k: Keras) -> None:
+    """What there is stands in the error."""
+    with pytest.raises(error, match=text):
+        k.Layer(path("image_bn"), **keywords)
+
+
+def test_bad_handles(k: Keras, tmp_path: Path) -> None:
+    """Neither a path nor something to call; tags for what is loaded already."""
+    with pytest.raises(ValueError, match="Expected a string"):
+        k.Layer(17)
+    with pytest.raises(OSError):
+        k.Layer(str(tmp_path / "absent"))
+    with pytest.raises(ValueError, match="tags choose what to load"):
+        k.Layer(lambda x: x, tags=["train"])
+
+
+def test_any_callable(k: Keras) -> None:
+    """A plain function is a layer without weights."""
+    layer = k.Layer(lambda x: x * 2.0)
+    outputs = layer(k.keras.Input(shape=(3,)))
+    assert tuple(outputs.shape)[1:] == (3,)
+    assert not layer.weights
+
+
+@pytest.mark.skipif(len(GENERATIONS) < 2, reason="one Keras is installed")
+def test_wrong_keras_names_the_right_one() -> None:
+    """A layer of the other Keras is refused, and the error says which to take."""
+    two, three = Keras(2), Keras(3)
+    with pytest.raises(Exception, match=r"hub_compat\.keras3\.KerasLayer"):
+        three.keras.Sequential([two.Layer(path("image_bn"))])
+    with pytest.raises(Exception, match=r"hub_compat\.keras2\.KerasLayer"):
+        two.keras.Sequential([three.Layer(path("image_bn"))])
+
+
+def test_nothing_to_train_is_said(k: Keras, caplog: Any) -> None:
+    """trainable=True on a module without variables is an error in the log."""
+    layer = k.Layer(path("no_variables"), trainable=True)
+    layer(k.keras.Input(shape=(3,)))
+    assert "no variables to train" in caplog.text
