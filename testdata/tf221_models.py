@@ -72,6 +72,28 @@ def keras2_functional(path: str) -> Dict[str, Any]:
     }
 
 
+def keras2_images(path: str) -> Dict[str, Any]:
+    """Features of images, with statistics and a loss, for a training job."""
+    import tf_keras as k
+
+    model = k.Sequential(
+        [
+            k.layers.Input((8, 8, 3)),
+            k.layers.Conv2D(
+                4, 3, padding="same", kernel_regularizer=k.regularizers.L2(0.01)
+            ),
+            k.layers.BatchNormalization(),
+            k.layers.ReLU(),
+            k.layers.AveragePooling2D(4),
+            k.layers.Flatten(),
+        ]
+    )
+    set_weights(model.weights)
+    model.save(path, save_format="tf")
+    given = numbers(3, 8, 8, 3)
+    return {"call": given, "train": given}
+
+
 def keras2_text(path: str) -> Dict[str, Any]:
     """A subclassed model with TextVectorization."""
     import tf_keras as k
@@ -258,6 +280,7 @@ MODELS: Dict[str, Callable[[str], Dict[str, Any]]] = {
     for function in (
         keras2_dropout,
         keras2_functional,
+        keras2_images,
         keras2_recurrent,
         keras2_text,
         keras3_export,

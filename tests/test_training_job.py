@@ -44,8 +44,14 @@ def image_bn() -> Source:
     return Source(recorded.path, recorded.variables, "net/logits/kernel")
 
 
+def keras2_images() -> Source:
+    """A SavedModel of TensorFlow 2.21."""
+    return Source(expected.HERE / "tf221" / "keras2_images" / "module", {})
+
+
 MODULES = {
     "tf1_hub_module": image_bn,
+    "tf2_21_saved_model": keras2_images,
 }
 
 
