@@ -203,14 +203,14 @@ def _sparse_feature_cross(rewrite: _Rewrite) -> None:
     rewrite.replace("SparseCross", rewrite.inputs, **attrs)
 
 
-def _graph_for(op: str, dtype: str) -> Any:
+def _graph_for(*tags: str) -> Any:
     if not _graphs:
         path = os.path.join(_FOLDER, "replacements.pb.gz")
         with gzip.open(path, "rb") as file:
             proto = saved_model_pb2.SavedModel.FromString(file.read())
         for meta_graph in proto.meta_graphs:
             _graphs[tuple(meta_graph.meta_info_def.tags)] = meta_graph.graph_def
-    return _graphs.get((op, dtype))
+    return _graphs.get(tags)
 
 
 def _by_graph(rewrite: _Rewrite) -> None:
@@ -237,6 +237,7 @@ def _sparse_feature_cross_of_strings(rewrite: _Rewrite) -> None:
 
 
 REWRITES: Dict[str, Callable[[_Rewrite], None]] = {
+    "AdjustHsvInYiq": _by_graph,
     "BoostedTreesBucketize": _boosted_trees_bucketize,
     "BucketizeWithInputBoundaries": _bucketize_with_input_boundaries,
     "CompareAndBitpack": _by_graph,

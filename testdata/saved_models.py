@@ -18,6 +18,7 @@ def _library(name: str) -> Any:
     return tf.load_op_library(str(contrib / name))
 
 
+_DISTORTIONS = _library("image/python/ops/_distort_image_ops.so")
 _CROSSES = _library("layers/python/ops/_sparse_feature_cross_op.so")
 _BOOSTED_TREES = _library("boosted_trees/python/ops/_boosted_trees_ops.so")
 SERVE = (tf.saved_model.SERVING,)
@@ -257,6 +258,8 @@ def dropped_ops(path: Path) -> None:
     truths = tf.raw_ops.CompareAndBitpack(
         input=tf.tile(values > 0, [1, 4]), threshold=False
     )
+    pixels = tf.placeholder(tf.float32, [None, None, 3], name="pixels")
+    adjusted = _DISTORTIONS.adjust_hsv_in_yiq(pixels, 0.7, 1.3, 0.8)
     words = tf.sparse_placeholder(tf.string, name="words")
     strings = _CROSSES.sparse_feature_cross(
         indices=[words.indices],
@@ -298,6 +301,7 @@ def dropped_ops(path: Path) -> None:
                 {"steps": steps, "parents": parents, "lengths": lengths},
                 {"beams": beams},
             ),
+            "adjusted": _predict({"pixels": pixels}, {"adjusted": adjusted}),
             "packed": _predict(
                 {"values": values}, {"packed": packed, "truths": truths}
             ),
@@ -560,6 +564,9 @@ DEFINITIONS: Tuple[Definition, ...] = (
                 gradient_of=None,
             ),
             _call("packed", inputs={"values": _BUCKETED["values"]}, gradient_of=None),
+            _call(
+                "adjusted", inputs={"pixels": array((2, 4, 3), 33)}, gradient_of=None
+            ),
             _call("beams", inputs=_BEAMS, gradient_of=None),
             _call(
                 "sampled",

@@ -38,6 +38,7 @@ NOT_COMPARED: Dict[str, Dict[Tuple[str, str], str]] = {
 NOT_COMPARED_IN_TF2: Dict[str, Dict[Tuple[str, str], str]] = {
     "all_dtypes": {("", "default"): "DT_QINT16", ("", "product"): "DT_QINT16"},
     "tf1_dropped_ops": {
+        ("serve", "adjusted"): DROPPED,
         ("serve", "beams"): DROPPED,
         ("serve", "boosted"): "No OpKernel was registered",
         ("serve", "buckets"): DROPPED,

@@ -1,8 +1,8 @@
 """Writes converters/replacements.pb.gz: dropped ops as graphs of ops that are there.
 
-Run it under TF 1.15.5: ``make replacements``. Each function below is traced for each
-dtype that its op takes; the file is a SavedModel proto with one MetaGraphDef for each,
-tagged with the op and the dtype. Its placeholders are ``input_0``, ``input_1``, ...;
+Run it under TF 1.15.5: ``make replacements``. Each function below is traced for the
+dtypes that its op takes; the file is a SavedModel proto with one MetaGraphDef for each,
+tagged with the op and its dtypes. Its placeholders are ``input_0``, ``input_1``, ...;
 its result is ``output``. The bytes are the same on every run.
 """
 
@@ -81,8 +81,35 @@ def compare_and_bitpack(values: Any, threshold: Any) -> Any:
     return tf.cast(tf.reduce_sum(bits * [128, 64, 32, 16, 8, 4, 2, 1], -1), tf.uint8)
 
 
+# What the op gives for unit images (tf.contrib.image): it is linear in these three.
+_VALUE = [[0.299, 0.299, 0.299], [0.587, 0.587, 0.587], [0.114, 0.114, 0.114]]
+_SATURATION = [
+    [0.701, -0.299, -0.299],
+    [-0.587, 0.413, -0.587],
+    [-0.114, -0.114, 0.886],
+]
+_HUE = [
+    [0.16862175, -0.3279634, 1.2464614],
+    [0.32980478, 0.03461063, -1.0432287],
+    [-0.49842653, 0.29335272, -0.20323253],
+]
+
+
+def adjust_hsv_in_yiq(images: Any, delta_h: Any, scale_s: Any, scale_v: Any) -> Any:
+    """Images with another hue, saturation and value (tf.contrib.image)."""
+    turned = tf.cos(delta_h) * _SATURATION + tf.sin(delta_h) * _HUE
+    matrix = scale_v * (tf.constant(_VALUE) + scale_s * turned)
+    pixels = tf.reshape(images, [-1, 3])
+    return tf.reshape(tf.matmul(pixels, matrix), tf.shape(images))
+
+
 def _images(dtype: Any) -> Any:
     return [tf.TensorSpec([None] * 4, dtype), tf.TensorSpec(None, dtype)]
+
+
+def _pixels(dtype: Any) -> Any:
+    number = tf.TensorSpec([], tf.float32)
+    return [tf.TensorSpec(None, dtype), number, number, number]
 
 
 def _compared(dtype: Any) -> Any:
@@ -94,15 +121,20 @@ def _beams(dtype: Any) -> Any:
     return [cube, cube, tf.TensorSpec([None], dtype), tf.TensorSpec([], dtype)]
 
 
-# What replaces an op, and what it takes for each of its attribute's dtypes.
+def _each(*dtypes: Any) -> Any:
+    return [(dtype,) for dtype in dtypes]
+
+
+# What replaces an op, and what it takes for the dtypes of its attributes.
 REPLACEMENTS = {
+    "AdjustHsvInYiq": (adjust_hsv_in_yiq, _pixels, _each(tf.float32)),
     "CompareAndBitpack": (
         compare_and_bitpack,
         _compared,
-        (tf.bool,) + _FLOATS + _INTS,
+        _each(tf.bool, *(_FLOATS + _INTS)),
     ),
-    "GatherTree": (gather_tree, _beams, (tf.int32,)),
-    "Resampler": (resampler, _images, _FLOATS),
+    "GatherTree": (gather_tree, _beams, _each(tf.int32)),
+    "Resampler": (resampler, _images, _each(*_FLOATS)),
 }
 
 
@@ -112,20 +144,20 @@ def main() -> None:
     # Loops become While, which TensorFlow 2 differentiates, should it have to.
     tf.compat.v1.enable_control_flow_v2()
     written = saved_model_pb2.SavedModel(saved_model_schema_version=1)
-    for op, (function, specs, dtypes) in sorted(REPLACEMENTS.items()):
-        for dtype in dtypes:
+    for op, (function, specs, choices) in sorted(REPLACEMENTS.items()):
+        for dtypes in choices:
             with tf.Graph().as_default() as graph:
                 inputs = [
                     tf.compat.v1.placeholder(
                         spec.dtype, spec.shape, "input_{}".format(i)
                     )
-                    for i, spec in enumerate(specs(dtype))
+                    for i, spec in enumerate(specs(*dtypes))
                 ]
                 tf.identity(function(*inputs), "output")
             meta_graph = written.meta_graphs.add()
-            meta_graph.meta_info_def.tags.extend([op, dtype.name])
+            meta_graph.meta_info_def.tags.extend([op] + [t.name for t in dtypes])
             meta_graph.graph_def.CopyFrom(graph.as_graph_def())
-            print(op, dtype.name, len(meta_graph.graph_def.node), "nodes")
+        print(op, len(choices), "graphs of", len(meta_graph.graph_def.node), "nodes")
     with open(OUT, "wb") as file:
         with gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0) as zipped:
             zipped.write(written.SerializeToString(deterministic=True))
