@@ -68,10 +68,10 @@ def test_application(name: str, applications: Path) -> None:
 
     A process of TensorFlow 2.21 that loads what another one has saved gets gradients of
     ResNet50 of which some elements differ from the recorded ones by 3e-3 of the largest
-    (the norm of one by 2e-3), with nothing lowered: a unit more or less is above zero, and
-    the outputs are the same. In training, the statistics of two small images make the rest of it too
-    sensitive: TensorFlow 2.21 with and without oneDNN differs by 5e-5 in outputs and
-    by the gradients themselves.
+    (the norm of one by 2e-3), with nothing lowered and equal outputs: a unit more or
+    less is above zero. In training, the statistics of two small images make the rest of
+    it too sensitive: TensorFlow 2.21 with and without oneDNN differs by 5e-5 in outputs
+    and by the gradients themselves.
     """
     recorded = tf221_compare.recorded(applications / name)
     assert np.ptp(recorded["call"]["out"]["output"]) > 0
