@@ -68,6 +68,8 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             name=variable.name.split(":")[0],
             shape=variable.shape,
             dtype=variable.dtype.base_dtype,
+            # Never called; TF 1.15 has none of its own for a complex variable.
+            initializer="zeros",
             trainable=is_trainable,
             getter=lambda *unused, **ignored: variable,
             **keywords,
