@@ -97,6 +97,7 @@ def convert(
         with collector_paused():
             facts = converter(detection, directory, link)
         if verify:
+            facts = _loadable(detection, directory, link, converter) or facts
             facts["verification"] = _verify(detection, directory, tolerance)
     return ConversionReport(
         source=source,
@@ -115,6 +116,7 @@ def convert_for_load(
     weights: bool,
     available_ops: Collection[str],
     registry: Any,
+    refused: Optional[Exception] = None,
 ) -> None:
     """Converts no more than one variant, for a loader, into an empty directory.
 
@@ -126,34 +128,54 @@ def convert_for_load(
       available_ops: what ``dropped_ops.available`` says of the loader.
       registry: what the loader's TensorFlow knows; None where it is not older than
         the one that wrote the module.
+      refused: what TensorFlow said of the result of the same without this argument:
+        signatures that keep the others from loading are left out.
+
+    Raises:
+      ``refused``, if that does not help.
     """
+    from .exclusions import find_exclusions
+
+    converter = functools.partial(
+        _converter(detection, registry), available_ops=available_ops
+    )
+    exclusions = None
+    if refused is not None:
+        exclusions = find_exclusions(detection, converter, tags)
+        if exclusions is None:
+            raise refused
     # Half the functions load in two thirds of the time.
-    _converter(detection, registry)(
+    converter(
         detection,
         directory,
         "auto",
         weights=weights,
         tags=tags,
         whole=False,
-        available_ops=available_ops,
+        exclusions=exclusions,
     )
 
 
-def convert_for_save(detection: Detection, directory: str) -> None:
+def convert_for_save(detection: Detection, directory: str, excluded: bool) -> None:
     """Converts all of a module into an empty directory, for its weights to be replaced.
 
     Args:
       detection: the module.
       directory: where the result goes.
+      excluded: whether some signatures keep the others from loading.
     """
     from hub_compat._tf import tf
 
     from . import dropped_ops, lowering
+    from .exclusions import find_exclusions
 
     newer = detection.producer.is_newer_than(tf.__version__)
-    _converter(detection, lowering.of_runtime() if newer else None)(
-        detection, directory, "auto", available_ops=dropped_ops.available()
+    converter = functools.partial(
+        _converter(detection, lowering.of_runtime() if newer else None),
+        available_ops=dropped_ops.available(),
     )
+    exclusions = find_exclusions(detection, converter) if excluded else None
+    converter(detection, directory, "auto", exclusions=exclusions)
 
 
 def lower_for_load(detection: Detection, directory: str, registry: Any) -> None:
@@ -216,6 +238,29 @@ def _verify(
     if tolerance is None:
         tolerance = TOLERANCE
     return verify_conversion(detection, directory, tolerance=tolerance)
+
+
+def _loadable(
+    detection: Detection,
+    directory: str,
+    link: str,
+    converter: Callable[..., Dict[str, Any]],
+) -> Optional[Dict[str, Any]]:
+    """Converts again, if TensorFlow refuses the result, without what it refuses.
+
+    Returns:
+      What the converter returned; None if nothing had to be done.
+    """
+    from .exclusions import find_exclusions, refusal
+
+    if detection.format.is_tf2 or refusal(directory) is None:
+        return None
+    exclusions = find_exclusions(detection, converter)
+    if exclusions is None:
+        return None
+    _files.remove_tree(directory)
+    _files.make_dirs(directory)
+    return converter(detection, directory, link, exclusions=exclusions)
 
 
 def _convert_and_lower(

@@ -17,10 +17,12 @@ from typing import Any, Callable, Dict, List, Tuple
 from hub_compat._tf import attr_value_pb2, has_op, node_def_pb2, saved_model_pb2, tf
 
 from .functions import set_attr
-from .graph import DT_INT32, Graph, node_of, split_tensor
+from .graph import DT_INT32, DT_INT64, Graph, node_of, split_tensor
 
-__all__ = ["REWRITES", "available", "homes", "replace_dropped_ops"]
+__all__ = ["MISJUDGED", "REWRITES", "available", "homes", "replace_dropped_ops"]
 
+# Their shape functions are wrong: the number of slices is not all that there is.
+MISJUDGED = frozenset("ReduceSlice" + kind for kind in ("Max", "Min", "Prod", "Sum"))
 DT_FLOAT = 1
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _homes: Dict[str, str] = {}
@@ -222,6 +224,16 @@ def _by_graph(rewrite: _Rewrite) -> None:
         rewrite.insert(graph_def)
 
 
+def _reduce_slice(rewrite: _Rewrite) -> None:
+    """The graph that tools/make_replacements.py made, which takes int64 indices."""
+    data, indices, axis = rewrite.inputs
+    casts = dict(
+        SrcT=("type", rewrite.node.attr["Tindices"].type), DstT=("type", DT_INT64)
+    )
+    rewrite.inputs = [data, rewrite.add("Cast", [indices], **casts), axis]
+    _by_graph(rewrite)
+
+
 def _sparse_feature_cross_of_strings(rewrite: _Rewrite) -> None:
     """The successor; it hashes otherwise, so that strings alone can be replaced."""
     node = rewrite.node
@@ -243,6 +255,10 @@ REWRITES: Dict[str, Callable[[_Rewrite], None]] = {
     "CompareAndBitpack": _by_graph,
     "GatherTree": _by_graph,
     "ImageProjectiveTransform": _image_projective_transform,
+    "ReduceSliceMax": _reduce_slice,
+    "ReduceSliceMin": _reduce_slice,
+    "ReduceSliceProd": _reduce_slice,
+    "ReduceSliceSum": _reduce_slice,
     "Resampler": _by_graph,
     "SparseFeatureCross": _sparse_feature_cross_of_strings,
     "SparseFeatureCrossV2": _sparse_feature_cross,

@@ -21,8 +21,9 @@ from . import (
     tables,
     variables,
 )
+from .exclusions import NOTHING, Exclusions
 from .functions import Capture
-from .graph import DT_RESOURCE, DT_STRING, Graph, node_of, split_tensor
+from .graph import DT_RESOURCE, DT_STRING, Graph, node_of, normal, split_tensor
 from .model import Component, Model, Signature, Value, VariantGraph
 
 __all__ = ["ATTACHMENTS", "add_variant", "asset_definitions"]
@@ -36,7 +37,12 @@ _INTERNAL = "__saved_model_"
 _SHAPES_AGREE = 24
 
 
-def add_variant(model: Model, meta_graph: Any, by_saver: bool = False) -> VariantGraph:
+def add_variant(
+    model: Model,
+    meta_graph: Any,
+    by_saver: bool = False,
+    exclusions: Exclusions = NOTHING,
+) -> VariantGraph:
     """Adds one MetaGraphDef, which it takes apart, to the model.
 
     Args:
@@ -44,11 +50,12 @@ def add_variant(model: Model, meta_graph: Any, by_saver: bool = False) -> Varian
       meta_graph: the proto.
       by_saver: whether the checkpoint's keys are those that its saver restores,
         and not the names of the variables.
+      exclusions: what to leave out.
     """
     graph = Graph(meta_graph)
     collections = meta_graph.collection_def
     tags = tuple(sorted(meta_graph.meta_info_def.tags))
-    signatures = _read_signatures(model, graph, meta_graph, tags)
+    signatures = _read_signatures(model, graph, meta_graph, tags, exclusions)
     init_ops = initialization.init_ops(graph, meta_graph)
     restored: Dict[str, initialization.Restored] = {}
     initial: Dict[str, Any] = {}
@@ -105,7 +112,11 @@ def add_variant(model: Model, meta_graph: Any, by_saver: bool = False) -> Varian
 
 
 def _read_signatures(
-    model: Model, graph: Graph, meta_graph: Any, tags: Tuple[str, ...]
+    model: Model,
+    graph: Graph,
+    meta_graph: Any,
+    tags: Tuple[str, ...],
+    exclusions: Exclusions,
 ) -> List[Signature]:
     """The signatures; one that names what is not there is left out.
 
@@ -118,15 +129,30 @@ def _read_signatures(
         if name.startswith(_INTERNAL):
             continue
         definition = meta_graph.signature_def[name]
+        excluded = exclusions.reason(tags, name)
+        if excluded is not None:
+            model.leave_out_signature(tags, name, excluded)
+            continue
         try:
             signature = Signature(
                 name,
                 _values(definition.inputs),
-                _outputs(definition, graph),
+                _values(definition.outputs),
                 definition.method_name,
             )
-            for c in signature.flat_inputs() + signature.flat_outputs():
-                graph.output(c.tensor)
+            fed = {normal(c.tensor) for c in signature.flat_inputs()}
+            outputs = [c.tensor for c in signature.flat_outputs()]
+            for tensor in outputs + sorted(fed):
+                graph.output(tensor)
+            ops = {graph.node(n).op for n in graph.slice(outputs, fed)}
+            for op in ops:
+                graph.op_def(op)
+            if (
+                graph.producer < _SHAPES_AGREE
+                or (tags, name) in exclusions.unshaped
+                or not dropped_ops.MISJUDGED.isdisjoint(ops)
+            ):
+                signature = _unshaped(signature, definition)
         except (ConversionError, CorruptModuleError) as error:
             errors.append(error)
             model.leave_out_signature(tags, name, str(error))
@@ -141,15 +167,14 @@ def _values(infos: Any) -> Dict[str, Value]:
     return {key: Value.from_tensor_info(key, infos[key]) for key in sorted(infos)}
 
 
-def _outputs(definition: Any, graph: Graph) -> Dict[str, Value]:
-    if graph.producer >= _SHAPES_AGREE:
-        return _values(definition.outputs)
+def _unshaped(signature: Signature, definition: Any) -> Signature:
+    """The signature without the shapes that it declares for its outputs."""
     unknown = type(definition)()
     unknown.CopyFrom(definition)
     for info in unknown.outputs.values():
         info.tensor_shape.Clear()
         info.tensor_shape.unknown_rank = True
-    return _values(unknown.outputs)
+    return dataclasses.replace(signature, outputs=_values(unknown.outputs))
 
 
 def _by_value(graph: Graph, signature: Signature) -> Signature:

@@ -164,7 +164,7 @@ class _Builder:
         self, number: int, variant: VariantGraph, training: VariantGraph
     ) -> Optional[str]:
         """Gives an object a variant's interface; returns what it calls."""
-        name = choose_callable(variant)
+        name = choose_callable(self.model, variant)
         if name is not None:
             self._fill_callable(number, variant, training, name)
         self._fill_lists(number, [variant, training], None)
@@ -336,7 +336,7 @@ class _Builder:
         signatures = {
             name: self.callables.signature(root, name) for name in root.signatures
         }
-        name = choose_callable(root)
+        name = choose_callable(self.model, root)
         if name is not None:
             signatures.setdefault(_SERVING_DEFAULT, signatures[name])
         session_graph.write(
@@ -395,11 +395,15 @@ def root_tags(tag_sets: Iterable[Tuple[str, ...]]) -> Tuple[str, ...]:
     return min(known, key=lambda tags: ("train" in tags, len(tags)))
 
 
-def choose_callable(variant: VariantGraph) -> Optional[str]:
+def choose_callable(model: Model, variant: VariantGraph) -> Optional[str]:
     """The signature behind ``__call__``, or None."""
+    gone = {name for tags, name, _ in model.left_out if tags == variant.tags}
     for name in (_SERVING_DEFAULT, "default"):
         if name in variant.signatures:
             return name
+        if name in gone:
+            # Another must not be called in its place.
+            return None
     if len(variant.signatures) == 1:
         (name,) = variant.signatures
         return name

@@ -28,6 +28,7 @@ from hub_compat.provenance import Provenance
 
 from . import checkpoint, dropped_ops
 from .checkpoint import CheckpointIndex
+from .exclusions import NOTHING, Exclusions
 from .metagraph import add_variant
 from .model import Model, VariantGraph
 from .object_graph import variable_key
@@ -49,6 +50,7 @@ def convert_tf1_model(
     tags: Optional[Tuple[str, ...]] = None,
     whole: bool = True,
     available_ops: Collection[str] = (),
+    exclusions: Optional[Exclusions] = None,
 ) -> Dict[str, Any]:
     """Converts a TF1 model into an empty directory.
 
@@ -61,12 +63,13 @@ def convert_tf1_model(
       tags: the only variant to convert.
       whole: whether the other variants come along.
       available_ops: ops that newer TensorFlows lack, and the one at hand has.
+      exclusions: what to leave out for TensorFlow to load the rest.
 
     Returns:
       The fields of a ConversionReport that the conversion knows.
     """
     source = detection.path
-    model, meta_graphs = _read_model(detection, tags)
+    model, meta_graphs = _read_model(detection, tags, exclusions or NOTHING)
     index = _read_index(source)
     if detection.format is not Format.TF1_HUB_MODULE:
         _leave_out_without_value(model, index)
@@ -110,6 +113,7 @@ def convert_tf1_model(
         weights_elsewhere=not weights,
         warnings=tuple(model.warnings),
         left_out=tuple(model.left_out),
+        excluded=exclusions is not None,
     )
     facts.write(directory)
     _files.write_bytes(
@@ -135,7 +139,7 @@ def convert_tf1_model(
 
 
 def _read_model(
-    detection: Detection, tags: Optional[Tuple[str, ...]]
+    detection: Detection, tags: Optional[Tuple[str, ...]], exclusions: Exclusions
 ) -> Tuple[Model, List[Any]]:
     """The model, and the MetaGraphDefs of its variants.
 
@@ -145,6 +149,7 @@ def _read_model(
     Args:
       detection: the module.
       tags: the only variant to read.
+      exclusions: what to leave out of them.
     """
     meta_graphs: Dict[Tuple[str, ...], Any] = {}
     for meta_graph in read_saved_model(detection).meta_graphs:
@@ -158,7 +163,7 @@ def _read_model(
     for own, meta_graph in meta_graphs.items():
         attempt = model.copy()
         try:
-            add_variant(attempt, meta_graph, by_saver)
+            add_variant(attempt, meta_graph, by_saver, exclusions)
         except (ConversionError, CorruptModuleError) as error:
             if own == wanted:
                 raise

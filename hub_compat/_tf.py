@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hub_compat.errors import MissingDependencyError, OptionsError
 
@@ -43,6 +43,7 @@ from tensorflow.core.protobuf import (
 )
 
 __all__ = [
+    "LOAD_ERRORS",
     "attr_value_pb2",
     "drop_missing_variables",
     "call_arguments",
@@ -93,6 +94,11 @@ def parse_saved_model(directory: str, file: str) -> Any:
     if file.endswith(".pbtxt"):
         return text_format.Parse(data.decode("utf-8"), saved_model_pb2.SavedModel())
     return saved_model_pb2.SavedModel.FromString(data)
+
+
+# What TensorFlow's loader raises for a graph that it does not take: 2.21 says with a
+# RuntimeError what 1.15 says with a NotFoundError.
+LOAD_ERRORS: Tuple[Any, ...] = (tf.errors.OpError, ValueError, RuntimeError)
 
 
 def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:

@@ -17,6 +17,7 @@ from hub_compat import (
 )
 from hub_compat._collector import collector_paused
 from hub_compat._tf import (
+    LOAD_ERRORS,
     drop_missing_variables,
     explain_missing_signatures,
     load_saved_model,
@@ -103,7 +104,13 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
         loaded._is_hub_module_v1 = False
         origin.remember(loaded, detection, directory)
         return loaded
-    root = _load(detection, directory, options)
+    try:
+        root = _load(detection, directory, options)
+    except (CorruptModuleError, UnknownOpError) + LOAD_ERRORS as error:
+        directory = _converted(detection, wanted or None, error)
+        facts = provenance.read(directory)
+        assert facts is not None
+        root = _load(detection, directory, options)
     if facts.weights_elsewhere:
         restore.restore_variables(root.variables, facts.variables, path)
     loaded = _select(root, facts, wanted, path)
@@ -137,8 +144,18 @@ def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None
     )
 
 
-def _converted(detection: Detection, tags: Optional[Tuple[str, ...]]) -> str:
-    """The converted form of a module: from the cache, or put there now."""
+def _converted(
+    detection: Detection,
+    tags: Optional[Tuple[str, ...]],
+    refused: Optional[Exception] = None,
+) -> str:
+    """The converted form of a module: from the cache, or put there now.
+
+    Args:
+      detection: the module.
+      tags: the variant; None for the default one.
+      refused: why TensorFlow does not load what this returned without the argument.
+    """
     from hub_compat.converters import dropped_ops, lowering
 
     # A file system that cannot link would be read once for the copy and once
@@ -158,10 +175,12 @@ def _converted(detection: Detection, tags: Optional[Tuple[str, ...]]) -> str:
             "with-weights" if weights else "without-weights",
             "default" if tags is None else ",".join(tags),
             ",".join(available),
-            "" if registry is None else tf.__version__,
+            # What TensorFlow refuses differs between its versions.
+            "" if registry is None and refused is None else tf.__version__,
+            "" if refused is None else "what-loads",
         ),
         lambda directory: converters.convert_for_load(
-            detection, directory, tags, weights, available, registry
+            detection, directory, tags, weights, available, registry, refused
         ),
     )
 
@@ -236,7 +255,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
     register_control_flow_gradients()
     try:
         loaded = load_saved_model(directory, options=options)
-    except (tf.errors.OpError, ValueError) as error:
+    except LOAD_ERRORS as error:
         text = str(error)
         if _UNKNOWN.search(text):
             raise UnknownOpError(

@@ -13,7 +13,7 @@ __all__ = ["CONVERTER_VERSION", "Provenance", "read"]
 
 # Changes whenever a conversion of the same source may give another result, so
 # that caches hold nothing stale.
-CONVERTER_VERSION = "9"
+CONVERTER_VERSION = "10"
 
 _FOLDER, _FILE = "assets.extra", "hub_compat.json"
 
@@ -37,6 +37,7 @@ class Provenance:
       weights_elsewhere: whether the values are still in the source only.
       warnings: what had to be left out, and why.
       left_out: tags, name and reason of each signature that was left out.
+      excluded: whether TensorFlow refused to load some signature as it is.
       converter_version: of the converter that wrote it.
       lowered_for: the TensorFlow it was lowered for: ``"TensorFlow 1.15"``; empty
         where it was not.
@@ -53,6 +54,7 @@ class Provenance:
     weights_elsewhere: bool
     warnings: Tuple[str, ...]
     left_out: Tuple[Tuple[Tuple[str, ...], str, str], ...] = ()
+    excluded: bool = False
     converter_version: str = CONVERTER_VERSION
     lowered_for: str = ""
     lowered: Tuple[str, ...] = ()

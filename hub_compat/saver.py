@@ -52,7 +52,7 @@ def save(
         facts = _source_facts(place)
         if facts is not None:
             # load() converted no more of it than it loaded.
-            converters.convert_for_save(place.detection, new)
+            converters.convert_for_save(place.detection, new, facts.excluded)
             old = object_values.prefix_in(new)
             variables = _same_variables(root, facts, new)
         else:

@@ -21,6 +21,7 @@ def _library(name: str) -> Any:
 _DISTORTIONS = _library("image/python/ops/_distort_image_ops.so")
 _CROSSES = _library("layers/python/ops/_sparse_feature_cross_op.so")
 _BOOSTED_TREES = _library("boosted_trees/python/ops/_boosted_trees_ops.so")
+_SLICES = _library("reduce_slice_ops/python/ops/_reduce_slice_ops.so")
 SERVE = (tf.saved_model.SERVING,)
 TRAIN = (tf.saved_model.TRAINING,)
 EVAL = ("eval",)
@@ -260,6 +261,11 @@ def dropped_ops(path: Path) -> None:
     )
     pixels = tf.placeholder(tf.float32, [None, None, 3], name="pixels")
     adjusted = _DISTORTIONS.adjust_hsv_in_yiq(pixels, 0.7, 1.3, 0.8)
+    rows = tf.placeholder(tf.float32, [None, 3], name="rows")
+    ranges = tf.placeholder(tf.int32, [None, 2], name="ranges")
+    # Where one ends the next one starts.
+    borders = tf.placeholder(tf.int64, [None], name="borders")
+    integers = tf.cast(rows * 10, tf.int32)
     words = tf.sparse_placeholder(tf.string, name="words")
     strings = _CROSSES.sparse_feature_cross(
         indices=[words.indices],
@@ -300,6 +306,17 @@ def dropped_ops(path: Path) -> None:
             "beams": _predict(
                 {"steps": steps, "parents": parents, "lengths": lengths},
                 {"beams": beams},
+            ),
+            "sliced": _predict(
+                {"rows": rows, "ranges": ranges, "borders": borders},
+                {
+                    "sum": _SLICES.reduce_slice_sum(rows, ranges, 0),
+                    "product": _SLICES.reduce_slice_prod(rows, borders, 0),
+                    # Slices of nothing are infinite.
+                    "max": tf.exp(_SLICES.reduce_slice_max(rows, ranges, 1)),
+                    "min": tf.exp(-_SLICES.reduce_slice_min(rows, ranges, 0)),
+                    "integers": _SLICES.reduce_slice_max(integers, ranges, 0),
+                },
             ),
             "adjusted": _predict({"pixels": pixels}, {"adjusted": adjusted}),
             "packed": _predict(
@@ -568,6 +585,15 @@ DEFINITIONS: Tuple[Definition, ...] = (
                 "adjusted", inputs={"pixels": array((2, 4, 3), 33)}, gradient_of=None
             ),
             _call("beams", inputs=_BEAMS, gradient_of=None),
+            _call(
+                "sliced",
+                inputs={
+                    "rows": array((4, 3), 34),
+                    "ranges": np.array([[0, 2], [1, 1], [2, 9], [3, 1]], np.int32),
+                    "borders": np.array([0, 1, 1, 3, 7]),
+                },
+                gradient_of=None,
+            ),
             _call(
                 "sampled",
                 inputs={"images": array((2, 5, 4, 2), 29), "warp": _WARP},

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
+from edits import edited_copy
 
 import hub_compat as hub
 from hub_compat import errors, provenance
@@ -27,12 +28,7 @@ def parsed(path: Any) -> Any:
 
 def edited(name: str, tmp_path: Path, edit: Callable[[Any], None]) -> Path:
     """A copy of a model of testdata/tf221 with another proto."""
-    source = tmp_path / "edited"
-    shutil.copytree(str(FOLDER / name / "module"), str(source))
-    proto = parsed(source)
-    edit(proto)
-    (source / "saved_model.pb").write_bytes(proto.SerializeToString())
-    return source
+    return edited_copy(FOLDER / name / "module", tmp_path / "edited", edit)
 
 
 def ops_of(proto: Any) -> Dict[str, int]:

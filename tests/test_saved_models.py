@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import expected
 import pytest
 import replay
+from edits import edited
 
 import hub_compat as hub
 from hub_compat import errors, provenance
 
 pytestmark = pytest.mark.tensorflow
-
-
-def edited(name: str, tmp_path: Path, edit: Callable[[Any], None]) -> Path:
-    """A copy of a recorded model with another SavedModel proto."""
-    from hub_compat._tf import saved_model_pb2
-
-    source = tmp_path / "source"
-    shutil.copytree(str(expected.load_expected(name).path), str(source))
-    file = source / "saved_model.pb"
-    proto = saved_model_pb2.SavedModel.FromString(file.read_bytes())
-    edit(proto)
-    file.write_bytes(proto.SerializeToString())
-    return source
 
 
 def break_variant(proto: Any, tags: Any) -> None:

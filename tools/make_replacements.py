@@ -16,6 +16,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 OUT = os.path.join(os.path.dirname(__file__), "..", "converters", "replacements.pb.gz")
 _FLOATS = (tf.float16, tf.float32, tf.float64)
 _INTS = (tf.int8, tf.int16, tf.int32, tf.int64)
+_REAL = _FLOATS + _INTS + (tf.uint8, tf.uint16)
+_NUMBERS = _REAL + (tf.complex64, tf.complex128)
 
 
 def gather_tree(step_ids: Any, parent_ids: Any, lengths: Any, end_token: Any) -> Any:
@@ -103,6 +105,48 @@ def adjust_hsv_in_yiq(images: Any, delta_h: Any, scale_s: Any, scale_v: Any) -> 
     return tf.reshape(tf.matmul(pixels, matrix), tf.shape(images))
 
 
+def reduce_slice(combine: Any, empty: str) -> Any:
+    """Reductions of slices of an axis (tf.contrib.reduce_slice_ops).
+
+    Args:
+      combine: ``tf.math.unsorted_segment_sum`` or one of its kin.
+      empty: what a slice of nothing has: ``"identity"`` of the reduction, or
+        ``"least"`` or ``"greatest"`` of the dtype, infinity where it has one.
+    """
+
+    def replacement(data: Any, indices: Any, axis: Any) -> Any:
+        # Pairs of a start and an end, or a vector of where one ends and one starts.
+        flat = tf.reshape(indices, [-1])
+        size = tf.shape(data, out_type=tf.int64)[axis]
+        starts = tf.clip_by_value(flat[: -1 : tf.rank(indices)], 0, size)
+        ends = tf.clip_by_value(flat[1 :: tf.rank(indices)], starts, size)
+        slices = tf.ragged.range(starts, ends)
+        before, after = (
+            tf.range(axis),
+            tf.range(axis + 1, tf.cast(tf.rank(data), tf.int64)),
+        )
+        order = tf.concat([[axis], before, after], 0)
+        rows = tf.gather(tf.transpose(data, order), slices.values)
+        reduced = combine(rows, slices.value_rowids(), tf.size(starts))
+        if empty != "identity":
+            values = tf.fill(tf.shape(reduced), _extreme(data.dtype, empty))
+            reduced = tf.compat.v1.where(ends > starts, reduced, values)
+        return tf.transpose(reduced, tf.math.invert_permutation(order))
+
+    return replacement
+
+
+def _extreme(dtype: Any, which: str) -> Any:
+    if dtype.is_floating:
+        return tf.constant(float("-inf" if which == "least" else "inf"), dtype)
+    return tf.constant(dtype.min if which == "least" else dtype.max, dtype)
+
+
+def _sliced(dtype: Any) -> Any:
+    number = tf.TensorSpec([], tf.int64)
+    return [tf.TensorSpec(None, dtype), tf.TensorSpec(None, tf.int64), number]
+
+
 def _images(dtype: Any) -> Any:
     return [tf.TensorSpec([None] * 4, dtype), tf.TensorSpec(None, dtype)]
 
@@ -134,6 +178,26 @@ REPLACEMENTS = {
         _each(tf.bool, *(_FLOATS + _INTS)),
     ),
     "GatherTree": (gather_tree, _beams, _each(tf.int32)),
+    "ReduceSliceMax": (
+        reduce_slice(tf.math.unsorted_segment_max, "least"),
+        _sliced,
+        _each(*_REAL),
+    ),
+    "ReduceSliceMin": (
+        reduce_slice(tf.math.unsorted_segment_min, "greatest"),
+        _sliced,
+        _each(*_REAL),
+    ),
+    "ReduceSliceProd": (
+        reduce_slice(tf.math.unsorted_segment_prod, "identity"),
+        _sliced,
+        _each(*_NUMBERS),
+    ),
+    "ReduceSliceSum": (
+        reduce_slice(tf.math.unsorted_segment_sum, "identity"),
+        _sliced,
+        _each(*_NUMBERS),
+    ),
     "Resampler": (resampler, _images, _each(*_FLOATS)),
 }
 
