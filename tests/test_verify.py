@@ -64,6 +64,7 @@ def _contrib() -> None:
         for library in (
             "layers/python/ops/_sparse_feature_cross_op.so",
             "boosted_trees/python/ops/_boosted_trees_ops.so",
+            "reduce_slice_ops/python/ops/_reduce_slice_ops.so",
         ):
             tf.load_op_library(str(contrib / library))
 
