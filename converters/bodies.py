@@ -134,9 +134,7 @@ class Bodies:
         names = graph.slice([c.tensor for c in results], fed)
         base = base_name(variant, signature.name)
         if {v.name for v in returned} != {v.name for v in call_output(signature)[1]}:
-            form = Form(arguments, results, [], [])
-            body = self._write_body(variant, base + "_outputs", form, names)
-            return SignatureBody(form, body, [], None, names)
+            base += "_outputs"
         updates = self._own_updates(variant, fed)
         with_updates = graph.slice(
             [c.tensor for c in results] + ["^" + op for op in updates], fed
@@ -363,6 +361,13 @@ def base_name(variant: VariantGraph, signature: str) -> str:
     return "_".join((signature,) + variant.tags)
 
 
+def all_outputs(signature: Signature) -> Tuple[Any, List[Value]]:
+    """What ``signatures[name]`` returns: its structure, and the values in order."""
+    outputs = signature.outputs
+    structured = dict_value({key: outputs[key].structured() for key in sorted(outputs)})
+    return structured, [outputs[key] for key in sorted(outputs)]
+
+
 def call_output(signature: Signature) -> Tuple[Any, List[Value]]:
     """What ``__call__`` returns: its structure, and the values in order."""
     outputs = signature.outputs
@@ -371,8 +376,7 @@ def call_output(signature: Signature) -> Tuple[Any, List[Value]]:
         (single,) = outputs
     if single is not None:
         return outputs[single].structured(), [outputs[single]]
-    structured = dict_value({key: outputs[key].structured() for key in sorted(outputs)})
-    return structured, [outputs[key] for key in sorted(outputs)]
+    return all_outputs(signature)
 
 
 def _is_input(graph: Graph, name: str) -> bool:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import keyword
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from .bodies import Bodies, Form, SignatureBody, base_name, call_output
+from .bodies import Bodies, Form, SignatureBody, all_outputs, base_name, call_output
 from .functions import Body, FunctionWriter, emit
 from .graph import node_of
 from .model import Component, Signature, Value, VariantGraph, make_shape
@@ -39,12 +39,14 @@ class Trace:
       body: the function.
       inputs, output: StructuredValues: ((args), {kwargs}) and the result.
       keywords: for a signature, the names of the arguments in order.
+      results: for a signature, the flattened names of the results in order.
     """
 
     body: Body
     inputs: Any
     output: Any
     keywords: Tuple[str, ...] = ()
+    results: Tuple[str, ...] = ()
 
 
 class Callables:
@@ -60,24 +62,31 @@ class Callables:
     # ---- signatures[name]
 
     def signature(self, variant: VariantGraph, name: str) -> Trace:
-        """A signature as ``signatures[name]`` offers it: flat names, a dict."""
-        made = self._bodies.body(
-            variant, name, list(variant.signatures[name].outputs.values())
-        )
+        """A signature as ``signatures[name]`` offers it.
+
+        As TensorFlow's own loader has those of TF1: it takes tensors by their
+        flattened names, and returns a dict of what TF1 returned, sparse and ragged
+        tensors as such.
+        """
+        output_spec, values = all_outputs(variant.signatures[name])
+        made = self._bodies.body(variant, name, values)
         body = made.body
         specs = _flat_specs(made.form.arguments)
         inputs_spec = tuple_value([tuple_value([]), dict_value(specs)])
         if any(keyword.iskeyword(name) for name in specs):
             # TF >= 2.12 makes a Python parameter of each keyword. By its flat
             # names, which follow below, the function is still called.
-            values = [specs[c.name] for c in made.form.arguments]
-            inputs_spec = tuple_value([tuple_value(values), dict_value({})])
-        output_spec = dict_value(_flat_specs(made.form.results))
-        # The body itself serves, unless it returns more, or serves already under
-        # other names that make the same argument names.
+            flat = [specs[c.name] for c in made.form.arguments]
+            inputs_spec = tuple_value([tuple_value(flat), dict_value({})])
+        # As tf.nest expands it.
+        results = [c for value in values for c in value.components]
+        # The body itself serves, unless it returns more or in another order, or
+        # serves already under other names that make the same argument names.
         structure = (inputs_spec, output_spec)
-        if made.form.boundary or structure != self._served.setdefault(
-            body.name, structure
+        if (
+            made.form.boundary
+            or made.form.results != results
+            or structure != self._served.setdefault(body.name, structure)
         ):
             writer = FunctionWriter(
                 self._functions.name("signature_" + base_name(variant, name))
@@ -86,17 +95,25 @@ class Callables:
                 writer.argument(c.name, c.dtype, c.shape) for c in made.form.arguments
             ]
             node = self._functions.call_node(writer, body, inputs)
-            for i, c in enumerate(made.form.results):
-                tensor = "{}:output:{}".format(node, i)
+            for c in results:
+                tensor = "{}:output:{}".format(node, made.form.results.index(c))
                 writer.result(c.name, c.dtype, tensor, c.shape)
             body = self._functions.add(writer, *structure)
-        keywords = tuple(c.name for c in made.form.arguments)
-        return Trace(body, inputs_spec, output_spec, keywords)
+        return Trace(
+            body,
+            *structure,
+            keywords=tuple(c.name for c in made.form.arguments),
+            results=tuple(c.name for c in results),
+        )
 
     # ---- __call__
 
     def traces(
-        self, name: str, variant: VariantGraph, training: Optional[VariantGraph]
+        self,
+        name: str,
+        variant: VariantGraph,
+        training: Optional[VariantGraph],
+        output: Callable[[Signature], Tuple[Any, List[Value]]] = call_output,
     ) -> Tuple[List[Trace], Sequence[str], Sequence[Any]]:
         """The traces of a callable.
 
@@ -104,6 +121,7 @@ class Callables:
           name: the signature behind it.
           variant: whose graph runs with ``training=False``.
           training: whose graph and updates run with ``training=True``.
+          output: what it returns: ``call_output`` or ``all_outputs``.
 
         Returns:
           The traces, the names of the arguments and their defaults.
@@ -114,7 +132,10 @@ class Callables:
         traces = []
         for is_training, graph in ((False, variant), (True, training or variant)):
             for mode, bare in modes:
-                traces.append(self._trace(name, graph, is_training, mode, bare))
+                returned = output(graph.signatures[name])
+                traces.append(
+                    self._trace(name, graph, is_training, mode, bare, returned)
+                )
         args = ["inputs", "training"] if signature.inputs else ["training"]
         defaults = [python_value(False)]
         if signature.inputs and set(signature.inputs) <= optional:
@@ -141,9 +162,11 @@ class Callables:
         is_training: bool,
         mode: Tuple[str, ...],
         bare: bool,
+        result: Tuple[Any, List[Value]],
     ) -> Trace:
         signature = variant.signatures[name]
-        made = self._bodies.body(variant, name, call_output(signature)[1])
+        output, values = result
+        made = self._bodies.body(variant, name, values)
         updates = made.update_nodes if is_training else []
         graph = variant.graph
         given = [c for key in mode for c in signature.inputs[key].components]
@@ -176,7 +199,6 @@ class Callables:
         by_name = dict(zip((c.name for c in made.form.results), results))
         if updates:
             self._call_updates(variant, writer, made, bound, results, node)
-        output, values = call_output(signature)
         for value in values:
             for c in value.components:
                 writer.result(c.name, c.dtype, by_name[c.name], c.shape)

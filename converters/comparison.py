@@ -214,7 +214,7 @@ class VariantComparison:
                     )
                 ) from error
         try:
-            found = self._converted.call(signature.name, signature.flat_inputs(), feeds)
+            found = self._converted.call(signature, feeds)
             return dict(found)
         finally:
             if self._writes(signature):

@@ -13,7 +13,7 @@ from hub_compat._tf import saved_model_pb2
 from hub_compat.errors import ConversionError
 
 from . import session_graph, tables
-from .bodies import Bodies
+from .bodies import Bodies, all_outputs, call_output
 from .callables import Callables, Trace
 from .functions import Body
 from .graph import Graph, builtin_ops
@@ -33,6 +33,7 @@ __all__ = ["Reusable", "build", "root_tags"]
 # Attributes of a loaded object that a sub-object must not replace.
 _RESERVED = frozenset(
     [
+        "as_dict",
         "asset_paths",
         "function_aliases",
         "graph_debug_info",
@@ -189,19 +190,27 @@ class _Builder:
     def _fill_callable(
         self, number: int, variant: VariantGraph, training: VariantGraph, name: str
     ) -> Set[str]:
-        """Gives an object its ``__call__``; returns the keys of its captures."""
+        """Gives an object what is called; returns the keys of its captures.
+
+        That is ``__call__``, and ``as_dict`` where it returns one output of several.
+        """
         graph: Optional[VariantGraph] = training
         if training is not variant:
             graph = self._same_form(variant, training, name)
-        traces, args, defaults = self.callables.traces(name, variant, graph)
+        signature = variant.signatures[name]
+        offered = [("__call__", call_output)]
+        if len(call_output(signature)[1]) < len(signature.outputs):
+            offered.append(("as_dict", all_outputs))
         keys: Set[str] = set()
-        for trace in traces:
-            self._declare(trace)
-            keys.update(capture.key for capture in trace.body.captures)
-        function = self.objects.function(
-            [trace.body.name for trace in traces], args, defaults
-        )
-        self.objects.add_child(number, "__call__", function)
+        for attribute, output in offered:
+            traces, args, defaults = self.callables.traces(name, variant, graph, output)
+            for trace in traces:
+                self._declare(trace)
+                keys.update(capture.key for capture in trace.body.captures)
+            function = self.objects.function(
+                [trace.body.name for trace in traces], args, defaults
+            )
+            self.objects.add_child(number, attribute, function)
         return keys
 
     def _same_form(

@@ -153,11 +153,12 @@ class _SessionGraph:
         for capture in body.captures:
             self._keep_asset_path(capture)
         call = self._call(body, inputs, "call_" + node_name(name))
-        specs = trace.output.dict_value.fields
-        for i, key in enumerate(sorted(specs)):
-            spec = specs[key].tensor_spec_value
+        for i, (key, result) in enumerate(zip(trace.results, body.results)):
             _tensor_info(
-                definition.outputs[key], "{}:{}".format(call, i), spec.dtype, spec.shape
+                definition.outputs[key],
+                "{}:{}".format(call, i),
+                result.dtype,
+                result.shape,
             )
 
     def _keep_asset_path(self, capture: Capture) -> None:

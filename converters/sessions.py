@@ -6,7 +6,7 @@ touches the caller's default graph.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from . import initialization
 from .determinism import called_functions, is_random
 from .graph import Graph, builtin_ops, node_of
 from .metagraph import asset_definitions, node_list
-from .model import Component
+from .model import Signature
 
 __all__ = ["Converted", "Original", "runnable"]
 
@@ -137,33 +137,32 @@ class Converted(_Sessions):
             if tags != root_tags:
                 self._model = self._root.graph_variants[",".join(tags)]
 
-    def call(
-        self,
-        signature: str,
-        components: Sequence[Component],
-        feeds: Mapping[str, np.ndarray],
-    ) -> Any:
-        """What ``signatures[signature]`` returns.
+    def call(self, signature: Signature, feeds: Mapping[str, np.ndarray]) -> Any:
+        """What ``signatures[signature.name]`` returns, by flattened names.
 
         Args:
-          signature: its name.
-          components: its input tensors.
-          feeds: a value for each, by flattened name.
+          signature: the signature.
+          feeds: a value for each input, by flattened name.
         """
-        if signature not in self._calls:
-            self._calls[signature] = self._build(signature, components)
-        inputs, outputs = self._calls[signature]
+        if signature.name not in self._calls:
+            self._calls[signature.name] = self._build(signature)
+        inputs, outputs = self._calls[signature.name]
         return self.run(outputs, {inputs[name]: feeds[name] for name in feeds})
 
-    def _build(self, signature: str, components: Sequence[Component]) -> Any:
+    def _build(self, signature: Signature) -> Any:
         with self.graph.as_default():
             inputs = {
                 c.name: tf.compat.v1.placeholder(
                     tf.as_dtype(c.dtype), tf.TensorShape(c.shape)
                 )
-                for c in components
+                for c in signature.flat_inputs()
             }
-            outputs = self._model.signatures[signature](**inputs)
+            results = self._model.signatures[signature.name](**inputs)
+        outputs: Dict[str, Any] = {}
+        for name, result in results.items():
+            tensors = tf.nest.flatten(result, expand_composites=True)
+            components = signature.outputs[name].components
+            outputs.update((c.name, t) for c, t in zip(components, tensors))
         return inputs, outputs
 
     def _prepare(self, session: Any) -> None:

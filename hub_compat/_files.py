@@ -49,8 +49,10 @@ def as_path(path: Any) -> str:
     """
     if not isinstance(path, (str, os.PathLike)):
         raise FormatError(
-            "Expected a string or a path, got a value of type {}. Pass the directory "
-            "of the module. Received: {!r}".format(type(path).__name__, path)
+            "Expected a string, got a value of type {}; it, or an os.PathLike, names "
+            "the directory of a module. Received: {!r}".format(
+                type(path).__name__, path
+            )
         )
     text = os.fspath(path)
     if isinstance(text, bytes):

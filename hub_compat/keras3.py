@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Optional
+from typing import Any, List, Mapping, Optional, Sequence
 
-from hub_compat._tf import keras3
-from hub_compat.keras_core import KerasCore
+from hub_compat._tf import keras3, tf
+from hub_compat.keras_core import KerasCore, as_tensors
 from hub_compat.keras_layer import LayerMixin
 
 __all__ = ["KerasLayer"]
@@ -58,6 +58,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             for variable in variables
             if _has_dtype(variable)
         ]
+        self._attach_losses()
         self.built = True
         # Keras does so when `trainable` is changed, and lists them by it.
         for variable in list(self._adopted):
@@ -74,6 +75,25 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             name=variable.name.split(":")[0].replace("/", "."),
         )
 
+    def _attach_losses(self) -> None:
+        """Has the module's losses among those of its trained variables.
+
+        So Keras counts them whenever the layer is trainable, as it does those of its
+        own layers, and needs no call of this one before.
+        """
+        weights = [v for v in self._adopted if v.trainable]
+        losses = self._core.losses
+        for number, weight in enumerate(weights):
+            # One for each variable; what is left is all at the last one.
+            last = number == len(weights) - 1
+            own = losses[number:] if last else losses[number : number + 1]
+            if own:
+                weight.regularizer = _Sum(own)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer; Python numbers and strings become tensors."""
+        return super().__call__(as_tensors(inputs), *args, **kwargs)
+
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs for symbolic inputs, with the dtypes that they really have."""
         # Layer's own, where there is compute_output_shape, has all in one dtype.
@@ -81,10 +101,17 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""
-        if self.trainable:
-            for loss in self._core.losses:
-                self.add_loss(loss())
         return self._call_core(inputs, training)
+
+
+class _Sum:
+    """Losses, where Keras expects a function of a variable."""
+
+    def __init__(self, losses: Sequence[Any]) -> None:
+        self._losses = losses
+
+    def __call__(self, variable: Any) -> Any:
+        return tf.add_n([loss() for loss in self._losses])
 
 
 def _has_dtype(variable: Any) -> bool:

@@ -14,7 +14,7 @@ from hub_compat.errors import LayerError, SignatureError
 from hub_compat.formats import Format
 from hub_compat.loader import load
 
-__all__ = ["KerasCore"]
+__all__ = ["KerasCore", "as_tensors"]
 
 
 class KerasCore:
@@ -28,12 +28,13 @@ class KerasCore:
       signature: the signature to call instead of the object itself.
       signature_outputs_as_dict: whether a signature's outputs are all returned.
       output_key: the only output to return.
-      output_shape: a nest of shapes without the batch dimension.
+      output_shape: a nest of shapes without the batch dimension, or of TensorShapes.
       load_options: for a directory only.
 
     Attributes:
       loaded: the object.
       function: what is called.
+      output_shape: a nest of TensorShapes; None where it is not given.
 
     Raises:
       LayerError: the arguments do not fit each other or the object.
@@ -57,7 +58,7 @@ class KerasCore:
         self.signature = signature
         self.output_key = self.given_output_key = output_key
         self.as_dict = signature_outputs_as_dict
-        self.output_shape = output_shape
+        self.output_shape = None if output_shape is None else _to_shapes(output_shape)
         self.loaded = self._resolve(load_options)
         place = origin.of(self.loaded)
         self._facts = provenance.read(place.directory) if place is not None else None
@@ -68,6 +69,7 @@ class KerasCore:
         # What a signature of a TF1 model is as an object: it trains with its updates.
         self._reusable: Any = None
         self.function = self._choose()
+        self._owner = self.function if self._reusable is None else self._reusable
         self._has_training = "training" in call_arguments(self.function)
         self._traces = traces_of(self.function)
 
@@ -88,7 +90,7 @@ class KerasCore:
         if callable(handle) or hasattr(handle, "signatures"):
             return handle
         raise LayerError(
-            "Expected a string or a path, what load() returned, or a callable. "
+            "Expected a string, a path, what load() returned, or a callable. "
             "Received: {!r}".format(handle)
         )
 
@@ -104,19 +106,25 @@ class KerasCore:
     def _check_outputs(self) -> None:
         if self._called is None and self.as_dict:
             raise LayerError(
-                "signature_outputs_as_dict needs a signature; the object itself "
-                "returns what it does. There are {}. Received: signature=None".format(
-                    self._names()
-                )
+                "signature_outputs_as_dict is only valid if specifying a signature; "
+                "the object itself returns what it does. There are {}. Received: "
+                "signature=None".format(self._names())
             )
         if self._called is not None and bool(self.as_dict) == bool(self.output_key):
             raise LayerError(
-                "With a signature, either output_key names one of its outputs or "
-                "signature_outputs_as_dict=True returns them all. Received: signature="
+                "When using a signature, either output_key or "
+                "signature_outputs_as_dict=True should be set. {}Received: signature="
                 "{!r}, output_key={!r}, signature_outputs_as_dict={!r}".format(
-                    self._called, self.output_key, self.as_dict
+                    self._offered_outputs(), self._called, self.output_key, self.as_dict
                 )
             )
+
+    def _offered_outputs(self) -> str:
+        signatures = getattr(self.loaded, "signatures", {})
+        if self._called not in signatures:
+            return ""
+        outputs = signatures[self._called].structured_outputs
+        return "The outputs of {!r} are {}. ".format(self._called, _described(outputs))
 
     def _names(self) -> str:
         return ", ".join(sorted(getattr(self.loaded, "signatures", ()))) or "none"
@@ -148,12 +156,15 @@ class KerasCore:
                 "The module has no signature of this name; it has {}. Received: "
                 "{!r}".format(self._names(), self._called)
             )
-        self._check_output_key(signatures[self._called].structured_outputs)
-        reusable = self._find_reusable(self._called)
-        if reusable is not None and self._returns(reusable):
-            self._reusable = reusable
-            return reusable
-        return signatures[self._called]
+        if self.signature is not None:
+            self._check_output_key(signatures[self._called].structured_outputs)
+        self._reusable = self._find_reusable(self._called)
+        if self._reusable is None:
+            return signatures[self._called]
+        if self.as_dict or not self._returns_output():
+            # Where there is none, the call returns all outputs or the only one.
+            return getattr(self._reusable, "as_dict", self._reusable)
+        return self._reusable
 
     def _find_reusable(self, name: str) -> Any:
         """The callable that a conversion made of a signature."""
@@ -164,14 +175,12 @@ class KerasCore:
         found = getattr(self.loaded, name, None)
         return found if callable(found) else None
 
-    def _returns(self, reusable: Any) -> bool:
-        """Whether a callable returns the outputs that the layer needs."""
+    def _returns_output(self) -> bool:
+        """Whether the output that was chosen is what a reusable callable returns."""
         outputs = self.loaded.signatures[self._called].structured_outputs
-        # It returns the output "default", or the only one, or all.
-        alone = len(outputs) == 1 or "default" in outputs
-        if self.as_dict:
-            return not alone
-        return not alone or self.output_key == "default" or len(outputs) == 1
+        if "default" in outputs:
+            return self.output_key == "default"
+        return len(outputs) == 1 and self.output_key in outputs
 
     def _check_output_key(self, outputs: Any) -> None:
         if self.output_key is not None and self.output_key not in outputs:
@@ -197,8 +206,8 @@ class KerasCore:
         return [v for v in _once(every) if id(v) not in known]
 
     def _listed(self, name: str) -> List[Any]:
-        own = getattr(self.function, name, None)
-        if own is None or (not own and self.function is not self.loaded):
+        own = getattr(self._owner, name, None)
+        if own is None or (not own and self._owner is not self.loaded):
             # Keras 3 keeps the weights of an export on its root.
             own = own or getattr(self.loaded, name, None)
         return list(own or ())
@@ -210,7 +219,7 @@ class KerasCore:
         Raises:
           LayerError: the object's are something else.
         """
-        found = list(getattr(self.function, "regularization_losses", None) or ())
+        found = list(getattr(self._owner, "regularization_losses", None) or ())
         for loss in found:
             if not callable(loss):
                 raise LayerError(
@@ -302,20 +311,23 @@ class KerasCore:
 
     def _pick(self, results: Any) -> Any:
         if self._reusable is not None and not isinstance(results, Mapping):
-            return {self._only_output(): results} if self.as_dict else results
+            if self._returns_output():
+                return results
+            results = {self._only_output(): results}
         if self.output_key is None:
             return results
         if not isinstance(results, Mapping):
             raise LayerError(
-                "output_key picks one of several named outputs; the object returns no "
-                "dict. Received: output_key={!r} and {!r}".format(
-                    self.output_key, results
-                )
+                "Specifying `output_key` is forbidden if output type is not a dict: it "
+                "picks one of several named outputs. Leave it out. Received: "
+                "output_key={!r} and {!r}".format(self.output_key, results)
             )
         if self.output_key not in results:
             raise LayerError(
-                "There is no output of this name; there are {}. Received: "
-                "output_key={!r}".format(", ".join(sorted(results)), self.output_key)
+                "KerasLayer output does not contain the output key; it has {}. "
+                "Received: output_key={!r}".format(
+                    ", ".join(sorted(results)), self.output_key
+                )
             )
         return results[self.output_key]
 
@@ -325,17 +337,24 @@ class KerasCore:
 
     # ---- shapes
 
+    def output_shape_config(self) -> Any:
+        """``output_shape`` as JSON takes it; None where it is not given."""
+        if self.output_shape is None:
+            return None
+        return tf.nest.map_structure(
+            lambda shape: None if shape.rank is None else shape.as_list(),
+            self.output_shape,
+        )
+
     def output_shapes(self, input_shapes: Any) -> Any:
         """The shapes of the outputs, from those of the inputs.
 
         Args:
           input_shapes: a nest of TensorShapes or tuples.
         """
-        shapes = _as_shapes(input_shapes)
+        shapes = _to_shapes(input_shapes)
         dtypes = self._input_dtypes(shapes)
-        specs = tf.nest.map_structure(
-            lambda shape, dtype: tf.TensorSpec(shape.value, dtype), shapes, dtypes
-        )
+        specs = tf.nest.map_structure(tf.TensorSpec, shapes, dtypes)
 
         def call(inputs: Any) -> Any:
             return self.with_shapes(inputs, self.call(inputs, False))
@@ -376,21 +395,25 @@ class KerasCore:
         return tf.nest.map_structure(promise, outputs, shapes)
 
 
-class _Shape:
-    """A shape that tf.nest does not look into."""
+def as_tensors(inputs: Any) -> Any:
+    """Numbers, strings and lists of them as tensors; other inputs as they are."""
+    values = tf.nest.flatten(inputs)
+    if values and all(isinstance(v, (bool, int, float, str, bytes)) for v in values):
+        if isinstance(inputs, Mapping):
+            return {name: as_tensors(value) for name, value in inputs.items()}
+        return tf.convert_to_tensor(inputs)
+    return inputs
 
-    def __init__(self, value: Any) -> None:
-        self.value = tf.TensorShape(value)
 
-
-def _as_shapes(shapes: Any) -> Any:
+def _to_shapes(shapes: Any) -> Any:
+    """A nest of what TensorShapes are made of, as a nest of TensorShapes."""
     if isinstance(shapes, Mapping):
-        return {name: _as_shapes(shape) for name, shape in shapes.items()}
-    if isinstance(shapes, tf.TensorShape) or not any(
+        return {name: _to_shapes(shape) for name, shape in shapes.items()}
+    if isinstance(shapes, (list, tuple)) and any(
         isinstance(one, (tuple, list, dict, tf.TensorShape)) for one in shapes
     ):
-        return _Shape(shapes)
-    return [_as_shapes(shape) for shape in shapes]
+        return [_to_shapes(shape) for shape in shapes]
+    return tf.TensorShape(shapes)
 
 
 def _shapes(shape: Any, outputs: Any) -> Any:
@@ -399,7 +422,7 @@ def _shapes(shape: Any, outputs: Any) -> Any:
         return {name: _shapes(shape[name], value) for name, value in outputs.items()}
     if isinstance(outputs, (list, tuple)):
         return [_shapes(one, value) for one, value in zip(shape, outputs)]
-    return tf.TensorShape(shape)
+    return shape
 
 
 def _to_dtype(value: Any, dtype: Any) -> Any:

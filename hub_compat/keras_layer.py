@@ -57,6 +57,13 @@ class LayerMixin:
         """The loaded object."""
         return self._core.loaded
 
+    @property
+    def _output_shape(self) -> Any:
+        # There as in tensorflow_hub, whose users look at it: only if it was given.
+        if self._core.output_shape is None:
+            raise AttributeError("_output_shape")
+        return self._core.output_shape
+
     def __repr__(self) -> str:
         return (
             "<hub_compat.keras{}.KerasLayer {!r}, a layer of Keras {}; of Keras {} is "
@@ -162,8 +169,8 @@ class LayerMixin:
             ("signature", core.signature),
             ("signature_outputs_as_dict", core.as_dict),
             ("output_key", core.given_output_key),
-            ("output_shape", core.output_shape),
+            ("output_shape", core.output_shape_config()),
         ):
-            if value:
+            if value or (key == "output_shape" and value is not None):
                 config[key] = value
         return config

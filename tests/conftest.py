@@ -76,6 +76,17 @@ def keras_generations() -> List[int]:
     return sorted(found)
 
 
+@pytest.fixture(params=keras_generations(), ids="keras{}".format)
+def k(request: Any) -> Any:
+    """Each generation of Keras that is installed, with a graph of its own."""
+    from keras_kit import Keras
+
+    found = Keras(request.param)
+    found.keras.backend.clear_session()
+    yield found
+    found.keras.backend.clear_session()
+
+
 # Marker -> (whether the runtime has it, what to say if not).
 _NEEDS = {
     "tensorflow": (lambda: bool(tensorflow_version()), "needs TensorFlow"),

@@ -316,7 +316,7 @@ def test_paths(tmp_path: Path, monkeypatch: Any) -> None:
     assert detect("file://" + str(tmp_path)).path == "file://" + str(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert detect(".").path == "."
-    with pytest.raises(ValueError, match="Expected a string or a path"):
+    with pytest.raises(ValueError, match="Expected a string, got "):
         detect(None)  # type: ignore[arg-type]
 
 

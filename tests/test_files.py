@@ -156,7 +156,7 @@ def test_as_path_refuses_the_rest(value: Any) -> None:
     with pytest.raises(ValueError) as caught:
         _files.as_path(value)
     assert isinstance(caught.value, FormatError)
-    assert str(caught.value).startswith("Expected a string or a path, got ")
+    assert str(caught.value).startswith("Expected a string, got ")
     assert str(caught.value).endswith("Received: {!r}".format(value))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -12,6 +11,7 @@ import pytest
 import replay
 import stepped
 from conftest import executes_eagerly, keras_generations
+from keras_kit import IMAGES, TARGETS, Keras, path
 from test_modules import FORWARD_ONLY, MODULES
 
 import hub_compat as hub
@@ -20,42 +20,6 @@ from hub_compat import errors
 pytestmark = pytest.mark.tensorflow
 
 GENERATIONS = keras_generations()
-IMAGES = np.random.RandomState(0).rand(8, 8, 8, 3).astype(np.float32)
-TARGETS = np.ones((8, 1), np.float32)
-
-
-class Keras:
-    """One generation of Keras, and the layer for it."""
-
-    def __init__(self, generation: int) -> None:
-        from hub_compat import _tf
-
-        self.generation = generation
-        module = importlib.import_module("hub_compat.keras{}".format(generation))
-        self.Layer = module.KerasLayer
-        self.keras = _tf.keras2() if generation == 2 else _tf.keras3()
-
-    def model(self, layer: Any) -> Any:
-        """A compiled model of images, a layer, and a dense one."""
-        keras = self.keras
-        inputs = keras.Input(shape=(8, 8, 3))
-        model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
-        model.compile("sgd", keras.losses.MeanSquaredError())
-        return model
-
-
-@pytest.fixture(params=GENERATIONS, ids="keras{}".format)
-def k(request: Any) -> Any:
-    """Each generation of Keras that is installed, with a graph of its own."""
-    found = Keras(request.param)
-    found.keras.backend.clear_session()
-    yield found
-    found.keras.backend.clear_session()
-
-
-def path(name: str) -> str:
-    """The directory of a recorded module."""
-    return str(expected.load_expected(name).path)
 
 
 def as_layer(k: Keras, source: str, **keywords: Any) -> Any:

@@ -1,0 +1,37 @@
+"""Each generation of Keras that is installed, for tests of the layer."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import expected
+import numpy as np
+
+IMAGES = np.random.RandomState(0).rand(8, 8, 8, 3).astype(np.float32)
+TARGETS = np.ones((8, 1), np.float32)
+
+
+class Keras:
+    """One generation of Keras, and the layer for it."""
+
+    def __init__(self, generation: int) -> None:
+        from hub_compat import _tf
+
+        self.generation = generation
+        module = importlib.import_module("hub_compat.keras{}".format(generation))
+        self.Layer = module.KerasLayer
+        self.keras = _tf.keras2() if generation == 2 else _tf.keras3()
+
+    def model(self, layer: Any) -> Any:
+        """A compiled model of images, a layer, and a dense one."""
+        keras = self.keras
+        inputs = keras.Input(shape=(8, 8, 3))
+        model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
+        model.compile("sgd", keras.losses.MeanSquaredError())
+        return model
+
+
+def path(name: str) -> str:
+    """The directory of a recorded module."""
+    return str(expected.load_expected(name).path)

@@ -1,0 +1,134 @@
+"""KerasLayer: what programs written for TensorFlow Hub's layer rely on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import expected
+import numpy as np
+import pytest
+import replay
+from keras_kit import Keras, path
+
+import hub_compat as hub
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.mark.eager
+def test_losses_follow_trainable(k: Keras) -> None:
+    """The module's losses count while the layer is trainable, without a new call."""
+    layer = k.Layer(path("image_bn"))
+    model = k.model(layer)
+    recorded = expected.load_expected("image_bn")
+    (case, *_) = [c for c in recorded.cases if c.tags == ("train",)]
+    wanted = sum(float(loss) for loss in case.regularization_losses)
+    for trainable in (False, True, False, True):
+        layer.trainable = trainable
+        found = sum(float(loss) for loss in model.losses)
+        np.testing.assert_allclose(found, wanted if trainable else 0.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "signature, shape",
+    [
+        ("image_feature_vector", {"default": (6,), "net/block1/conv": [8, 8, 4]}),
+        ("image_feature_vector", None),
+        (None, (6,)),
+    ],
+    ids=["nest", "absent", "shape"],
+)
+def test_output_shape_survives_the_config(signature: Any, shape: Any, k: Keras) -> None:
+    """output_shape is there only if it was given, and equal after JSON."""
+    keywords = dict(signature=signature, signature_outputs_as_dict=bool(signature))
+    if isinstance(shape, dict):
+        shape = dict(shape, **{"net/block2/conv": (4, 4, 6)})
+    if shape is not None:
+        keywords["output_shape"] = shape
+    layer = k.Layer(path("image_bn"), **keywords)
+    again = k.Layer.from_config(json.loads(json.dumps(layer.get_config())))
+    assert hasattr(layer, "_output_shape") == (shape is not None)
+    assert getattr(again, "_output_shape", None) == getattr(
+        layer, "_output_shape", None
+    )
+    outputs = again(k.keras.Input(shape=(8, 8, 3)))
+    output = outputs["default"] if isinstance(outputs, dict) else outputs
+    assert tuple(output.shape)[1:] == (6,)
+
+
+def test_output_key_is_looked_up_in_the_call(k: Keras) -> None:
+    """A key that the outputs do not have, and a key where there is no dict."""
+    layer = k.Layer(path("no_variables"), output_key="unknown")
+    with pytest.raises(ValueError, match="does not contain the output key"):
+        layer(np.ones((1, 3), np.float32))
+    layer = k.Layer(lambda x: x, output_key="x")
+    with pytest.raises(ValueError, match="`output_key` is forbidden if output type"):
+        layer(np.ones((1, 1), np.float32))
+
+
+def test_outputs_of_a_signature_must_be_chosen(k: Keras) -> None:
+    """Of a signature one output or all; without one neither."""
+    for keywords in (dict(), dict(output_key="y", signature_outputs_as_dict=True)):
+        with pytest.raises(ValueError, match="either output_key or signature_outputs"):
+            k.Layer(path("tf1_simple_save"), signature="serving_default", **keywords)
+    with pytest.raises(ValueError, match="only valid if specifying a signature"):
+        k.Layer(path("tf1_simple_save"), signature_outputs_as_dict=True)
+    with pytest.raises(ValueError, match="Expected a string, got"):
+        hub.load(0)
+
+
+@pytest.mark.eager
+def test_python_values_are_inputs(k: Keras) -> None:
+    """A number, and a list of numbers, where a module takes any shape."""
+    import tensorflow as tf
+
+    double = tf.function(lambda x: 2.0 * x, [tf.TensorSpec(None, tf.float32)])
+    layer = k.Layer(double)
+    assert float(layer(10.0)) == 20.0
+    assert np.asarray(layer([[1.0], [2.0]])).tolist() == [[2.0], [4.0]]
+
+
+def test_sparse_and_ragged_results_of_signatures() -> None:
+    """A signature returns what TF1 returned, not the parts of it."""
+    import tensorflow as tf
+
+    with replay.Runtime(lambda: hub.load(path("sparse_ragged"))) as runtime:
+        outputs = {
+            name: spec
+            for function in runtime.loaded.signatures.values()
+            for name, spec in function.structured_outputs.items()
+        }
+    kinds = {type(spec) for spec in outputs.values()}
+    assert {tf.SparseTensorSpec, tf.RaggedTensorSpec} <= kinds
+
+
+@pytest.mark.eager
+@pytest.mark.parametrize("output", ["net/block1/conv", None], ids=["one", "dict"])
+def test_every_output_trains_with_updates(output: Any, k: Keras) -> None:
+    """An output other than the default one, and all as a dict, run the train graph."""
+    recorded = expected.load_expected("image_bn")
+    name = "image_feature_vector"
+    (case, *_) = [
+        c for c in recorded.cases if c.tags == ("train",) and c.signature == name
+    ]
+    layer = k.Layer(
+        path("image_bn"),
+        trainable=True,
+        signature=name,
+        output_key=output,
+        signature_outputs_as_dict=output is None,
+    )
+    (value,) = case.inputs.values()
+    found = layer(replay.tensor(value), training=True)
+    if output is not None:
+        found = {output: found}
+    for key, one in found.items():
+        replay.assert_equal(np.asarray(one), case.outputs[key], key)
+    with replay.Runtime(lambda: layer) as runtime:
+        values = replay.variable_values(runtime, layer.resolved_object, recorded)
+    changed = {key for key in case.updated if key in values}
+    assert changed
+    for key in changed:
+        replay.assert_equal(values[key], case.updated[key], key)
+    assert len(layer.losses) or k.generation == 2
