@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test check format support bench testdata testdata-tf2 ops replacements survey \
+.PHONY: help demo test check format support bench testdata testdata-tf2 ops first-versions replacements survey \
 	survey-layers clean
 
 help:
@@ -61,6 +61,9 @@ ops:
 
 replacements:
 	@$(RUN) tf115 tools/make_replacements.py
+
+first-versions:
+	@$(RUN) tf221 tools/make_first_versions.py
 
 survey:
 	@$(PYTHON) tools/survey_ops.py

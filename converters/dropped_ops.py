@@ -9,15 +9,15 @@ would keep a whole SavedModel from loading, so it is left out.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List
 
-from hub_compat._tf import attr_value_pb2, has_op, node_def_pb2, saved_model_pb2, tf
+from hub_compat._tf import attr_value_pb2, has_op, node_def_pb2, tf
 
 from .functions import set_attr
 from .graph import DT_INT32, DT_INT64, Graph, node_of, split_tensor
+from .replacements import graph_for
 
 __all__ = ["MISJUDGED", "REWRITES", "available", "homes", "replace_dropped_ops"]
 
@@ -26,8 +26,6 @@ MISJUDGED = frozenset("ReduceSlice" + kind for kind in ("Max", "Min", "Prod", "S
 DT_FLOAT = 1
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _homes: Dict[str, str] = {}
-# By op and dtype, the graph that replaces it (tools/make_replacements.py).
-_graphs: Dict[Tuple[str, ...], Any] = {}
 
 
 def homes() -> Dict[str, str]:
@@ -205,21 +203,11 @@ def _sparse_feature_cross(rewrite: _Rewrite) -> None:
     rewrite.replace("SparseCross", rewrite.inputs, **attrs)
 
 
-def _graph_for(*tags: str) -> Any:
-    if not _graphs:
-        path = os.path.join(_FOLDER, "replacements.pb.gz")
-        with gzip.open(path, "rb") as file:
-            proto = saved_model_pb2.SavedModel.FromString(file.read())
-        for meta_graph in proto.meta_graphs:
-            _graphs[tuple(meta_graph.meta_info_def.tags)] = meta_graph.graph_def
-    return _graphs.get(tags)
-
-
 def _by_graph(rewrite: _Rewrite) -> None:
     """The graph that tools/make_replacements.py made of a function."""
     node = rewrite.node
     dtype = tf.as_dtype(node.attr["T"].type or DT_FLOAT).name
-    graph_def = _graph_for(node.op, dtype)
+    graph_def = graph_for(node.op, dtype)
     if graph_def is not None:
         rewrite.insert(graph_def)
 

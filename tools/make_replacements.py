@@ -1,9 +1,11 @@
-"""Writes converters/replacements.pb.gz: dropped ops as graphs of ops that are there.
+"""Writes converters/replacements.pb.gz: ops as graphs of ops that are everywhere.
 
+Some are those that TensorFlow 2 has dropped, others those that TF 1.15 has not yet.
 Run it under TF 1.15.5: ``make replacements``. Each function below is traced for the
 dtypes that its op takes; the file is a SavedModel proto with one MetaGraphDef for each,
-tagged with the op and its dtypes. Its placeholders are ``input_0``, ``input_1``, ...;
-its result is ``output``. The bytes are the same on every run.
+tagged with the op and its dtypes, or with what else it was traced for. Its placeholders
+are ``input_0``, ``input_1``, ...; its result is ``output``. The bytes are the same on
+every run.
 """
 
 import gzip
@@ -17,6 +19,7 @@ OUT = os.path.join(os.path.dirname(__file__), "..", "converters", "replacements.
 _FLOATS = (tf.float16, tf.float32, tf.float64)
 _INTS = (tf.int8, tf.int16, tf.int32, tf.int64)
 _REAL = _FLOATS + _INTS + (tf.uint8, tf.uint16)
+_IMAGES = _FLOATS + (tf.uint8, tf.int32, tf.int64)
 _NUMBERS = _REAL + (tf.complex64, tf.complex128)
 
 
@@ -142,6 +145,114 @@ def _extreme(dtype: Any, which: str) -> Any:
     return tf.constant(dtype.min if which == "least" else dtype.max, dtype)
 
 
+# ---- ImageProjectiveTransformV3, in two: where pixels come from, and their values
+
+# Neither a pixel nor next to one.
+_NOWHERE = -2.0
+
+
+def _reflected(place: Any, size: Any) -> Any:
+    """Reflected at the borders: dcba|abcd|dcba."""
+    low = place + 2.0 * size * tf.floor(-place / (2.0 * size))
+    low = tf.where(low < -size, low + 2.0 * size, -low - 1.0)
+    high = place - 2.0 * size * tf.floor(place / (2.0 * size))
+    high = tf.where(high >= size, 2.0 * size - high - 1.0, high)
+    return _brought_inside(place, size, low, high)
+
+
+def _wrapped(place: Any, size: Any) -> Any:
+    """Begun again at the borders: abcd|abcd|abcd."""
+    step = tf.maximum(size - 1.0, 1.0)
+    low = place + size * (tf.floor(-place / step) + 1.0)
+    high = place - size * tf.floor(place / step)
+    return _brought_inside(place, size, low, high)
+
+
+def _brought_inside(place: Any, size: Any, low: Any, high: Any) -> Any:
+    """What is below 0 from ``low``, above the last pixel from ``high``."""
+    found = tf.where(place < 0.0, low, tf.where(place > size - 1.0, high, place))
+    # Also where there is one pixel, and where a half would be rounded up.
+    return _clipped(found, size)
+
+
+def _clipped(place: Any, size: Any) -> Any:
+    return tf.clip_by_value(place, 0.0, size - 1.0)
+
+
+def _as_it_is(place: Any, size: Any) -> Any:
+    return place
+
+
+def pixels_from(outside: Any) -> Any:
+    """Where each pixel of the result comes from: float32 [2, batch, height, width].
+
+    Args:
+      outside: from places along an axis and the number of pixels there, to places.
+    """
+
+    def replacement(shape: Any, transforms: Any, output_shape: Any) -> Any:
+        batch = shape[0]
+        height, width = output_shape[0], output_shape[1]
+        y, x = tf.meshgrid(
+            tf.cast(tf.range(height), tf.float32),
+            tf.cast(tf.range(width), tf.float32),
+            indexing="ij",
+        )
+        # One for all images, or one for each.
+        t = tf.transpose(transforms)[:, :, tf.newaxis, tf.newaxis]
+        scale = t[6] * x + t[7] * y + 1.0
+        nowhere = tf.equal(scale, 0.0)
+        scale = tf.where(nowhere, tf.ones_like(scale), scale)
+        places = []
+        for row, axis in ((3, 1), (0, 2)):
+            place = (t[row] * x + t[row + 1] * y + t[row + 2]) / scale
+            place = outside(place, tf.cast(shape[axis], tf.float32))
+            place = tf.where(nowhere, tf.fill(tf.shape(place), _NOWHERE), place)
+            places.append(place + tf.zeros([batch, 1, 1]))
+        return tf.stack(places)
+
+    return replacement
+
+
+def _values_at(images: Any, row: Any, column: Any, fill: Any) -> Any:
+    """Pixels at whole places, also outside: [batch, height, width, channels]."""
+    batch, height, width, channels = tf.unstack(tf.shape(images))
+    there = (row >= 0.0) & (row <= tf.cast(height, tf.float32) - 1.0)
+    there &= (column >= 0.0) & (column <= tf.cast(width, tf.float32) - 1.0)
+    row = tf.cast(tf.where(there, row, tf.zeros_like(row)), tf.int32)
+    column = tf.cast(tf.where(there, column, tf.zeros_like(column)), tf.int32)
+    cells = tf.reshape(images, [batch, height * width, channels])
+    found = tf.gather(cells, row * width + column, batch_dims=1)
+    there = tf.tile(there[..., tf.newaxis], [1, 1, 1, channels])
+    return tf.where(there, found, tf.fill(tf.shape(found), fill))
+
+
+def nearest(images: Any, places: Any, fill: Any) -> Any:
+    """The pixel that a place is nearest to; of two, the one farther from 0."""
+    whole = tf.floor(tf.abs(places))
+    up = tf.cast(tf.abs(places) - whole >= 0.5, tf.float32)
+    row, column = tf.unstack(tf.sign(places) * (whole + up))
+    return _values_at(images, row, column, tf.cast(fill, images.dtype))
+
+
+def bilinear(images: Any, places: Any, fill: Any) -> Any:
+    """Between the four pixels around a place."""
+    dtype = images.dtype
+    row, column = tf.unstack(tf.floor(places))
+    images = tf.cast(images, tf.float32)
+    # The fill value counts as a pixel.
+    fill = tf.cast(tf.cast(fill, dtype), tf.float32)
+    y, x = tf.unstack(places[..., tf.newaxis])
+    top, left = row[..., tf.newaxis], column[..., tf.newaxis]
+    rows = []
+    for below in (0.0, 1.0):
+        one = _values_at(images, row + below, column, fill)
+        other = _values_at(images, row + below, column + 1.0, fill)
+        rows.append((left + 1.0 - x) * one + (x - left) * other)
+    result = (top + 1.0 - y) * rows[0] + (y - top) * rows[1]
+    return tf.cast(result, dtype)
+
+
 def _sliced(dtype: Any) -> Any:
     number = tf.TensorSpec([], tf.int64)
     return [tf.TensorSpec(None, dtype), tf.TensorSpec(None, tf.int64), number]
@@ -165,6 +276,22 @@ def _beams(dtype: Any) -> Any:
     return [cube, cube, tf.TensorSpec([None], dtype), tf.TensorSpec([], dtype)]
 
 
+def _transformed() -> Any:
+    return [
+        tf.TensorSpec([4], tf.int32),
+        tf.TensorSpec([None, 8], tf.float32),
+        tf.TensorSpec([2], tf.int32),
+    ]
+
+
+def _placed(dtype: Any) -> Any:
+    return [
+        tf.TensorSpec([None] * 4, dtype),
+        tf.TensorSpec([2, None, None, None], tf.float32),
+        tf.TensorSpec([], tf.float32),
+    ]
+
+
 def _each(*dtypes: Any) -> Any:
     return [(dtype,) for dtype in dtypes]
 
@@ -177,6 +304,8 @@ REPLACEMENTS = {
         _compared,
         _each(tf.bool, *(_FLOATS + _INTS)),
     ),
+    "ImageProjectiveTransformV3/BILINEAR": (bilinear, _placed, _each(*_IMAGES)),
+    "ImageProjectiveTransformV3/NEAREST": (nearest, _placed, _each(*_IMAGES)),
     "GatherTree": (gather_tree, _beams, _each(tf.int32)),
     "ReduceSliceMax": (
         reduce_slice(tf.math.unsorted_segment_max, "least"),
@@ -200,6 +329,17 @@ REPLACEMENTS = {
     ),
     "Resampler": (resampler, _images, _each(*_FLOATS)),
 }
+for _mode, _outside in (
+    ("CONSTANT", _as_it_is),
+    ("NEAREST", _clipped),
+    ("REFLECT", _reflected),
+    ("WRAP", _wrapped),
+):
+    REPLACEMENTS["ImageProjectiveTransformV3/from " + _mode] = (
+        pixels_from(_outside),
+        _transformed,
+        [()],
+    )
 
 
 def main() -> None:

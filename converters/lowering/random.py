@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
+import numpy as np
+
 from ..graph import DT_INT32, DT_INT64
 from .arithmetic import binary, cast, concat, reshape, vector_slice
 from .scope import Rewrite
@@ -142,6 +144,33 @@ def _stateless(older: str, bounds: int = 0) -> Callable[[Rewrite], None]:
     return rule
 
 
+def _gamma(rewrite: Rewrite) -> None:
+    """Gamma-distributed numbers, for each element its own shape parameter.
+
+    TF 1.15 has no op of this distribution that takes a seed: the numbers are other
+    ones in each run, also where the seed is the same.
+    """
+    shape, _, _, _, alpha = rewrite.inputs
+    dtype = rewrite.type("dtype")
+    everywhere = rewrite.add(
+        "BroadcastTo",
+        [alpha, shape],
+        T=("type", dtype),
+        Tidx=("type", rewrite.type("shape_dtype")),
+    )
+    one_each = rewrite.constant(np.zeros([0], np.int32))
+    rewrite.done(
+        rewrite.emit(
+            "RandomGamma",
+            [one_each, everywhere],
+            S=("type", DT_INT32),
+            T=("type", dtype),
+            seed=0,
+            seed2=0,
+        )
+    )
+
+
 def _read_and_skip(rewrite: Rewrite) -> None:
     """Read, then RngSkip, which moves the counter on by as much.
 
@@ -169,6 +198,7 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {
     "StatelessRandomGetAlg": _algorithm,
     "StatelessRandomGetKeyCounter": _key_counter,
     "StatelessRandomGetKeyCounterAlg": _key_counter_algorithm,
+    "StatelessRandomGammaV3": _gamma,
     "StatelessRandomNormalV2": _stateless("StatelessRandomNormal"),
     "StatelessRandomUniformFullIntV2": _full_integers,
     "StatelessRandomUniformIntV2": _stateless("StatelessRandomUniformInt", 2),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-from . import arithmetic, gradients, random
+from . import arithmetic, gradients, random, traced
 from .scope import Rewrite
 
 __all__ = ["ATTRIBUTES", "OPS", "settle_for_tf1"]
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {}
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {}
-for _module in (arithmetic, random):
+for _module in (arithmetic, random, traced):
     OPS.update(_module.OPS)
     ATTRIBUTES.update(getattr(_module, "ATTRIBUTES", {}))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from typing import Dict
 
@@ -9,6 +11,7 @@ from .registry import TARGETS, Registry, ops_of
 
 __all__ = ["explain", "home_of"]
 
+_first: Dict[str, str] = {}
 # Packages with ops of their own; most prefix the names of them.
 _PACKAGES = (
     (r"^Addons>", "tensorflow-addons"),
@@ -29,8 +32,22 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+def first_versions() -> Dict[str, str]:
+    """The TensorFlow 2 that brought an op: ``{"Name": "2.4"}``."""
+    if not _first:
+        folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        path = os.path.join(folder, "first_versions.json")
+        with open(path, encoding="utf-8") as file:
+            for version, ops in json.load(file).items():
+                _first.update((op, version) for op in ops)
+    return _first
+
+
 def home_of(op: str) -> str:
-    """Where an op is: ``"TensorFlow 2.15 or newer"``, or a package; or empty."""
+    """Where an op is: ``"from TensorFlow 2.4 on"``, or a package."""
+    first = first_versions().get(op)
+    if first is not None:
+        return "from TensorFlow {} on".format(first)
     for target in sorted(TARGETS, key=lambda name: TARGETS[name].version):
         if op in ops_of(target):
             return "in TensorFlow {}.{} at the latest".format(*TARGETS[target].version)

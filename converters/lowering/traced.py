@@ -1,0 +1,58 @@
+"""Ops that take more than a few nodes: graphs traced under TF 1.15 stand for them."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Sequence
+
+from hub_compat._tf import tf
+
+from ..graph import DT_INT32, split_tensor
+from ..replacements import graph_for
+from .scope import Rewrite, Unlowerable
+
+__all__ = ["OPS"]
+
+
+def _insert(rewrite: Rewrite, inputs: Sequence[str], *tags: str) -> str:
+    """Adds a graph of tools/make_replacements.py; returns its output."""
+    graph_def = graph_for(*tags)
+    if graph_def is None:
+        raise Unlowerable("{} of {}".format(rewrite.node.op, ", ".join(tags)))
+    outputs: Dict[str, List[str]] = {
+        "input_{}".format(i): [tensor] for i, tensor in enumerate(inputs)
+    }
+    for node in graph_def.node:
+        if node.name not in outputs:
+            made = []
+            for tensor in node.input:
+                producer, index = split_tensor(tensor)
+                made.append(outputs[producer][index])
+            outputs[node.name] = rewrite.emit(node.op, made, **dict(node.attr))
+    return outputs["output"][0]
+
+
+def _image_projective_transform(rewrite: Rewrite) -> None:
+    """Places in the images first, then the pixels there.
+
+    The gradient is that of these steps. TensorFlow's own is the transform by the
+    inverse, which is not the same thing at the borders and in between.
+    """
+    images, transforms, output_shape, fill = rewrite.inputs
+    dtype = rewrite.type("dtype")
+    shape = rewrite.add(
+        "Shape", [images], T=("type", dtype), out_type=("type", DT_INT32)
+    )
+    op = rewrite.node.op
+    places = _insert(
+        rewrite,
+        [shape, transforms, output_shape],
+        "{}/from {}".format(op, rewrite.attr("fill_mode").s.decode().upper()),
+    )
+    tag = "{}/{}".format(op, rewrite.attr("interpolation").s.decode().upper())
+    name = tf.as_dtype(dtype).name
+    rewrite.done([_insert(rewrite, [images, places, fill], tag, name)])
+
+
+OPS: Dict[str, Callable[[Rewrite], Any]] = {
+    "ImageProjectiveTransformV3": _image_projective_transform,
+}

@@ -1,0 +1,80 @@
+"""Lowered ops that graphs stand for, or other random numbers: against the op itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_lowering import lowered_function, ops_of, parsed
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.tf2]
+
+OP = "ImageProjectiveTransformV3"
+
+
+def transforms(count: int) -> np.ndarray:
+    """Turned, moved, scaled and tilted by amounts that leave the image all around."""
+    random = np.random.RandomState(count)
+    near = np.array([1, 0, 0, 0, 1, 0, 0, 0], np.float32)
+    spread = np.array([1.5, 1.5, 9, 1.5, 1.5, 9, 0.05, 0.05], np.float32)
+    return (near + spread * random.uniform(-1, 1, (count, 8))).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float16", "float32", "float64"])
+@pytest.mark.parametrize("interpolation", ["NEAREST", "BILINEAR"])
+@pytest.mark.parametrize("fill_mode", ["CONSTANT", "NEAREST", "REFLECT", "WRAP"])
+def test_projected_images(
+    fill_mode: str, interpolation: str, dtype: str, tmp_path: Path
+) -> None:
+    """Each pixel has the value that the op gives it."""
+    import tensorflow as tf
+
+    def function(images: Any, by: Any, size: Any) -> Any:
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=images,
+            transforms=by,
+            output_shape=size,
+            fill_value=3.0,
+            interpolation=interpolation,
+            fill_mode=fill_mode,
+        )
+
+    spec = [
+        tf.TensorSpec([None] * 4, dtype),
+        tf.TensorSpec([None, 8], tf.float32),
+        tf.TensorSpec([2], tf.int32),
+    ]
+    lowered = lowered_function(tf.function(function, input_signature=spec), tmp_path)
+    assert OP not in ops_of(parsed(tmp_path / "out"))
+    random = np.random.RandomState(7)
+    for shape, count, size in (
+        ((30, 5, 7, 3), 30, (5, 7)),
+        ((4, 6, 3, 1), 1, (9, 4)),
+        ((2, 1, 1, 2), 2, (3, 3)),
+    ):
+        images = tf.constant(random.randint(0, 200, shape).astype(dtype))
+        by, size = tf.constant(transforms(count)), tf.constant(size)
+        wanted = function(images, by, size).numpy().astype(np.float64)
+        found = lowered(images, by, size).numpy().astype(np.float64)
+        assert found.shape == wanted.shape
+        # A place that rounding moves across the middle between two pixels.
+        far = np.abs(found - wanted) > 1e-2 * (1 + np.abs(wanted))
+        assert far.mean() < 2e-3, (far.mean(), shape)
+
+
+def test_gamma_numbers_are_distributed_alike(tmp_path: Path) -> None:
+    """Means and variances are those of each element's shape parameter."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([2], tf.int32)])
+    def function(seed: Any) -> Any:
+        return tf.random.stateless_gamma([20000, 2], seed, alpha=[0.5, 3.0])
+
+    lowered = lowered_function(function, tmp_path)
+    assert "StatelessRandomGammaV3" not in ops_of(parsed(tmp_path / "out"))
+    found = lowered(tf.constant([1, 2])).numpy()
+    assert found.shape == (20000, 2)
+    np.testing.assert_allclose(found.mean(axis=0), [0.5, 3.0], rtol=0.05)
+    np.testing.assert_allclose(found.var(axis=0), [0.5, 3.0], rtol=0.1)
