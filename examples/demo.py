@@ -91,8 +91,10 @@ def examine(name: str, scratch: Path) -> Row:
                 inputs.update(replay.flat(key, value))
             outputs = model.signatures[case.signature](**inputs)
             for key, value in case.outputs.items() if case.deterministic else ():
-                for part, want in replay.flat_expected(key, value).items():
-                    worst = max(worst, difference(outputs[part], want))
+                parts = tf.nest.flatten(outputs[key], expand_composites=True)
+                # Named in the order in which tf.nest has them.
+                for got, want in zip(parts, replay.flat_expected(key, value).values()):
+                    worst = max(worst, difference(got, want))
     return Row(
         name,
         len(detection.variants),
