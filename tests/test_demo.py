@@ -23,8 +23,7 @@ def test_demo_says_that_all_is_equal() -> None:
     found = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "demo.py")],
         env=dict(os.environ, PYTHONPATH=here),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=300,
     )
     assert found.returncode == 0, found.stderr.decode()
