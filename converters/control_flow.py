@@ -1,11 +1,10 @@
-"""TF1 control flow (frames, Switch/Merge) in a converted graph.
+"""TF1 control flow that is left in a converted graph, and other lost gradients.
 
-TensorFlow 2 runs such nodes forward inside a function, but cannot
-differentiate them: its gradient code looks for a control-flow context that a
-loaded function does not have, and fails with ``'NoneType' object has no
-attribute 'outer_context'``, as soon as a loop lies between what is
-differentiated and what with respect to. Until they are rewritten as While and
-If, each tensor that leaves a loop or a conditional is cut from it for the
+What ``loops`` does not understand stays as it is. TensorFlow 2 runs such nodes
+forward inside a function, but cannot differentiate them: its gradient code looks
+for a control-flow context that a loaded function does not have, and fails with
+``'NoneType' object has no attribute 'outer_context'``, as soon as a loop lies
+between what is differentiated and what with respect to. So each tensor that leaves a loop or a conditional is cut from it for the
 gradient code, and tied to what entered it by a path whose gradient is an error
 that says what is the matter, under plain TensorFlow too::
 
@@ -18,13 +17,15 @@ IdentityN hands its first input on unchanged.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, List, Set
+from types import MappingProxyType
+from typing import Collection, Dict, List, Mapping, Set
 
 from hub_compat._tf import node_def_pb2
 
 from .calls import called_by
 from .functions import set_attr
 from .graph import CONTROL_FLOW_OPS, DT_RESOURCE, Graph, node_of
+from .loops.regions import resource_behind
 
 __all__ = ["control_levels", "prevent_gradients"]
 
@@ -39,7 +40,10 @@ _TENSOR_ARRAY_READS = ("Concat", "Gather", "Pack", "Read")
 
 
 def prevent_gradients(
-    graph: Graph, lost: Collection[str] = (), own: Collection[str] = ()
+    graph: Graph,
+    lost: Collection[str] = (),
+    own: Collection[str] = (),
+    left: Mapping[str, str] = MappingProxyType({}),
 ) -> List[str]:
     """Guards every tensor whose gradient a loaded function cannot give.
 
@@ -49,6 +53,8 @@ def prevent_gradients(
         ``custom_gradients.settle_gradients``.
       own: functions with a gradient function of their own, see
         ``custom_gradients.lost_functions``.
+      left: why nodes of loops and conditionals are what they were, see
+        ``loops.make_functional``.
 
     Returns:
       Names of the nodes that are guarded now.
@@ -57,6 +63,8 @@ def prevent_gradients(
     for name, node in graph.nodes.items():
         reason = _reason(node, lost, own)
         if reason:
+            if name in left:
+                reason += ", which was not rewritten, as " + left[name]
             reasons[name] = reason
     if not reasons:
         return []
@@ -130,12 +138,19 @@ def _entries(graph: Graph, name: str, levels: Dict[str, int]) -> List[str]:
     entries: Dict[str, None] = {}
     seen: Set[str] = {name}
     stack = [name]
+    pushes = _pushes(graph)
     while stack:
-        for edge in graph.inputs(stack.pop()):
+        inside = stack.pop()
+        # What a loop keeps for its gradient goes there by a stack.
+        for push in pushes.get(inside, ()):
+            if push not in seen:
+                seen.add(push)
+                stack.append(push)
+        for edge in graph.inputs(inside):
             if edge.tensor.startswith("^"):
                 continue
-            inside = graph.nodes[edge.node].op.startswith(_TENSOR_ARRAY)
-            if inside or levels[edge.node] > 0:
+            holds = graph.nodes[edge.node].op.startswith((_TENSOR_ARRAY, "Stack"))
+            if holds or levels[edge.node] > 0:
                 if edge.node not in seen:
                     seen.add(edge.node)
                     stack.append(edge.node)
@@ -147,6 +162,16 @@ def _entries(graph: Graph, name: str, levels: Dict[str, int]) -> List[str]:
             elif dtype == DT_RESOURCE and graph.nodes[edge.node].op == "VarHandleOp":
                 entries[_read(graph, edge.node)] = None
     return list(entries)
+
+
+def _pushes(graph: Graph) -> Dict[str, List[str]]:
+    """By stack, the nodes that put something on it."""
+    found: Dict[str, List[str]] = {}
+    for name, node in graph.nodes.items():
+        if node.op in ("StackPush", "StackPushV2"):
+            stack = resource_behind(graph, graph.inputs(name)[0].node)
+            found.setdefault(stack, []).append(name)
+    return found
 
 
 def _read(graph: Graph, handle: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set
 
 from .graph import Graph, node_of
 
-__all__ = ["Determinism", "called_functions", "is_random"]
+__all__ = ["Determinism", "called_functions", "is_random", "is_write"]
 
 # Ops that draw anew, in each session or with each run; all of them are stateful.
 _RANDOM = (
@@ -84,7 +84,7 @@ class Determinism:
         users: Dict[str, Dict[str, bool]] = {}
         written: Set[str] = set()
         for name in nodes:
-            writes = _writes(self._graph.nodes[name].op)
+            writes = is_write(self._graph.nodes[name].op)
             for edge in self._graph.inputs(name):
                 if self._graph.nodes[edge.node].op.startswith(_VARIABLES + _TABLES):
                     users.setdefault(edge.node, {})[name] = writes
@@ -148,7 +148,7 @@ class Determinism:
 
     def writes(self, nodes: Iterable[str]) -> bool:
         """Whether nodes change what a later run of the session finds."""
-        return any(_writes(op) for op in self.ops(nodes))
+        return any(is_write(op) for op in self.ops(nodes))
 
     def _ops_of(self, node: Any) -> Set[str]:
         found = {node.op}
@@ -185,7 +185,8 @@ def is_random(op: str) -> bool:
     return op.startswith(_RANDOM) or op.endswith(_SAMPLER)
 
 
-def _writes(op: str) -> bool:
+def is_write(op: str) -> bool:
+    """Whether an op changes a variable or a table."""
     if op.startswith(_WRITERS + _MORE_WRITERS + _TABLE_WRITERS):
         # ScatterNd makes a tensor of its own.
         return op != "ScatterNd" and not op.startswith("ScatterNdNonAliasing")

@@ -18,6 +18,7 @@ from . import (
     custom_gradients,
     dropped_ops,
     initialization,
+    loops,
     tables,
     variables,
 )
@@ -93,11 +94,14 @@ def add_variant(
     )
     calls.make_partitioned(graph)
     lost = custom_gradients.settle_gradients(graph)
+    paths = {node_of(definition.tensor_info.name) for definition in assets}
+    left = loops.make_functional(graph, variant.update_ops, tensors, paths)
+    lost.intersection_update(graph.nodes)
     own = custom_gradients.lost_functions(graph, variant.gradients)
-    guarded = control_flow.prevent_gradients(graph, lost, own)
+    guarded = control_flow.prevent_gradients(graph, lost, own, left)
     if guarded:
         model.warnings.append(
-            "variant {}: TF1 loops, conditionals or custom gradients run forward only; "
+            "variant {}: some TF1 control flow or custom gradients run forward only; "
             "gradients stop at {}".format(list(tags), ", ".join(guarded[:4]))
         )
     _add_assets(model, variant, assets)

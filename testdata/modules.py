@@ -9,6 +9,7 @@ from typing import Tuple
 
 import large
 import modules_graphs
+import modules_loops
 import modules_signatures
 import modules_text
 import modules_variables
@@ -21,6 +22,7 @@ DEFINITIONS: Tuple[Definition, ...] = (
     + modules_variables.DEFINITIONS
     + modules_signatures.DEFINITIONS
     + modules_graphs.DEFINITIONS
+    + modules_loops.DEFINITIONS
     + saved_models.DEFINITIONS
 )
 LARGE: Tuple[Definition, ...] = large.DEFINITIONS

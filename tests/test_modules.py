@@ -23,7 +23,7 @@ import hub_compat as hub
 MODULES = expected.module_names()
 # Their loops and conditionals run forward only, until they are lowered;
 # test_control_flow.py has what becomes of their gradients.
-FORWARD_ONLY = {"cond_bn", "tf1_batch_norm", "tf1_frozen", "while_loop"}
+FORWARD_ONLY: set = set()
 
 pytestmark = pytest.mark.tensorflow
 

@@ -1,0 +1,339 @@
+"""Switch and Merge as If."""
+
+from __future__ import annotations
+
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from hub_compat._tf import node_def_pb2
+
+from ..functions import set_attr
+from ..graph import DT_INT32, DT_RESOURCE, Graph, normal
+from .parts import (
+    Outside,
+    Part,
+    Result,
+    collect,
+    constant_behind,
+    function_name,
+    int32_tensor,
+    shape_of,
+    shapes_attr,
+    write_function,
+)
+from .regions import Choice, Guards, NotUnderstood, Regions, data_inputs
+
+__all__ = ["end", "make_ifs", "split_merges"]
+
+
+class _Merge(NamedTuple):
+    """One Merge of a conditional.
+
+    Attributes:
+      name: the node.
+      branches: the inputs that it takes where the predicate is false and true.
+    """
+
+    name: str
+    branches: Tuple[str, str]
+
+
+class _Conditional(NamedTuple):
+    """What one If computes.
+
+    Attributes:
+      predicate: as ``Regions.predicate`` names it.
+      guards: those of the conditional itself.
+      merges: what it returns.
+    """
+
+    predicate: str
+    guards: Guards
+    merges: List[_Merge]
+
+
+def end(graph: Graph, regions: Regions, target: str) -> str:
+    """A node that runs whenever one of a branch does, and also where that does not.
+
+    TF1 runs an op in a branch that is not taken by doing nothing. There the
+    conditional has no Merge, so this adds one.
+
+    Returns:
+      The node itself if it is in no branch.
+    """
+    guards = regions.guards[target]
+    if regions.frames[target]:
+        return target
+    while guards:
+        pivot = None
+        for predicate, branch in sorted(guards):
+            rest = guards - {(predicate, branch)}
+            for name in regions.order:
+                if regions.guards[name] == rest and regions.is_branching(name):
+                    if regions.predicate(name) == predicate:
+                        pivot = name
+                        break
+            if pivot is not None:
+                break
+        if pivot is None:
+            return target
+        skipped = node_def_pb2.NodeDef(op="Identity")
+        skipped.name = graph.unique_name(target + "/skipped")
+        skipped.input.append("{}:{}".format(pivot, 1 - branch))
+        set_attr(skipped, "T", graph.nodes[pivot].attr["T"])
+        graph.replace(skipped)
+        merge = node_def_pb2.NodeDef(op="Merge")
+        merge.name = graph.unique_name(target + "/ended")
+        for name in (target, skipped.name):
+            done = node_def_pb2.NodeDef(op="Const", input=["^" + name])
+            done.name = graph.unique_name(name + "/done")
+            set_attr(done, "dtype", ("type", DT_INT32))
+            set_attr(done, "value", int32_tensor(0))
+            graph.replace(done)
+            merge.input.append(done.name)
+        set_attr(merge, "T", ("type", DT_INT32))
+        set_attr(merge, "N", 2)
+        graph.replace(merge)
+        target, guards = merge.name, rest
+    return target
+
+
+def split_merges(
+    graph: Graph, names: List[str], regions: Regions, outputs: Collection[str]
+) -> List[str]:
+    """Gives each Merge two inputs, and none the number of the one it took.
+
+    Args:
+      graph: the graph.
+      names: the nodes, Merges among them.
+      regions: how the Merges choose.
+      outputs: tensors that are wanted of the graph.
+
+    Returns:
+      The nodes that were added.
+    """
+    added: List[str] = []
+    numbered = {name for name in regions.choices if name + ":1" in outputs}
+    numbered.update(
+        edge.node
+        for name in graph.nodes
+        for edge in graph.inputs(name)
+        if edge.tensor.endswith(":1") and edge.node in regions.choices
+    )
+
+    def add(node: Any) -> str:
+        graph.replace(node)
+        added.append(node.name)
+        return str(node.name)
+
+    def merged(name: str, choice: Any, tensors: List[str], dtype: int) -> str:
+        if not isinstance(choice, Choice):
+            return tensors[choice]
+        node = node_def_pb2.NodeDef(name=graph.unique_name(name), op="Merge")
+        for branch in choice.branches:
+            node.input.append(merged(name + "/inner", branch, tensors, dtype))
+        set_attr(node, "T", ("type", dtype))
+        set_attr(node, "N", 2)
+        return add(node)
+
+    for name in [n for n in names if n in regions.choices]:
+        node, choice = graph.nodes[name], regions.choices[name]
+        edges = data_inputs(graph, name)
+        controls = [tensor for tensor in node.input if tensor.startswith("^")]
+        if name in numbered:
+            numbers = []
+            for i, edge in enumerate(edges):
+                here = node_def_pb2.NodeDef(op="Identity", input=[edge.tensor])
+                here.name = graph.unique_name("{}/here_{}".format(name, i))
+                set_attr(here, "T", node.attr["T"])
+                number = node_def_pb2.NodeDef(op="Const", input=["^" + add(here)])
+                number.name = graph.unique_name("{}/number_{}".format(name, i))
+                set_attr(number, "dtype", ("type", DT_INT32))
+                set_attr(number, "value", int32_tensor(i))
+                numbers.append(add(number))
+            taken = merged(name + "/value_index", choice, numbers, DT_INT32)
+            graph.redirect({name + ":1": taken})
+            graph.aliases[name + ":1"] = taken + ":0"
+        if len(edges) > 2:
+            dtype = node.attr["T"].type
+            inner = [
+                merged(name + "/inner", branch, [e.tensor for e in edges], dtype)
+                for branch in choice.branches
+            ]
+            del node.input[:]
+            node.input.extend(inner + controls)
+            set_attr(node, "N", 2)
+            graph.forget(name)
+    return added
+
+
+def make_ifs(
+    graph: Graph,
+    names: List[str],
+    regions: Regions,
+    fixed: Collection[str],
+) -> List[str]:
+    """Rewrites the conditionals of one frame.
+
+    Args:
+      graph: the graph.
+      names: the nodes of the frame, where inner loops are While nodes by now.
+      regions: says what the predicates are.
+      fixed: constants that are not copied.
+
+    Returns:
+      The If nodes.
+    """
+    left = _conditionals(graph, names, regions)
+    waiting: Set[str] = {merge.name for each in left for merge in each.merges}
+    made = []
+    while left:
+        later = []
+        for conditional in left:
+            parts, predicate = _branches(graph, regions, conditional)
+            inside = parts[0].names | parts[1].names
+            own = {merge.name for merge in conditional.merges}
+            if not waiting.isdisjoint(inside):
+                later.append(conditional)
+                continue
+            made.append(_write_if(graph, regions, conditional, parts, predicate, fixed))
+            waiting -= own
+        if len(later) == len(left):
+            raise NotUnderstood(
+                left[0].merges[0].name, "belongs to conditionals that need each other"
+            )
+        left = later
+    return made
+
+
+def _conditionals(
+    graph: Graph, names: List[str], regions: Regions
+) -> List[_Conditional]:
+    """The Merges of a frame, those of one conditional together."""
+    found: Dict[Tuple[Any, ...], _Conditional] = {}
+    depths: Dict[str, Dict[str, int]] = {}
+    for name in sorted(names, key=regions.order.__getitem__):
+        # By predicate, how many Merges of it a node comes after.
+        depth: Dict[str, int] = {}
+        for edge in graph.inputs(name):
+            if graph.nodes[edge.node].op == "NextIteration":
+                continue
+            for predicate, count in depths.get(edge.node, depth).items():
+                depth[predicate] = max(count, depth.get(predicate, 0))
+        choice = regions.choices.get(name)
+        if choice is not None:
+            predicate = choice.predicate
+            depth = dict(depth)
+            depth[predicate] = depth.get(predicate, 0) + 1
+            tensors = [edge.tensor for edge in data_inputs(graph, name)]
+            no, yes = choice.branches
+            if not isinstance(no, int) or not isinstance(yes, int):
+                raise AssertionError(name)
+            scope = name.rpartition("/")[0]
+            guards = regions.guards[name]
+            # One tf.cond makes its Merges in one scope, and none after another.
+            key = (predicate, guards, scope, depth[predicate])
+            conditional = found.setdefault(key, _Conditional(predicate, guards, []))
+            conditional.merges.append(_Merge(name, (tensors[no], tensors[yes])))
+        depths[name] = depth
+    return list(found.values())
+
+
+def _branches(
+    graph: Graph, regions: Regions, conditional: _Conditional
+) -> Tuple[Tuple[Part, Part], str]:
+    """The nodes of both branches, and the predicate as their frame knows it."""
+    predicate = conditional.predicate
+    known = conditional.guards
+    deciding: List[str] = []
+
+    def part(branch: int) -> Part:
+        def boundary(tensor: str, node: str) -> Optional[Outside]:
+            guards = regions.guards.get(node)
+            if guards is not None and (predicate, branch) in guards:
+                if len(guards) > len(known) + 1:
+                    raise NotUnderstood(
+                        node, "leaves a conditional that does not end there"
+                    )
+                return None
+            control = tensor.startswith("^")
+            if guards is not None and regions.is_branching(node):
+                if regions.predicate(node) == predicate:
+                    if guards <= known:
+                        deciding.append(graph.inputs(node)[1].tensor)
+                    return Outside("" if control else graph.inputs(node)[0].tensor)
+            return Outside("^" + node if control else tensor)
+
+        return collect(
+            graph, [merge.branches[branch] for merge in conditional.merges], boundary
+        )
+
+    parts = part(0), part(1)
+    if not deciding:
+        raise NotUnderstood(conditional.merges[0].name, "has no Switch of its own")
+    return parts, min(deciding)
+
+
+def _write_if(
+    graph: Graph,
+    regions: Regions,
+    conditional: _Conditional,
+    parts: Tuple[Part, Part],
+    predicate: str,
+    fixed: Collection[str],
+) -> str:
+    first = conditional.merges[0].name
+    types = []
+    for merge in conditional.merges:
+        dtype = graph.output(merge.name + ":0").dtype
+        if dtype == DT_RESOURCE:
+            raise NotUnderstood(merge.name, "chooses between resources")
+        types.append(dtype)
+    constants: Dict[str, str] = {}
+    arguments: Dict[str, Tuple[str, int, Any]] = {}
+    for part in parts:
+        for tensor in part.taken.values():
+            constant = constant_behind(graph, tensor, fixed)
+            if constant is not None:
+                constants[tensor] = constant
+            else:
+                dtype = graph.output(tensor).dtype
+                arguments[tensor] = (tensor, dtype, shape_of(graph, tensor))
+    taken = sorted(arguments.values(), key=lambda each: each[0])
+    name = graph.unique_name((first.rpartition("/")[0] or first) + "/If")
+    node = node_def_pb2.NodeDef(name=name, op="If")
+    for branch, (part, attr) in enumerate(zip(parts, ("else_branch", "then_branch"))):
+        function = function_name(graph, "{}_{}".format(name, attr))
+        results = [
+            Result("output", normal(merge.branches[branch]), dtype)
+            for merge, dtype in zip(conditional.merges, types)
+        ]
+        write_function(
+            graph, regions, function, part, taken, results, constants
+        )
+        set_attr(node, attr, ("func", function))
+    waits = parts[0].waits | parts[1].waits
+    for merge in conditional.merges:
+        waits.update(
+            edge.node for edge in graph.inputs(merge.name) if edge.tensor[0] == "^"
+        )
+    node.input.append(predicate)
+    node.input.extend(tensor for tensor, _, _ in taken)
+    node.input.extend("^" + wait for wait in sorted(waits))
+    set_attr(node, "Tcond", ("type", graph.output(predicate).dtype))
+    set_attr(node, "Tin", ("types", [dtype for _, dtype, _ in taken]))
+    set_attr(node, "Tout", ("types", types))
+    shapes = [shape_of(graph, merge.name) for merge in conditional.merges]
+    set_attr(node, "output_shapes", shapes_attr(shapes))
+    graph.replace(node)
+    for i, merge in enumerate(conditional.merges):
+        result = node_def_pb2.NodeDef(name=merge.name, op="Identity")
+        result.input.append("{}:{}".format(name, i))
+        set_attr(result, "T", ("type", types[i]))
+        if shapes[i] is not None:
+            set_attr(result, "_output_shapes", shapes_attr(shapes[i : i + 1]))
+        graph.replace(result)
+        del regions.choices[merge.name]
+    regions.order[name] = regions.order[first]
+    regions.frames[name] = regions.frames[first]
+    regions.guards[name] = conditional.guards
+    return name

@@ -1,0 +1,238 @@
+"""What loops and conditionals read of variables and tables, read before them.
+
+TensorFlow 2 gives a variable that is read in a loop within a loop a gradient of zero,
+without a word, and fails at one that is read in a conditional within a loop; TF 1.15
+fails at a conditional that takes the handle of a table. Values pass through them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from hub_compat._tf import node_def_pb2
+
+from ..determinism import Determinism, is_write
+from ..functions import set_attr
+from ..graph import DT_INT32, DT_RESOURCE, Graph, attr_or_default, split_tensor
+from .parts import int32_tensor
+from .regions import Regions, data_inputs, is_invariant, resource_behind
+
+__all__ = ["read_before", "written_resources"]
+
+_READS = ("ReadVariableOp", "ResourceGather", "VariableShape")
+_LOOK_UPS = ("LookupTableFindV2", "LookupTableSizeV2")
+
+
+class _Way(NamedTuple):
+    """How a tensor comes into loops and conditionals.
+
+    Attributes:
+      origin: the tensor outside of all of them.
+      steps: the nodes that it passes, the innermost first, and their outputs.
+    """
+
+    origin: str
+    steps: Tuple[Tuple[str, int], ...]
+
+
+def read_before(
+    graph: Graph, names: List[str], regions: Regions, written: Mapping[str, List[str]]
+) -> List[str]:
+    """Moves reads out of the loops and conditionals that some nodes are.
+
+    Args:
+      graph: the graph.
+      names: the nodes.
+      regions: where they are.
+      written: see ``written_resources``. What comes after a write stays where it is.
+
+    Returns:
+      The nodes that were added to the loops and conditionals.
+    """
+    hoisting = _Hoisting(graph, regions, written)
+    for name in names:
+        if regions.frames.get(name) or regions.guards.get(name):
+            if graph.nodes[name].op in _READS:
+                hoisting.read(name)
+            elif graph.nodes[name].op in _LOOK_UPS:
+                hoisting.look_up(name)
+    return hoisting.added
+
+
+def written_resources(graph: Graph) -> Dict[str, List[str]]:
+    """By node that hands out a resource, the nodes that write it."""
+    found: Dict[str, List[str]] = {}
+    determinism = Determinism(graph)
+    for name in graph.nodes:
+        if any(is_write(op) for op in determinism.ops([name])):
+            for edge in data_inputs(graph, name):
+                if graph.output(edge.tensor).dtype == DT_RESOURCE:
+                    resource = resource_behind(graph, edge.node)
+                    found.setdefault(resource, []).append(name)
+    return found
+
+
+class _Hoisting:
+    """Moves reads, with a copy of the way that the resource takes to them.
+
+    Attributes:
+      added: the new nodes inside of loops and conditionals.
+    """
+
+    def __init__(
+        self, graph: Graph, regions: Regions, written: Mapping[str, List[str]]
+    ) -> None:
+        self._graph = graph
+        self._regions = regions
+        self._written = written
+        self._known: Dict[Tuple[str, ...], str] = {}
+        self.added: List[str] = []
+
+    def read(self, name: str) -> None:
+        """Moves a read of a variable."""
+        graph = self._graph
+        node = graph.nodes[name]
+        edges = data_inputs(graph, name)
+        way = self._way(edges[0].tensor)
+        handle = graph.nodes[split_tensor(way.origin)[0]] if way is not None else None
+        if way is None or handle is None or handle.op != "VarHandleOp":
+            return
+        dtype = handle.attr["dtype"].type
+        if self._after_write(name, handle.name) or (
+            "dtype" in node.attr and node.attr["dtype"].type != dtype
+        ):
+            return
+        kind = ("type", dtype)
+        controls = [tensor for tensor in node.input if tensor.startswith("^")]
+        value = self._brought(self._value(handle), way.steps, dtype)
+        if node.op == "ReadVariableOp":
+            self._become(node, "Identity", [value] + controls, T=kind)
+        elif node.op == "VariableShape":
+            out = attr_or_default(node, graph.op_def(node.op), "out_type").type
+            inputs = [value] + controls
+            self._become(node, "Shape", inputs, T=kind, out_type=("type", out))
+        elif not attr_or_default(node, graph.op_def(node.op), "batch_dims").i:
+            axis = node_def_pb2.NodeDef(op="Const")
+            axis.name = graph.unique_name(name + "/axis")
+            set_attr(axis, "dtype", ("type", DT_INT32))
+            set_attr(axis, "value", int32_tensor(0))
+            graph.replace(axis)
+            self._become(
+                node,
+                "GatherV2",
+                [value, edges[1].tensor, axis.name] + controls,
+                Tparams=kind,
+                Tindices=node.attr["Tindices"],
+                Taxis=("type", DT_INT32),
+            )
+
+    def look_up(self, name: str) -> None:
+        """Moves a look-up in a table whose keys come from outside."""
+        graph = self._graph
+        node = graph.nodes[name]
+        ways = [self._way(edge.tensor) for edge in data_inputs(graph, name)]
+        origins = [way.origin for way in ways if way is not None]
+        if len(origins) < len(ways):
+            return
+        if self._after_write(name, split_tensor(origins[0])[0]):
+            return
+        before = node_def_pb2.NodeDef()
+        before.CopyFrom(node)
+        before.name = graph.unique_name(name + "/before")
+        del before.input[:]
+        before.input.extend(origins)
+        graph.replace(before)
+        dtype = graph.outputs(name)[0].dtype
+        controls = [tensor for tensor in node.input if tensor.startswith("^")]
+        assert ways[0] is not None
+        value = self._brought(before.name + ":0", ways[0].steps, dtype)
+        self._become(node, "Identity", [value] + controls, T=("type", dtype))
+
+    def _after_write(self, name: str, resource: str) -> bool:
+        """Whether a node reads what the graph may have written before.
+
+        A write that waits for the read waits for it wherever it is.
+        """
+        writers = self._written.get(resource, [])
+        if not writers:
+            return False
+        if any(self._regions.frames.get(writer) for writer in writers):
+            return True
+        return not set(writers).isdisjoint(self._graph.slice(["^" + name]))
+
+    def _way(self, tensor: str) -> Optional[_Way]:
+        """How a tensor comes in; None if it is computed inside."""
+        graph = self._graph
+        steps = []
+        while True:
+            name, index = split_tensor(tensor)
+            node = graph.nodes[name]
+            if node.op == "Const":
+                return _Way(self._constant(name), tuple(steps))
+            plain = node.op == "Identity" and len(node.input) == 1
+            if plain or node.op == "Switch" or is_invariant(graph, name):
+                steps.append((name, index))
+                tensor = graph.inputs(name)[0].tensor
+                continue
+            regions = self._regions
+            if regions.frames.get(name) or regions.guards.get(name):
+                return None
+            return _Way(tensor, tuple(steps))
+
+    def _constant(self, name: str) -> str:
+        """A constant, as one that nothing needs to run before."""
+        if not self._graph.nodes[name].input:
+            return name + ":0"
+        key = (name,)
+        if key not in self._known:
+            constant = node_def_pb2.NodeDef()
+            constant.CopyFrom(self._graph.nodes[name])
+            constant.name = self._graph.unique_name(name + "/before")
+            del constant.input[:]
+            self._graph.replace(constant)
+            self._known[key] = constant.name + ":0"
+        return self._known[key]
+
+    def _value(self, handle: Any) -> str:
+        """The value of a variable, read outside of all loops and conditionals."""
+        key = (handle.name,)
+        if key not in self._known:
+            name = self._graph.unique_name(handle.name + "/before/read")
+            read = node_def_pb2.NodeDef(name=name, op="ReadVariableOp")
+            read.input.append(handle.name)
+            set_attr(read, "dtype", handle.attr["dtype"])
+            self._graph.replace(read)
+            self._known[key] = name + ":0"
+        return self._known[key]
+
+    def _brought(
+        self, tensor: str, steps: Tuple[Tuple[str, int], ...], dtype: int
+    ) -> str:
+        """A tensor from outside, brought in as another one came."""
+        origin = tensor
+        for name, index in reversed(steps):
+            node = self._graph.nodes[name]
+            if node.op == "Identity":
+                continue
+            key = (name, origin)
+            if key not in self._known:
+                copy = node_def_pb2.NodeDef()
+                copy.CopyFrom(node)
+                copy.name = self._graph.unique_name(name + "/value")
+                copy.input[0] = tensor
+                copy.attr.pop("_output_shapes", None)
+                set_attr(copy, "T", ("type", dtype))
+                self._graph.replace(copy)
+                self.added.append(copy.name)
+                self._known[key] = copy.name
+            tensor = "{}:{}".format(self._known[key], index)
+        return tensor
+
+    def _become(self, node: Any, op: str, inputs: List[str], **attrs: Any) -> None:
+        """Makes another op of a node."""
+        new = node_def_pb2.NodeDef(name=node.name, op=op, input=inputs)
+        if "_output_shapes" in node.attr:
+            new.attr["_output_shapes"].CopyFrom(node.attr["_output_shapes"])
+        for key, value in attrs.items():
+            set_attr(new, key, value)
+        self._graph.replace(new)

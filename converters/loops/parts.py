@@ -1,0 +1,273 @@
+"""Nodes of a loop or conditional on their way into a function."""
+
+from __future__ import annotations
+
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from hub_compat._tf import attr_value_pb2
+
+from ..functions import FunctionWriter, emit
+from ..graph import DT_INT32, DT_RESOURCE, Graph, node_of, normal, split_tensor
+from ..model import make_shape
+from ..names import argument_name
+from ..sstable import put_varint
+from .regions import Regions, is_invariant, resource_behind
+
+__all__ = [
+    "CONDITION",
+    "Outside",
+    "Part",
+    "Result",
+    "collect",
+    "constant_behind",
+    "function_name",
+    "int32_tensor",
+    "shape_of",
+    "shapes_attr",
+    "write_function",
+]
+
+# Bytes of a constant that a function gets a copy of: an axis or a shape must be
+# known when gradients are built. A larger one may be the weights of a frozen graph.
+_SMALL = 1024
+# The result of the function that says whether a loop goes on.
+CONDITION = "goes_on"
+
+
+class Outside(NamedTuple):
+    """What an edge of a part leads to outside of it.
+
+    Attributes:
+      tensor: the tensor that the function takes as an argument; or a node to wait
+        for before it is called, ``"^node"``; empty for nothing.
+    """
+
+    tensor: str
+
+
+class Part(NamedTuple):
+    """The nodes that compute something within a region.
+
+    Attributes:
+      names: the nodes.
+      taken: tensors from outside, by the names that the nodes know them by.
+      waits: nodes outside that must have run.
+    """
+
+    names: Set[str]
+    taken: Dict[str, str]
+    waits: Set[str]
+
+    def add(self, other: Part) -> None:
+        """Adds another part's nodes."""
+        self.names.update(other.names)
+        self.taken.update(other.taken)
+        self.waits.update(other.waits)
+
+
+class Result(NamedTuple):
+    """What a function returns.
+
+    Attributes:
+      name: its name.
+      tensor: the tensor, as the part's nodes name it.
+      dtype: its dtype.
+      own: whether it may be an argument, unchanged.
+    """
+
+    name: str
+    tensor: str
+    dtype: int
+    own: bool = False
+
+
+def collect(
+    graph: Graph,
+    fetches: Iterable[str],
+    boundary: Callable[[str, str], Optional[Outside]],
+) -> Part:
+    """The part of a region that computes some tensors.
+
+    Args:
+      graph: the graph.
+      fetches: full names of tensors, and control edges.
+      boundary: called with a tensor or control edge and the node that it is of;
+        None where that is inside.
+    """
+    part = Part(set(), {}, set())
+    stack = [(normal(tensor), node_of(tensor)) for tensor in fetches]
+    while stack:
+        tensor, node = stack.pop()
+        outside = boundary(tensor, node)
+        if outside is not None:
+            if outside.tensor.startswith("^"):
+                part.waits.add(outside.tensor[1:])
+            elif outside.tensor and not tensor.startswith("^"):
+                part.taken[tensor] = outside.tensor
+        elif node not in part.names:
+            part.names.add(node)
+            stack.extend(graph.inputs(node))
+    return part
+
+
+def constant_behind(
+    graph: Graph, tensor: str, fixed: Collection[str]
+) -> Optional[str]:
+    """The small Const whose value a tensor has, past loops and conditionals.
+
+    Args:
+      graph: the graph.
+      tensor: the tensor.
+      fixed: constants that stay where they are: the paths of assets.
+    """
+    while True:
+        node, _ = split_tensor(tensor)
+        op = graph.node(node).op
+        if op == "Const":
+            small = graph.nodes[node].attr["value"].ByteSize() <= _SMALL
+            return node if small and node not in fixed else None
+        if op in ("Identity", "Switch") or is_invariant(graph, node):
+            tensor = graph.inputs(node)[0].tensor
+        else:
+            return None
+
+
+def write_function(
+    graph: Graph,
+    regions: Regions,
+    name: str,
+    part: Part,
+    arguments: Sequence[Tuple[str, int, Any]],
+    results: Sequence[Result],
+    constants: Dict[str, str],
+    controls: Iterable[str] = (),
+    counted: bool = False,
+) -> None:
+    """Adds a function to the library of a graph.
+
+    Args:
+      graph: the graph.
+      regions: says the order of the nodes.
+      name: the function's name.
+      part: its nodes.
+      arguments: outer tensors, with their dtypes and shapes.
+      results: what it returns.
+      constants: outer tensors that are Const nodes, which it gets copies of.
+      controls: nodes of the part that must run.
+      counted: whether the function is of a loop: the number of turns so far and the
+        most that there may be come first, and a body returns them.
+    """
+    copied = {constants[t] for t in part.taken.values() if t in constants}
+    order = regions.order
+    names = sorted(part.names, key=lambda each: order.get(each, -1)) + sorted(copied)
+    writer = FunctionWriter(name, names)
+    counters = []
+    if counted:
+        scalar = make_shape([])
+        counters = [
+            writer.argument(each, DT_INT32, scalar) for each in ("turn", "most_turns")
+        ]
+    given = {
+        tensor: writer.argument(node_of(tensor), dtype, shape)
+        for tensor, dtype, shape in arguments
+    }
+    bound = {
+        inner: given[outer] if outer in given else constants[outer] + ":output:0"
+        for inner, outer in part.taken.items()
+    }
+    # Under their own names: equal constants would be one otherwise.
+    bound.update((const + ":0", const + ":output:0") for const in copied)
+    resolve = emit(graph, writer, names, bound, {})
+    if counted and results[0].name != CONDITION:
+        int32 = ("type", DT_INT32)
+        one = writer.node("Const", "one", dtype=int32, value=int32_tensor(1))
+        turn = writer.node("AddV2", "next", [counters[0], one + ":output:0"], T=int32)
+        writer.result("turn", DT_INT32, turn + ":z:0")
+        writer.result("most_turns", DT_INT32, counters[1])
+    own = set(given.values())
+    for result in results:
+        tensor = given.get(result.tensor) or resolve(result.tensor)
+        if tensor in own and not result.own:
+            # A function that returns its own argument confuses the gradient code
+            # of TF 1.15.
+            node = writer.node(
+                "Identity", "result_" + result.name, [tensor], T=("type", result.dtype)
+            )
+            tensor = node + ":output:0"
+        writer.result(result.name, result.dtype, tensor)
+    for control in controls:
+        writer.control_result(control)
+    writer.stateful = writer.stateful or any(
+        dtype == DT_RESOURCE for _, dtype, _ in arguments
+    )
+    writer.finish()
+    for (tensor, dtype, _), arg in zip(
+        arguments, writer.fdef.signature.input_arg[len(counters) :]
+    ):
+        if dtype == DT_RESOURCE:
+            _say_variable(graph, tensor, arg)
+    graph.add_function(writer.fdef)
+
+
+def _say_variable(graph: Graph, tensor: str, arg: Any) -> None:
+    """Says of an argument which dtype and shape its variable has.
+
+    The gradient code of TensorFlow 2 asks for it (OpDef.ArgDef.handle_data, field 7,
+    which the protos of TensorFlow 1.15 do not know but keep).
+    """
+    handle = graph.node(resource_behind(graph, node_of(tensor)))
+    if handle.op != "VarHandleOp":
+        return
+    shape = handle.attr["shape"].shape.SerializeToString(deterministic=True)
+    data = b"\x08" + put_varint(handle.attr["dtype"].type)  # dtype = 1
+    data += b"\x12" + put_varint(len(shape)) + shape  # shape = 2
+    arg.MergeFromString(b"\x3a" + put_varint(len(data)) + data)
+
+
+def shape_of(graph: Graph, tensor: str) -> Any:
+    """The shape that the file says a tensor has, a TensorShapeProto; None if none."""
+    name, index = split_tensor(tensor)
+    node = graph.node(name)
+    if "_output_shapes" not in node.attr:
+        return None
+    shapes = node.attr["_output_shapes"].list.shape
+    return shapes[index] if index < len(shapes) else None
+
+
+def function_name(graph: Graph, wanted: str) -> str:
+    """A name that no function has yet."""
+    base = name = argument_name(wanted)
+    count = 0
+    while name in graph.library:
+        count += 1
+        name = "{}_{}".format(base, count)
+    return name
+
+
+def shapes_attr(shapes: List[Any]) -> Tuple[str, List[Any]]:
+    """An attribute of shapes, unknown where None is."""
+    return ("shapes", [shape or make_shape(None) for shape in shapes])
+
+
+def int32_tensor(*values: int, scalar: bool = True) -> Any:
+    """An attribute that holds an int32 scalar, or a vector."""
+    attr = attr_value_pb2.AttrValue()
+    tensor = attr.tensor
+    tensor.dtype = DT_INT32
+    tensor.tensor_shape.SetInParent()
+    if not scalar:
+        tensor.tensor_shape.dim.add().size = len(values)
+    tensor.int_val.extend(values)
+    return attr
