@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from .control_flow import control_levels
 from .functions import Body, FunctionWriter, emit, set_output_shapes
-from .graph import Graph, node_of
+from .graph import PLACEHOLDERS, Graph, node_of
 from .libraries import FunctionSet
 from .model import Component, Signature, Value, VariantGraph, flatten
 from .names import argument_name
@@ -17,7 +17,6 @@ from .object_graph import dict_value
 
 __all__ = ["Bodies", "Form", "SignatureBody", "base_name", "call_output"]
 
-_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
 # Nodes of a signature that another calls rather than repeats.
 _WORTH_A_CALL = 16
 # Signatures of a variant that are compared with each other.
@@ -103,7 +102,7 @@ class Bodies:
         return [
             name
             for name in names
-            if nodes[name].op in _PLACEHOLDERS and name + ":0" not in fed
+            if nodes[name].op in PLACEHOLDERS and name + ":0" not in fed
         ]
 
     def body(
@@ -380,4 +379,4 @@ def call_output(signature: Signature) -> Tuple[Any, List[Value]]:
 
 
 def _is_input(graph: Graph, name: str) -> bool:
-    return graph.nodes[name].op in _PLACEHOLDERS + ("PlaceholderWithDefault",)
+    return graph.nodes[name].op in PLACEHOLDERS + ("PlaceholderWithDefault",)

@@ -1,12 +1,13 @@
 """TF1 control flow that is left in a converted graph, and other lost gradients.
 
 What ``loops`` does not understand stays as it is. TensorFlow 2 runs such nodes
-forward inside a function, but cannot differentiate them: its gradient code looks
-for a control-flow context that a loaded function does not have, and fails with
-``'NoneType' object has no attribute 'outer_context'``, as soon as a loop lies
-between what is differentiated and what with respect to. So each tensor that leaves a loop or a conditional is cut from it for the
-gradient code, and tied to what entered it by a path whose gradient is an error
-that says what is the matter, under plain TensorFlow too::
+forward inside a function, but cannot differentiate them: its gradient code
+looks for a control- flow context that a loaded function does not have, and
+fails with ``'NoneType' object has no attribute 'outer_context'``, as soon as a
+loop lies between what is differentiated and what with respect to. So each
+tensor that leaves a loop or a conditional is cut from it for the gradient code,
+and tied to what entered it by a path whose gradient is an error that says what
+is the matter, under plain TensorFlow too::
 
     exit -> Bitcast to integers -> Bitcast back -> IdentityN -> consumers
     what entered -> PreventGradient(message) ------^

@@ -37,6 +37,9 @@ CONTROL_FLOW_OPS = frozenset(
     ["Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"]
 )
 
+# What must be fed.
+PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+
 _OPS_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ops_tf1_15.pb.gz")
 _builtin_ops: Dict[str, op_def_pb2.OpDef] = {}
 

@@ -53,9 +53,7 @@ def loops() -> None:
     _vector_signature("cond_inside", x, value)
 
     def goes_on(i: Any, value: Any) -> Any:
-        return tf.cond(
-            i < 2, lambda: True, lambda: tf.reduce_sum(tf.abs(value)) > 0.5
-        )
+        return tf.cond(i < 2, lambda: True, lambda: tf.reduce_sum(tf.abs(value)) > 0.5)
 
     _, value = tf.while_loop(
         goes_on,
@@ -205,8 +203,11 @@ def arrays() -> None:
         lambda row: tf.map_fn(lambda v: v * v * gain[0], row) + transform(row), x
     )
     _vector_signature("nested", x, nested)
-    pairs = tf.map_fn(lambda pair: (pair[0] * gain, pair[1] + 1), (x, tf.range(rows)),
-                      dtype=(tf.float32, tf.int32))
+    pairs = tf.map_fn(
+        lambda pair: (pair[0] * gain, pair[1] + 1),
+        (x, tf.range(rows)),
+        dtype=(tf.float32, tf.int32),
+    )
     _vector_signature("pairs", x, {"default": pairs[0], "numbers": pairs[1]})
 
     ta = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False)
@@ -222,7 +223,9 @@ def arrays() -> None:
     )
     _vector_signature("split", x, split.read(0) * split.read(1))
 
-    unstacked = tf.TensorArray(tf.float32, rows, clear_after_read=False).unstack(x * gain)
+    unstacked = tf.TensorArray(tf.float32, rows, clear_after_read=False).unstack(
+        x * gain
+    )
     _vector_signature("gather", x, unstacked.gather([0, rows - 1, 0]))
     _vector_signature("read", x, unstacked.read(0) + unstacked.read(0))
 
@@ -234,7 +237,9 @@ def arrays() -> None:
 
     chosen = tf.cond(
         tf.reduce_mean(x) > 0.0,
-        lambda: tf.TensorArray(tf.float32, 2).unstack(tf.stack([x[0], x[0] * gain])).stack(),
+        lambda: (
+            tf.TensorArray(tf.float32, 2).unstack(tf.stack([x[0], x[0] * gain])).stack()
+        ),
         lambda: tf.TensorArray(tf.float32, 2).unstack(tf.stack([x[-1], x[0]])).stack(),
     )
     _vector_signature("in_branch", x, chosen)
@@ -262,15 +267,21 @@ def recurrent() -> None:
         ]
     )
     outputs, _ = tf.nn.dynamic_rnn(
-        stacked, tf.transpose(x, [1, 0, 2]), lengths, dtype=tf.float32,
-        time_major=True, scope="stacked",
+        stacked,
+        tf.transpose(x, [1, 0, 2]),
+        lengths,
+        dtype=tf.float32,
+        time_major=True,
+        scope="stacked",
     )
     signature("stacked", outputs)
 
     pair, states = tf.nn.bidirectional_dynamic_rnn(
         tf.nn.rnn_cell.LSTMCell(3, num_proj=2, name="forward"),
         tf.nn.rnn_cell.LSTMCell(3, num_proj=2, name="backward"),
-        x, lengths, dtype=tf.float32,
+        x,
+        lengths,
+        dtype=tf.float32,
     )
     signature("bidirectional", {"default": tf.concat(pair, 2), "memory": states[1].c})
 
@@ -386,9 +397,7 @@ def language() -> None:
         return words, lengths
 
     with tf.variable_scope("model", reuse=tf.AUTO_REUSE):
-        hub.add_signature(
-            "default", inputs={"strings": text}, outputs=encode(*split())
-        )
+        hub.add_signature("default", inputs={"strings": text}, outputs=encode(*split()))
         hub.add_signature(
             "tokens",
             inputs={"tokens": tokens, "sequence_len": sequence_len},
@@ -422,8 +431,16 @@ DEFINITIONS: Tuple[Definition, ...] = (
         "several exits, strings, asserts, gathers",
         build=loops,
         calls=_calls(
-            "default", "cond_inside", "cond_in_condition", "growing", "swapped",
-            "asserting", "no_turn", "one_exit", "both_exits", "gather",
+            "default",
+            "cond_inside",
+            "cond_in_condition",
+            "growing",
+            "swapped",
+            "asserting",
+            "no_turn",
+            "one_exit",
+            "both_exits",
+            "gather",
         ),
     ),
     Definition(
@@ -444,8 +461,17 @@ DEFINITIONS: Tuple[Definition, ...] = (
         why="TensorArrays: map_fn, scan, foldl, nested, and each op of theirs",
         build=arrays,
         calls=_calls(
-            "default", "scan", "foldl", "nested", "pairs", "concat", "split", "gather",
-            "read", "scatter", "in_branch",
+            "default",
+            "scan",
+            "foldl",
+            "nested",
+            "pairs",
+            "concat",
+            "split",
+            "gather",
+            "read",
+            "scatter",
+            "in_branch",
         ),
     ),
     Definition(

@@ -1,4 +1,4 @@
-"""What has no gradient: TF1 loops, conditionals, custom gradients; clear refusal."""
+"""TF1 control flow as While and If; what has no gradient, and its clear refusal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import replay
 
 import hub_compat as hub
+from hub_compat.converters.graph import CONTROL_FLOW_OPS
 
 pytestmark = pytest.mark.tensorflow
 
@@ -30,44 +31,23 @@ def gradient(loaded: Any, case: Any) -> Any:
     return output
 
 
-@pytest.mark.parametrize("name", ["while_loop", "cond_bn"])
-def test_gradient_through_control_flow_raises_our_error(name: str) -> None:
-    """Not TensorFlow's 'outer_context', but what is the matter and what to do."""
-    recorded = expected.load_expected(name)
-    refused = 0
-    for case in recorded.cases:
-        if not case.gradient_of or not replay.complete(recorded, case):
-            continue
-        with replay.Runtime(
-            lambda tags=case.tags: hub.load(recorded.path, tags)
-        ) as run:
-            variables = list(run.loaded.trainable_variables)
-            try:
-                run.gradients(gradient(run.loaded, case), variables)
-            except LookupError as error:
-                assert "hub_compat: node" in str(error)
-                assert "tf.while_loop" in str(error) or "tf.cond" in str(error)
-                refused += 1
-    assert refused
+def test_gradient_of_what_holds_a_gradient_raises_our_error() -> None:
+    """Not TensorFlow's 'outer_context', nor None, but what is the matter."""
+    recorded = expected.load_expected("own_gradient")
+    with replay.Runtime(lambda: hub.load(recorded.path)) as run:
+        variables = list(run.loaded.trainable_variables)
+        case = dataclasses.replace(recorded.cases[0], gradient_of="default")
+        with pytest.raises(LookupError, match="hub_compat: node.*tf.gradients"):
+            run.gradients(gradient(run.loaded, case), variables)
 
 
-def test_signature_without_control_flow_keeps_its_gradient() -> None:
-    """One loop in a module does not cost the other signatures their gradient."""
-    recorded = expected.load_expected("while_loop")
-    kept = 0
-    for case in recorded.cases:
-        if not case.gradient_of or not case.deterministic:
-            continue
-        with replay.Runtime(
-            lambda tags=case.tags: hub.load(recorded.path, tags)
-        ) as run:
-            try:
-                replay._check_gradients(run, recorded, case)
-            except LookupError:
-                continue
-            kept += 1
-            assert any(g is not None and np.any(g) for g in case.gradients.values())
-    assert kept
+def test_other_loops_of_that_graph_keep_their_gradient() -> None:
+    """One loop that is left as it is does not cost the others their gradient."""
+    recorded = expected.load_expected("own_gradient")
+    (case, *_) = [c for c in recorded.cases if c.signature == "apart"]
+    assert any(g is not None and np.any(g) for g in case.gradients.values())
+    with replay.Runtime(lambda: hub.load(recorded.path)) as run:
+        replay._check_gradients(run, recorded, case)
 
 
 def test_swish_has_the_gradient_of_what_it_computes() -> None:
@@ -96,5 +76,26 @@ def test_lost_gradient_raises_our_error() -> None:
 
 def test_report_names_what_runs_forward_only(tmp_path: Any) -> None:
     """The report says which nodes stop gradients."""
-    report = hub.convert(expected.load_expected("while_loop").path, tmp_path / "out")
+    report = hub.convert(expected.load_expected("own_gradient").path, tmp_path / "out")
     assert any("forward only" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("name", ["loops", "branches", "arrays", "recurrent"])
+def test_nothing_of_TF1_is_left(name: str, tmp_path: Any) -> None:
+    """A converted module has no node of TF1's control flow."""
+    from hub_compat._tf import saved_model_pb2
+
+    report = hub.convert(expected.load_expected(name).path, tmp_path / "out")
+    assert not any("forward only" in warning for warning in report.warnings)
+    saved = saved_model_pb2.SavedModel.FromString(
+        (tmp_path / "out" / "saved_model.pb").read_bytes()
+    )
+    ops = {
+        node.op
+        for meta_graph in saved.meta_graphs
+        for function in meta_graph.graph_def.library.function
+        for node in function.node_def
+    }
+    assert ops.isdisjoint(CONTROL_FLOW_OPS)
+    assert not any(op.startswith("TensorArray") for op in ops)
+    assert ops.intersection(["If", "While"])

@@ -12,7 +12,7 @@ import replay
 import stepped
 from conftest import executes_eagerly, keras_generations
 from keras_kit import IMAGES, TARGETS, Keras, path
-from test_modules import FORWARD_ONLY, MODULES
+from test_modules import MODULES
 
 import hub_compat as hub
 from hub_compat import errors
@@ -88,7 +88,6 @@ def test_training_runs_the_graph_for_training(module: str, k: Keras) -> None:
 TRAINED = [
     pytest.param(name, number, id="{}-{}".format(name, number))
     for name in MODULES
-    if name not in FORWARD_ONLY
     for number in stepped.cases(expected.load_expected(name))
     for case in [expected.load_expected(name).cases[number]]
     if len(case.inputs) == 1

@@ -21,9 +21,6 @@ import replay
 import hub_compat as hub
 
 MODULES = expected.module_names()
-# Their loops and conditionals run forward only, until they are lowered;
-# test_control_flow.py has what becomes of their gradients.
-FORWARD_ONLY: set = set()
 
 pytestmark = pytest.mark.tensorflow
 
@@ -41,7 +38,6 @@ def each_check() -> Any:
             )
             for module in MODULES
             for check in replay.OBJECT_CHECKS
-            if not (check == "gradients" and module in FORWARD_ONLY)
         ],
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import replay
 import stepped
-from test_modules import FORWARD_ONLY, MODULES
+from test_modules import MODULES
 
 import hub_compat as hub
 from hub_compat import errors, provenance
@@ -26,7 +26,6 @@ pytestmark = pytest.mark.tensorflow
 TRAINED = [
     pytest.param(name, number, id="{}-{}".format(name, number))
     for name in MODULES
-    if name not in FORWARD_ONLY
     for number in stepped.cases(expected.load_expected(name))
 ]
 
@@ -80,7 +79,9 @@ def test_trained_and_saved(module: str, number: int, trained: Any) -> None:
     case = expected.load_expected(module).cases[number]
     before = np.asarray(case.outputs[case.gradient_of])
     after = np.asarray(case.stepped[case.gradient_of])
-    assert not np.allclose(before, after, rtol=1e-4, atol=0)
+    # A branch that is taken may hold no variable at all.
+    trains = any(g is not None and np.any(g) for g in case.gradients.values())
+    assert np.allclose(before, after, rtol=1e-4, atol=0) != trains
 
 
 def test_nothing_but_values_changes(tmp_path: Path) -> None:

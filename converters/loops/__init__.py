@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any, Collection, Dict, List, Mapping
 
-from ..graph import CONTROL_FLOW_OPS, DT_RESOURCE, Graph
+from ..graph import CONTROL_FLOW_OPS, DT_RESOURCE, PLACEHOLDERS, Graph
 from . import conditionals, frames, hoisting, tensor_arrays
 from .regions import Frame, NotUnderstood, Regions, topological
 from .tangles import find_tangles, has_control_flow
@@ -54,6 +54,7 @@ def make_functional(
         targets[:] = ended
         regions = Regions(graph, list(graph.nodes))
     written = hoisting.written_resources(graph)
+    sources = _sources(graph, regions)
     left: Dict[str, str] = {}
     for names in find_tangles(graph, regions):
         attempt = _Attempt(graph, names)
@@ -61,7 +62,7 @@ def make_functional(
             for name in names:
                 if name in regions.problems:
                     raise NotUnderstood(name, regions.problems[name])
-            inside = _rewrite(graph, names, regions, written, outputs, fixed)
+            inside = _rewrite(graph, names, regions, written, outputs, sources, fixed)
         except NotUnderstood as error:
             attempt.undo()
             left.update(dict.fromkeys(names, str(error)))
@@ -78,6 +79,20 @@ def _free_resources(graph: Graph) -> None:
             if outputs and all(output.dtype == DT_RESOURCE for output in outputs):
                 del node.input[:]
                 graph.forget(name)
+
+
+def _sources(graph: Graph, regions: Regions) -> Dict[str, int]:
+    """The placeholders that each node depends on, as bits."""
+    bits: Dict[str, int] = {}
+    found: Dict[str, int] = {}
+    for name in regions.order:
+        behind = 0
+        if graph.nodes[name].op in PLACEHOLDERS:
+            behind = bits.setdefault(name, 1 << len(bits))
+        for edge in graph.inputs(name):
+            behind |= found.get(edge.node, 0)
+        found[name] = behind
+    return found
 
 
 class _Attempt:
@@ -110,6 +125,7 @@ def _rewrite(
     regions: Regions,
     written: Mapping[str, List[str]],
     outputs: Collection[str],
+    sources: Mapping[str, int],
     fixed: Collection[str],
 ) -> List[str]:
     """Rewrites a tangle; returns the nodes that may have become unused."""
@@ -128,10 +144,11 @@ def _rewrite(
             by_frame.setdefault(frame[:depth], [])
     for frame in sorted(by_frame, key=len, reverse=True):
         inside = by_frame[frame]
-        inside += conditionals.make_ifs(graph, inside, regions, fixed)
+        inside += conditionals.make_ifs(graph, inside, regions, fixed, sources)
         if frame:
-            loop = frames.make_while(graph, inside, frame, regions, fixed)
-            by_frame[frame[:-1]].append(loop)
+            by_frame[frame[:-1]] += frames.make_whiles(
+                graph, inside, frame, regions, fixed, sources
+            )
     return [
         name
         for name in names

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from hub_compat._tf import node_def_pb2
 
@@ -171,6 +181,7 @@ def make_ifs(
     names: List[str],
     regions: Regions,
     fixed: Collection[str],
+    sources: Mapping[str, int],
 ) -> List[str]:
     """Rewrites the conditionals of one frame.
 
@@ -179,11 +190,14 @@ def make_ifs(
       names: the nodes of the frame, where inner loops are While nodes by now.
       regions: says what the predicates are.
       fixed: constants that are not copied.
+      sources: the placeholders behind nodes, as bits.
 
     Returns:
       The If nodes.
     """
-    left = _conditionals(graph, names, regions)
+    left = []
+    for conditional in _conditionals(graph, names, regions):
+        left += _apart(graph, regions, conditional, sources)
     waiting: Set[str] = {merge.name for each in left for merge in each.merges}
     made = []
     while left:
@@ -235,6 +249,26 @@ def _conditionals(
             conditional = found.setdefault(key, _Conditional(predicate, guards, []))
             conditional.merges.append(_Merge(name, (tensors[no], tensors[yes])))
         depths[name] = depth
+    return list(found.values())
+
+
+def _apart(
+    graph: Graph,
+    regions: Regions,
+    conditional: _Conditional,
+    sources: Mapping[str, int],
+) -> List[_Conditional]:
+    """Merges that need the same placeholders, together.
+
+    A session that wants one of them is not fed what only the others need.
+    """
+    if len(conditional.merges) == 1:
+        return [conditional]
+    found: Dict[int, _Conditional] = {}
+    for merge in conditional.merges:
+        alone = conditional._replace(merges=[merge])
+        behind = sources.get(merge.name, 0)
+        found.setdefault(behind, alone._replace(merges=[])).merges.append(merge)
     return list(found.values())
 
 
@@ -307,9 +341,7 @@ def _write_if(
             Result("output", normal(merge.branches[branch]), dtype)
             for merge, dtype in zip(conditional.merges, types)
         ]
-        write_function(
-            graph, regions, function, part, taken, results, constants
-        )
+        write_function(graph, regions, function, part, taken, results, constants)
         set_attr(node, attr, ("func", function))
     waits = parts[0].waits | parts[1].waits
     for merge in conditional.merges:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from hub_compat._tf import node_def_pb2
 
+from ..determinism import is_random, is_write
 from ..functions import set_attr
-from ..graph import DT_INT32, DT_RESOURCE, Graph, attr_or_default, normal
+from ..graph import DT_INT32, DT_RESOURCE, Graph, attr_or_default, node_of, normal
 from ..model import make_shape
 from .parts import (
     CONDITION,
@@ -24,7 +35,7 @@ from .parts import (
 )
 from .regions import Frame, NotUnderstood, Regions, data_inputs, is_invariant
 
-__all__ = ["make_while"]
+__all__ = ["make_whiles"]
 
 DT_BOOL = 10
 
@@ -116,13 +127,14 @@ class _Loop:
         return None
 
 
-def make_while(
+def make_whiles(
     graph: Graph,
     names: List[str],
     frame: Frame,
     regions: Regions,
     fixed: Collection[str],
-) -> str:
+    sources: Mapping[str, int],
+) -> List[str]:
     """Rewrites a loop.
 
     Args:
@@ -132,37 +144,123 @@ def make_while(
       frame: the frame.
       regions: where the nodes are.
       fixed: constants that are not copied.
+      sources: the placeholders behind nodes, as bits.
 
     Returns:
-      The While node.
+      The While node; several where what leaves the loop needs different inputs of
+      the graph, as a session that wants one of them is not fed the others.
     """
     loop = _Loop(graph, names, regions)
-    inside = set(names)
+    turn = _Turn(graph, names, loop)
+    groups: Dict[int, Tuple[Set[str], List[str]]] = {}
+    for exit_name in regions.left[frame]:
+        variable = loop.switches[graph.inputs(exit_name)[0].node]
+        needed = turn.needed(variable)
+        variables, exits = groups.setdefault(turn.sources(needed, sources), (set(), []))
+        variables.update(needed)
+        exits.append(exit_name)
+    if len(groups) > 1:
+        for name in names:
+            op = graph.nodes[name].op
+            if is_write(op) or is_random(op):
+                raise NotUnderstood(name, "is in a loop of which signatures need parts")
+    waits: Set[str] = set()
+    for enter in regions.entered[frame]:
+        waits.update(e.node for e in graph.inputs(enter) if e.tensor[0] == "^")
+    made = []
+    for variables, exits in groups.values():
+        chosen = [v for merge, v in loop.variables.items() if merge in variables]
+        made.append(
+            _write_while(graph, regions, loop, turn, chosen, exits, frame, waits, fixed)
+        )
+    return made
 
-    def boundary(tensor: str, node: str) -> Optional[Outside]:
-        if node in inside:
-            return loop.boundary(tensor, node)
-        return Outside("^" + node if tensor.startswith("^") else tensor)
 
-    continues = graph.inputs(loop.condition)[0].tensor
-    condition = collect(graph, [continues], boundary)
+class _Turn:
+    """What is computed in a turn of a loop.
+
+    Attributes:
+      continues: the tensor that says whether there is another turn.
+      condition: the part that computes it.
+      bodies: by loop variable, the part that computes its next value.
+      controls: by loop variable, nodes that must run before that.
+    """
+
+    def __init__(self, graph: Graph, names: List[str], loop: _Loop) -> None:
+        inside = set(names)
+
+        def boundary(tensor: str, node: str) -> Optional[Outside]:
+            if node in inside:
+                return loop.boundary(tensor, node)
+            return Outside("^" + node if tensor.startswith("^") else tensor)
+
+        self._loop = loop
+        self.continues = graph.inputs(loop.condition)[0].tensor
+        self.condition = collect(graph, [self.continues], boundary)
+        self.bodies: Dict[str, Part] = {}
+        self.controls: Dict[str, List[str]] = {}
+        for merge, variable in loop.variables.items():
+            waits = [
+                edge.tensor
+                for edge in graph.inputs(loop.steps[merge])
+                if edge.tensor.startswith("^")
+            ]
+            part = collect(graph, [variable.following] + waits, boundary)
+            self.bodies[merge] = part
+            self.controls[merge] = [w[1:] for w in waits if w[1:] in part.names]
+
+    def needed(self, merge: str) -> Set[str]:
+        """The loop variables that one of them is computed from."""
+        found: Set[str] = set()
+        stack = [merge] + self._variables(self.condition)
+        while stack:
+            other = stack.pop()
+            if other not in found:
+                found.add(other)
+                stack += self._variables(self.bodies[other])
+        return found
+
+    def _variables(self, part: Part) -> List[str]:
+        found = (node_of(tensor) for tensor in part.taken.values())
+        return [node for node in found if node in self._loop.variables]
+
+    def sources(self, variables: Set[str], sources: Mapping[str, int]) -> int:
+        """The placeholders behind what enters the loop for some variables."""
+        found = 0
+        for part in [self.condition] + [self.bodies[merge] for merge in variables]:
+            for tensor in part.taken.values():
+                if node_of(tensor) not in self._loop.variables:
+                    found |= sources.get(node_of(tensor), 0)
+            for wait in part.waits:
+                found |= sources.get(wait, 0)
+        for merge in variables:
+            initial = self._loop.variables[merge].initial
+            found |= sources.get(node_of(initial), 0)
+        return found
+
+
+def _write_while(
+    graph: Graph,
+    regions: Regions,
+    loop: _Loop,
+    turn: _Turn,
+    variables: List[_LoopVariable],
+    exits: List[str],
+    frame: Frame,
+    waits: Set[str],
+    fixed: Collection[str],
+) -> str:
+    """Writes the functions and the While for some of a loop's variables."""
     body = Part(set(), {}, set())
     controls = []
-    for merge, variable in loop.variables.items():
-        waits = [
-            edge.tensor
-            for edge in graph.inputs(loop.steps[merge])
-            if edge.tensor.startswith("^")
-        ]
-        body.add(collect(graph, [variable.following] + waits, boundary))
-        controls += [wait[1:] for wait in waits]
-    _check_shared(graph, condition, body)
-
-    variables = list(loop.variables.values())
+    for variable in variables:
+        body.add(turn.bodies[variable.merge])
+        controls += turn.controls[variable.merge]
+    _check_shared(graph, turn.condition, body)
     own = {variable.merge + ":0" for variable in variables}
     constants: Dict[str, str] = {}
     invariants: Dict[str, Tuple[str, int, Any]] = {}
-    for part in (condition, body):
+    for part in (turn.condition, body):
         for tensor in part.taken.values():
             if tensor in own:
                 continue
@@ -174,23 +272,13 @@ def make_while(
                 invariants[tensor] = (tensor, dtype, shape_of(graph, tensor))
     taken = sorted(invariants.values(), key=lambda each: each[0])
     arguments = [(v.merge + ":0", v.dtype, v.shape) for v in variables] + taken
-
-    name = graph.unique_name((loop.condition.rpartition("/")[0] or frame[-1]) + "/While")
+    scope = loop.condition.rpartition("/")[0] or frame[-1]
+    name = graph.unique_name(scope + "/While")
     functions = {
         attr: function_name(graph, "{}_{}".format(name, attr))
         for attr in ("cond", "body")
     }
-    goes_on = Result(CONDITION, _inner(continues, loop), DT_BOOL)
-    write_function(
-        graph,
-        regions,
-        functions["cond"],
-        condition,
-        arguments,
-        [goes_on],
-        constants,
-        counted=True,
-    )
+    goes_on = [Result(CONDITION, _inner(turn.continues, loop), DT_BOOL)]
     results = []
     for variable in variables:
         tensor = _inner(variable.following, loop)
@@ -198,22 +286,21 @@ def make_while(
         results.append(Result("next", tensor, variable.dtype, same))
     # What stays the same is returned as it came: TF 1.15 knows a resource by it.
     results += [Result("same", tensor, dtype, True) for tensor, dtype, _ in taken]
-    write_function(
-        graph,
-        regions,
-        functions["body"],
-        body,
-        arguments,
-        results,
-        constants,
-        [control for control in controls if control in body.names],
-        counted=True,
-    )
-    _replace(graph, regions, loop, name, functions, frame, taken)
-    waits = condition.waits | body.waits
-    for enter in regions.entered[frame]:
-        if enter in graph.nodes:
-            waits.update(e.node for e in graph.inputs(enter) if e.tensor[0] == "^")
+    both = {"cond": (turn.condition, goes_on), "body": (body, results)}
+    for attr, (part, returned) in both.items():
+        write_function(
+            graph,
+            regions,
+            functions[attr],
+            part,
+            arguments,
+            returned,
+            constants,
+            controls if part is body else (),
+            counted=True,
+        )
+    _replace(graph, regions, loop, name, functions, frame, variables, taken, exits)
+    waits = waits | turn.condition.waits | body.waits
     graph.nodes[name].input.extend("^" + wait for wait in sorted(waits))
     graph.forget(name)
     regions.order[name] = min(regions.order[each] for each in regions.entered[frame])
@@ -243,10 +330,11 @@ def _replace(
     name: str,
     functions: Dict[str, str],
     frame: Frame,
+    variables: List[_LoopVariable],
     taken: List[Tuple[str, int, Any]],
+    exits: List[str],
 ) -> None:
     """Puts a While in the place of a loop, and Identities in that of its Exits."""
-    variables = list(loop.variables.values())
     node = node_def_pb2.NodeDef(name=name, op="While")
     for suffix, value in (("turn", 0), ("most_turns", -1)):
         # The gradient code of TensorFlow counts the turns by the first, and takes
@@ -273,7 +361,7 @@ def _replace(
     graph.replace(node)
     places = {variable.merge: i + 2 for i, variable in enumerate(variables)}
     regions.frames[name] = frame[:-1]
-    for exit_name in regions.left[frame]:
+    for exit_name in exits:
         old = graph.nodes[exit_name]
         i = places[loop.switches[graph.inputs(exit_name)[0].node]]
         result = node_def_pb2.NodeDef(name=exit_name, op="Identity")

@@ -163,7 +163,7 @@ class _Hoisting:
     def _way(self, tensor: str) -> Optional[_Way]:
         """How a tensor comes in; None if it is computed inside."""
         graph = self._graph
-        steps = []
+        steps: List[Tuple[str, int]] = []
         while True:
             name, index = split_tensor(tensor)
             node = graph.nodes[name]

@@ -122,9 +122,7 @@ def collect(
     return part
 
 
-def constant_behind(
-    graph: Graph, tensor: str, fixed: Collection[str]
-) -> Optional[str]:
+def constant_behind(graph: Graph, tensor: str, fixed: Collection[str]) -> Optional[str]:
     """The small Const whose value a tensor has, past loops and conditionals.
 
     Args:

@@ -64,7 +64,7 @@ class Choice(NamedTuple):
     """
 
     predicate: str
-    branches: Tuple[Union[int, Choice], Union[int, Choice]]  # type: ignore[misc]
+    branches: Tuple[Union[int, Choice], Union[int, Choice]]
 
 
 def data_inputs(graph: Graph, name: str) -> List[Edge]:
@@ -228,9 +228,7 @@ class Regions:
         return found
 
     def _merged_guards(self, name: str) -> Guards:
-        guards = [
-            self.tensor_guards(edge) for edge in data_inputs(self._graph, name)
-        ]
+        guards = [self.tensor_guards(edge) for edge in data_inputs(self._graph, name)]
         settled: Set[str] = set()
         choice = _choose(guards, list(range(len(guards))), settled)
         if choice is None:

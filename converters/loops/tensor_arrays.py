@@ -272,9 +272,7 @@ class _Arrays:
         # TF 1.15 hands the IndexedSlices that are the gradient of a gather to that of
         # the stack, which fails; the gradient of a Reshape is dense.
         shape = self._node("Shape", "whole", [stacked], T=dtype, out_type=int32)
-        dense = self._node(
-            "Reshape", "dense", [stacked, shape], T=dtype, Tshape=int32
-        )
+        dense = self._node("Reshape", "dense", [stacked, shape], T=dtype, Tshape=int32)
         self._become(
             node,
             "GatherV2",
