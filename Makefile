@@ -4,8 +4,8 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test check format support bench testdata testdata-tf2 ops first-versions replacements survey \
-	survey-layers clean
+.PHONY: help demo test check format support bench testdata testdata-tf2 ops \
+	first-versions replacements survey survey-layers clean
 
 help:
 	@echo "make demo      detect, convert, load and fine-tune the modules in testdata/"
@@ -19,6 +19,7 @@ help:
 	@echo "make replacements  write the graphs that replace some of the ops that are gone"
 	@echo "make testdata-tf2  write the models of testdata/tf221 anew, with TensorFlow 2.21"
 	@echo "make ops       write the op lists of TensorFlow 1.15, 2.15 and 2.21 anew"
+	@echo "make first-versions  write the list of the TensorFlow that first had each op"
 	@echo "make survey    which ops of TensorFlow 1.15 are gone from TensorFlow 2"
 	@echo "make survey-layers  which layers of TensorFlow 2.21 run in 1.15"
 	@echo "make clean     remove build/ and caches; environments stay, see below"
@@ -49,6 +50,9 @@ bench:
 testdata:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf115 testdata/make_testdata.py $(ARGS)
+	@# What is not one of the modules, when all are asked for.
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/record_training.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_programs.py)
 
 testdata-tf2:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \

@@ -1,6 +1,6 @@
 """Programs of nested loops and conditionals, made at random and run under TF 1.15.
 
-Writes ``programs/module``, a packed SavedModel with a signature for each program, and
+Writes ``programs/packed``, a packed SavedModel with a signature for each program, and
 ``programs/expected.npz``: inputs, outputs and gradients by signature. Needs TensorFlow
 1.15::
 
@@ -226,7 +226,7 @@ def main() -> int:
                 expected["{}/{}".format(name_of(seed), key)] = value
         if len(seeds) == COUNT:
             break
-    write(root / "module", seeds)
+    write(root / "packed", seeds)
     np.savez_compressed(str(root / "expected.npz"), **expected)
     return 0
 

@@ -37,7 +37,7 @@ def recorded() -> Dict[str, Dict[str, np.ndarray]]:
 def module(tmp_path_factory: Any) -> Path:
     """The module, unpacked."""
     path = Path(tmp_path_factory.mktemp("programs")) / "module"
-    shutil.copytree(str(PROGRAMS / "module"), str(path))
+    shutil.copytree(str(PROGRAMS / "packed"), str(path))
     packed = path / "saved_model.pb.gz"
     (path / "saved_model.pb").write_bytes(gzip.decompress(packed.read_bytes()))
     packed.unlink()
@@ -59,7 +59,7 @@ def test_values_and_gradients(group: int, module: Path) -> None:
     programs = recorded()
     if not tf.__version__.startswith("2.21"):
         # All of them in one TensorFlow: building gradients takes minutes.
-        programs = {name: programs[name] for name in sorted(programs)[::4]}
+        programs = {name: programs[name] for name in sorted(programs)[::8]}
     wrong: List[str] = []
     with replay.Runtime(lambda: hub.load(module)) as run:
         variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
@@ -92,8 +92,10 @@ def _compare(
                 wrong.append("{}: no gradient of {}".format(name, key))
             elif value is not None and np.any(value):
                 wrong.append("{}: a gradient of {}".format(name, key))
+        # Next to nothing is what a chain of saturated functions left of a gradient,
+        # and of that each order of the same sums leaves something else.
         elif not np.allclose(
-            value, known, rtol=bound, atol=bound * np.abs(known).max()
+            value, known, rtol=bound, atol=bound * max(np.abs(known).max(), 1e-2)
         ):
             wrong.append("{}: {} is {}, not {}".format(name, key, value, known))
     return wrong
