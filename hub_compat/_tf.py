@@ -54,6 +54,7 @@ __all__ = [
     "in_tf1_graph",
     "keras2",
     "keras3",
+    "keep_inner_control_flow",
     "keras_generation",
     "load_saved_model",
     "meta_graph_pb2",
@@ -250,6 +251,77 @@ def register_control_flow_gradients() -> None:
     """
     with contextlib.suppress(ImportError):
         from tensorflow.python.ops import cond_v2, while_v2  # noqa: F401
+
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_LOOP = {"cond": "_cond_graph", "body": "_body_graph"}
+_CONDITIONAL = {"then_branch": "_true_graph", "else_branch": "_false_graph"}
+# By op, its functions, and the attributes in which TensorFlow looks for their graphs.
+_FUNCTIONS_OF = {
+    "While": _LOOP,
+    "StatelessWhile": _LOOP,
+    "If": _CONDITIONAL,
+    "StatelessIf": _CONDITIONAL,
+}
+
+
+def keep_inner_control_flow(functions: Sequence[Any]) -> None:
+    """Has loops and conditionals that hold others keep what a gradient adds to them.
+
+    A higher-order tape asks a function for its gradient until that needs nothing new.
+    TensorFlow makes new graphs of a loaded loop's body each time, in which each time
+    shapes are new; of one loop it knows that they are no floats, of a loop in a loop
+    it does not, and so never ends. With graphs that stay, it does.
+
+    Private: get_func_graph and the attributes ``_cond_graph``, ``_body_graph``,
+    ``_true_graph`` and ``_false_graph``, which are there where a loop or conditional
+    was traced (1.15 to 2.21). Without them, nothing is kept.
+
+    Args:
+      functions: ConcreteFunctions.
+    """
+    try:
+        from tensorflow.python.ops.control_flow_util_v2 import get_func_graph
+    except ImportError:
+        return
+    seen = set()
+    graphs = [function.graph for function in functions]
+    while graphs:
+        graph = graphs.pop()
+        for op in graph.get_operations():
+            if op.type in _CALLS:
+                name = op.get_attr("f").name
+                called = getattr(graph._get_function(name), "graph", None)
+                if called is not None and name not in seen:
+                    seen.add(name)
+                    graphs.append(called)
+            elif op.type in _FUNCTIONS_OF and _holds_control_flow(op):
+                _keep_functions(op, get_func_graph)
+
+
+def _holds_control_flow(op: Any) -> bool:
+    for attr in _FUNCTIONS_OF[op.type]:
+        function = op.graph._get_function(op.get_attr(attr).name)
+        definition = getattr(function, "cached_definition", None)
+        if any(
+            node.op in _FUNCTIONS_OF for node in getattr(definition, "node_def", ())
+        ):
+            return True
+    return False
+
+
+def _keep_functions(op: Any, get_func_graph: Callable[..., Any]) -> None:
+    functions = _FUNCTIONS_OF[op.type]
+    if functions is _LOOP:
+        shapes = [tf.TensorShape(shape) for shape in op.get_attr("output_shapes")]
+    else:
+        shapes = [tensor.shape for tensor in list(op.inputs)[1:]]
+    for attr, kept in functions.items():
+        graph = get_func_graph(op, shapes, op.get_attr(attr).name)
+        setattr(op, kept, graph)
+        for inner in graph.get_operations():
+            if inner.type in _FUNCTIONS_OF:
+                _keep_functions(inner, get_func_graph)
 
 
 def keras_generation() -> int:

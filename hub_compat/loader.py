@@ -20,6 +20,7 @@ from hub_compat._tf import (
     LOAD_ERRORS,
     drop_missing_variables,
     explain_missing_signatures,
+    keep_inner_control_flow,
     load_saved_model,
     register_control_flow_gradients,
     tf,
@@ -276,6 +277,8 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
             ) from error
         raise
     drop_missing_variables(loaded)
+    if tf.executing_eagerly():
+        keep_inner_control_flow(list(getattr(loaded, "signatures", {}).values()))
     lifetime.keep_state_alive(loaded)
     if not tf.executing_eagerly():
         graph_mode.add_assets(loaded)

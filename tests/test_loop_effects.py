@@ -93,7 +93,36 @@ def assert_in_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     return v1.cond(v1.reduce_sum(x) > 0.0, checked, lambda: x)
 
 
+def deep(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """More nodes one behind the other than Python calls functions in functions."""
+
+    def chain(value: Any) -> Any:
+        # Of this TensorFlow builds gradients in no time.
+        for _ in range(1200):
+            value = v1.negative(value)
+        return value
+
+    branch = v1.cond(v1.reduce_sum(x) > 0.0, lambda: chain(x), lambda: x)
+    value = v1.matmul(branch, weights)
+    return v1.while_loop(
+        lambda i, _: i < 2, lambda i, v: (i + 1, chain(v)), [0, value]
+    )[1]
+
+
+def many_in_turn(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """Conditionals and loops, one behind the other."""
+    value = v1.matmul(x, weights)
+    for _ in range(20):
+        value = v1.cond(v1.reduce_sum(value) > 0.0, lambda: value * 0.5, lambda: -value)  # noqa: B023
+        _, value = v1.while_loop(
+            lambda i, _: i < 2, lambda i, v: (i + 1, v1.sin(v)), [0, value]
+        )
+    return value
+
+
 PROGRAMS = (
+    deep,
+    many_in_turn,
     assign_in_branch,
     assign_in_other_branch,
     assign_in_loop,
@@ -118,7 +147,9 @@ def old_control_flow() -> Iterator[None]:
             v1.enable_control_flow_v2()
 
 
-def write(program: Callable[..., Any], path: Path) -> Dict[str, Any]:
+def write(
+    program: Callable[..., Any], path: Path, name: str = "go", tags: Any = ("serve",)
+) -> Dict[str, Any]:
     """Writes a program; returns what two runs of it give, and the variable then."""
     import tensorflow as tf
 
@@ -135,7 +166,7 @@ def write(program: Callable[..., Any], path: Path) -> Dict[str, Any]:
         signature = v1.saved_model.predict_signature_def({"x": x}, {"y": y})
         builder = v1.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(
-            session, ["serve"], {"go": signature}, main_op=v1.tables_initializer()
+            session, list(tags), {name: signature}, main_op=v1.tables_initializer()
         )
         builder.save()
         ops = {op.type for op in x.graph.get_operations()}
@@ -188,3 +219,31 @@ def test_gradient(program: Callable[..., Any], tmp_path: Path) -> None:
     assert in_x is not None
     assert np.all(np.isfinite(in_x))
     assert np.any(in_weights)
+
+
+def update_in_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """What training has to run is within a branch."""
+
+    def counted() -> Any:
+        update = steps.assign_add(1.0)
+        v1.add_to_collection(v1.GraphKeys.UPDATE_OPS, getattr(update, "op", update))
+        return v1.matmul(x, weights)
+
+    return v1.cond(v1.reduce_sum(x) > 0.0, counted, lambda: x * 2.0)
+
+
+def test_update_op_of_a_branch(tmp_path: Path) -> None:
+    """It runs where its branch is taken, in training; TF1 itself would stop there."""
+    import tensorflow as tf
+
+    write(update_in_branch, tmp_path / "module", name="default", tags=())
+    (tmp_path / "module" / "tfhub_module.pb").write_bytes(b"\x08\x03")
+    for x, training, counted in ((X, True, 2.0), (-X, True, 1.0), (X, False, 1.0)):
+        with replay.Runtime(lambda: hub.load(tmp_path / "module")) as run:
+            variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
+            (before, weights) = run.read([variables["steps"], variables["weights"]])
+            assert before == 1.0
+            found = run.run(run.loaded(tf.constant(x), training=training))
+            wanted = x @ weights if x is X else x * 2.0
+            np.testing.assert_allclose(found, wanted, rtol=1e-5)
+            assert run.read([variables["steps"]])[0] == counted

@@ -108,6 +108,17 @@ def test_saved_again_and_again(module: str, check: str, tmp_path: Path) -> None:
     replay.OBJECT_CHECKS[check](recorded, load(tmp_path / "two"))
 
 
+def test_control_flow_trains_when_it_was_saved(tmp_path: Path) -> None:
+    """Loops and branches, saved and loaded by another process, train on."""
+    names = ["branches", "language", "recurrent"]
+    for name in names:
+        save_again(expected.load_expected(name).path, tmp_path / name)
+    found = reloaded(tmp_path, replay, "object", str(tmp_path), *names)
+    assert {name: found[name]["gradients"] for name in names} == dict.fromkeys(
+        names, "ok"
+    )
+
+
 def test_variant_saves_the_module(tmp_path: Path) -> None:
     """Values of a variant's variables are those of all variants that share them."""
     recorded = expected.load_expected("variants3")

@@ -25,6 +25,7 @@ from .parts import (
     collect,
     constant_behind,
     function_name,
+    functional_node,
     int32_tensor,
     shape_of,
     shapes_attr,
@@ -334,7 +335,7 @@ def _write_if(
                 arguments[tensor] = (tensor, dtype, shape_of(graph, tensor))
     taken = sorted(arguments.values(), key=lambda each: each[0])
     name = graph.unique_name((first.rpartition("/")[0] or first) + "/If")
-    node = node_def_pb2.NodeDef(name=name, op="If")
+    node = functional_node(name, "If")
     for branch, (part, attr) in enumerate(zip(parts, ("else_branch", "then_branch"))):
         function = function_name(graph, "{}_{}".format(name, attr))
         results = [

@@ -28,6 +28,7 @@ from .parts import (
     collect,
     constant_behind,
     function_name,
+    functional_node,
     int32_tensor,
     shape_of,
     shapes_attr,
@@ -335,7 +336,7 @@ def _replace(
     exits: List[str],
 ) -> None:
     """Puts a While in the place of a loop, and Identities in that of its Exits."""
-    node = node_def_pb2.NodeDef(name=name, op="While")
+    node = functional_node(name, "While")
     for suffix, value in (("turn", 0), ("most_turns", -1)):
         # The gradient code of TensorFlow counts the turns by the first, and takes
         # the second for the size of the lists that it keeps values in.

@@ -16,9 +16,9 @@ from typing import (
     Tuple,
 )
 
-from hub_compat._tf import attr_value_pb2
+from hub_compat._tf import attr_value_pb2, node_def_pb2
 
-from ..functions import FunctionWriter, emit
+from ..functions import FunctionWriter, emit, set_attr
 from ..graph import DT_INT32, DT_RESOURCE, Graph, node_of, normal, split_tensor
 from ..model import make_shape
 from ..names import argument_name
@@ -33,6 +33,7 @@ __all__ = [
     "collect",
     "constant_behind",
     "function_name",
+    "functional_node",
     "int32_tensor",
     "shape_of",
     "shapes_attr",
@@ -254,6 +255,17 @@ def function_name(graph: Graph, wanted: str) -> str:
         count += 1
         name = "{}_{}".format(base, count)
     return name
+
+
+def functional_node(name: str, op: str) -> node_def_pb2.NodeDef:
+    """A While or If without its inputs and types.
+
+    TensorFlow makes Switches and Merges of it again when it runs it. Without that it
+    would call a function in each turn, and wait for all of it.
+    """
+    node = node_def_pb2.NodeDef(name=name, op=op)
+    set_attr(node, "_lower_using_switch_merge", True)
+    return node
 
 
 def shapes_attr(shapes: List[Any]) -> Tuple[str, List[Any]]:
