@@ -18,6 +18,7 @@ from typing import List, NamedTuple, Optional, Tuple
 ROOT = Path(__file__).resolve().parent.parent
 LARGE = ROOT / "testdata" / "large.py"
 EMBEDDING = Path(__file__).resolve().with_name("embedding.py")
+RECURRENT = Path(__file__).resolve().with_name("recurrent.py")
 
 
 class ModelMissing(Exception):

@@ -32,6 +32,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Unio
 
 from models import (
     EMBEDDING,
+    RECURRENT,
     ROOT,
     ModelMissing,
     Models,
@@ -472,6 +473,23 @@ class Bench:
         )
         self.add_share("  first in a process", facts, theirs, 1.03, judged=False)
 
+    def recurrent(self) -> None:
+        """An LSTM of 100 steps, written as TF1 writes loops."""
+        source = self.models.hub_module("lstm", writer=RECURRENT)
+        for what, sides, bar in (
+            ("forward", ("converted_forward", "untouched_forward"), 1.2),
+            ("gradient", ("converted_gradient", "keras_gradient"), 1.5),
+        ):
+            theirs = {"forward": "the graph untouched", "gradient": "tf_keras"}[what]
+            facts: Dict[str, List[Facts]] = {"ours": [], theirs: []}
+            with self._directory() as directory:
+                self.environ["HUB_COMPAT_CACHE_DIR"] = str(directory)
+                for _ in range(self.runs):
+                    pairs = self.side("--pairs", "9", *sides, source)
+                    for name, side in zip(facts, sides):
+                        facts[name].extend({"seconds": s} for s in pairs[side])
+            self.add_share("LSTM, 100 steps, {} x10".format(what), facts, theirs, bar)
+
     def detect(self) -> None:
         """The command line, from a cold shell."""
         resnet = self.models.hub_module("resnet50")
@@ -536,6 +554,7 @@ GROUPS: Dict[str, Callable[[Bench], None]] = {
     "growth": Bench.growth,
     "load": Bench.load,
     "lower": Bench.lower,
+    "recurrent": Bench.recurrent,
 }
 
 

@@ -94,6 +94,79 @@ def tensorflow_load(source: str) -> Prepared:
     return lambda: load(source)
 
 
+# Each run of a recurrent side is this many calls.
+_CALLS = 10
+
+
+def _sequences() -> Any:
+    """What the recurrent sides are called with: (batch, steps, width)."""
+    import numpy as np
+    import tensorflow as tf
+
+    return tf.constant(np.random.RandomState(0).normal(size=(16, 100, 128)), tf.float32)
+
+
+def _called(function: Callable[..., Any], argument: Any) -> Prepared:
+    def run() -> None:
+        for _ in range(_CALLS):
+            result = function(argument)
+        # Nothing is left to do when a value can be read.
+        result.numpy()
+
+    return run
+
+
+def _signature_of(loaded: Any) -> Callable[..., Any]:
+    signature = loaded.signatures["default"]
+    (name,) = signature.structured_input_signature[1]
+    return lambda x: signature(**{name: x})["default"]
+
+
+def _gradient_of(function: Callable[..., Any], variables: Any) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def step(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(function(x))
+        return tf.add_n([tf.reduce_sum(g) for g in tape.gradient(value, variables)])
+
+    return step
+
+
+def converted_forward(source: str) -> Prepared:
+    """A signature of what ``hub_compat.load`` loaded."""
+    import hub_compat as hub
+
+    return _called(_signature_of(hub.load(source)), _sequences())
+
+
+def untouched_forward(source: str) -> Prepared:
+    """The same of ``tensorflow_hub.load``, which has TF1's nodes as they are."""
+    import tensorflow_hub
+
+    return _called(_signature_of(tensorflow_hub.load(source)), _sequences())
+
+
+def converted_gradient(source: str) -> Prepared:
+    """The gradient of all variables by such a signature, in a tf.function."""
+    import hub_compat as hub
+
+    loaded = hub.load(source)
+    step = _gradient_of(_signature_of(loaded), loaded.trainable_variables)
+    return _called(step, _sequences())
+
+
+def keras_gradient(source: str) -> Prepared:
+    """The same of a network of the same size in Keras 2."""
+    import tf_keras
+
+    layer = tf_keras.layers.LSTM(128, return_sequences=True)
+    x = _sequences()
+    layer(x)
+    return _called(_gradient_of(layer, layer.trainable_variables), x)
+
+
 def _measure(prepared: Prepared) -> Dict[str, Any]:
     _forget_peak()
     memory, read = _peak_memory(), _bytes_read()
@@ -121,6 +194,10 @@ SIDES: Dict[str, Callable[..., Prepared]] = {
         hub_compat_load,
         tensorflow_hub_load,
         tensorflow_load,
+        converted_forward,
+        untouched_forward,
+        converted_gradient,
+        keras_gradient,
     )
 }
 

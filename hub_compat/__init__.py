@@ -17,6 +17,7 @@ _HOME = {
     "convert": "hub_compat.converters",
     "detect": "hub_compat.detector",
     "errors": "hub_compat",
+    "export_reusable": "hub_compat.exporter",
     "get_attached_message": "hub_compat.attachments",
     "ImageModuleInfo": "hub_compat.attachments",
     "KerasLayer": "hub_compat",

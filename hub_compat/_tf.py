@@ -7,8 +7,9 @@ not public in all supported versions has a probe and a note on who needs it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from hub_compat.errors import MissingDependencyError, OptionsError
 
@@ -72,9 +73,11 @@ __all__ = [
     "trackable_children",
     "trackable_object_graph_pb2",
     "traces_of",
+    "tracked_objects",
     "tracks_attributes",
     "types_pb2",
     "variable_pb2",
+    "weight_losses",
     "wrap_call",
 ]
 
@@ -177,6 +180,18 @@ def trackable_children(trackable: Any) -> Dict[str, Any]:
     if hasattr(trackable, "_checkpoint_dependencies"):
         return dict(trackable._checkpoint_dependencies)
     return dict(getattr(trackable, "__dict__", {}))
+
+
+def tracked_objects(trackable: Any) -> Iterator[Any]:
+    """An object and all that it tracks, directly or not, each once; no variables."""
+    seen = set()
+    pending = [trackable]
+    while pending:
+        found = pending.pop()
+        if id(found) not in seen and not isinstance(found, tf.Variable):
+            seen.add(id(found))
+            yield found
+            pending.extend(trackable_children(found).values())
 
 
 def tracks_attributes(found: Any) -> bool:
@@ -391,6 +406,25 @@ def keras3() -> Any:
             "{!r}".format(keras.backend.backend())
         )
     return keras
+
+
+def weight_losses(layer: Any) -> List[Callable[[], Any]]:
+    """The losses of a Keras layer, and of those in it, that need no inputs.
+
+    Of Keras 3, each trained variable has its own. Private: ``_callable_losses`` of
+    Keras 2 (1.15 to tf_keras), which has its losses there; without it, none are found.
+    """
+    if not hasattr(layer, "_callable_losses"):
+        return [
+            functools.partial(weight.regularizer, weight)
+            for weight in layer.trainable_weights
+            if getattr(weight, "regularizer", None) is not None
+        ]
+    return [
+        loss
+        for each in tracked_objects(layer)
+        for loss in getattr(each, "_callable_losses", None) or ()
+    ]
 
 
 def in_tf1_graph() -> bool:

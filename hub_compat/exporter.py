@@ -1,0 +1,213 @@
+"""export_reusable(): a Keras model, or a piece of one, as a Reusable SavedModel."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
+
+from hub_compat import _files
+from hub_compat._publish import atomic_directory
+from hub_compat._tf import (
+    call_arguments,
+    in_tf1_graph,
+    tf,
+    tracked_objects,
+    weight_losses,
+)
+from hub_compat.errors import SaveError
+
+__all__ = ["export_reusable"]
+
+
+def export_reusable(
+    model: Any, directory: Any, *, inputs: Any = None, overwrite: bool = False
+) -> None:
+    """Writes a Keras model for others to call and to train, in any TensorFlow.
+
+    The result has what TensorFlow Hub documents as the Reusable SavedModel interface:
+    ``__call__(inputs, training=False)``, ``variables``, ``trainable_variables``,
+    ``regularization_losses``, and the signature ``"serving_default"``. It holds nothing
+    of Keras: ``tf.saved_model.load``, tensorflow_hub and ``hub_compat.load`` load it,
+    TensorFlow 1.15 included, and a ``KerasLayer`` of any Keras trains it.
+
+    Args:
+      model: a model or layer of Keras 2 or Keras 3; ``keras.Model(model.inputs,
+        model.layers[-2].output)`` is a piece of one.
+      directory: directory to write; a string or ``os.PathLike``. It appears whole or
+        not at all.
+      inputs: a nest of ``tf.TensorSpec`` (or the specs of sparse and ragged tensors),
+        batch dimension included; needed only where the model does not know its inputs,
+        as a layer or a subclassed model may not.
+      overwrite: replace a directory that exists.
+
+    Raises:
+      SaveError: ``model`` is nothing of Keras, or has no weights yet; it does not know
+        its inputs; TensorFlow is in graph mode.
+      DestinationError: ``directory`` exists, or cannot be written.
+    """
+    if in_tf1_graph() or not tf.executing_eagerly():
+        raise SaveError(
+            "export_reusable() traces the model, which needs eager execution: call "
+            "tf.compat.v1.enable_v2_behavior() first thing in the program, and load "
+            "the model's weights there."
+        )
+    if not (callable(model) and hasattr(model, "trainable_weights")):
+        raise SaveError(
+            "export_reusable() takes a model or a layer of Keras; of what load() "
+            "returned, save() takes care. Received: {!r}".format(model)
+        )
+    specs = _input_specs(model) if inputs is None else inputs
+    # Before the model is called, after which Keras of TF 1.15 has other names.
+    names = _input_names(model, specs)
+    reusable = _reusable(model, specs)
+    signature = _signature(model, reusable, specs, names)
+    with atomic_directory(_files.as_path(directory), overwrite=overwrite) as new:
+        tf.saved_model.save(reusable, new, signatures={"serving_default": signature})
+
+
+def _reusable(model: Any, specs: Any) -> Any:
+    """The interface, without Keras: an object that tracks what it is given."""
+    has_training = "training" in call_arguments(model.call)
+
+    def call(inputs: Any, training: bool = False) -> Any:
+        return model(inputs, training=training) if has_training else model(inputs)
+
+    function = tf.function(call, autograph=False)
+    traces = [
+        function.get_concrete_function(specs, training=training)
+        for training in (False, True)
+    ]
+    trained, known = _variables(model.trainable_weights), _variables(model.weights)
+    # A generator of random numbers keeps its state in what is no weight.
+    used = [variable for trace in traces for variable in trace.graph.variables]
+    losses = [
+        tf.function(loss, input_signature=[], autograph=False)
+        for loss in weight_losses(model)
+    ]
+    root = tf.train.Checkpoint()
+    root.__call__ = function
+    root.variables = list({id(v): v for v in known + used}.values())
+    root.trainable_variables = trained
+    root.regularization_losses = losses
+    # Tables and their files: variables are not all that a function may use.
+    root.resources = list(_resources(model))
+    return root
+
+
+def _variables(weights: Any) -> List[Any]:
+    """TensorFlow's variables behind weights of Keras 3; those of Keras 2 are such.
+
+    But for a vocabulary, which Keras 2 lists as well; the table holds it.
+    """
+    found = [
+        w if isinstance(w, tf.Variable) else getattr(w, "value", w) for w in weights
+    ]
+    return [variable for variable in found if isinstance(variable, tf.Variable)]
+
+
+def _resources(model: Any) -> Iterator[Any]:
+    """What a model tracks that has a handle and is no variable."""
+    for found in tracked_objects(model):
+        if hasattr(found, "resource_handle"):
+            yield found
+
+
+def _signature(model: Any, reusable: Any, specs: Any, names: Sequence[str]) -> Any:
+    """What the model does in inference, with named inputs and outputs."""
+    flat = tf.nest.flatten(specs)
+    names = _input_names(model, specs)
+    function = reusable.__call__
+
+    def signature(**inputs: Any) -> Dict[str, Any]:
+        values = [inputs[name] for name in names]
+        outputs = function(tf.nest.pack_sequence_as(specs, values), training=False)
+        if isinstance(outputs, Mapping):
+            return dict(outputs)
+        return dict(zip(_output_names(model, outputs), tf.nest.flatten(outputs)))
+
+    named = {name: _named(spec, name) for name, spec in zip(names, flat)}
+    return tf.function(signature, autograph=False).get_concrete_function(**named)
+
+
+def _named(spec: Any, name: str) -> Any:
+    """A spec with the name that an input of a signature needs."""
+    if isinstance(spec, tf.TensorSpec):
+        return tf.TensorSpec(spec.shape, spec.dtype, name)
+    return spec
+
+
+def _input_names(model: Any, specs: Any) -> List[str]:
+    if isinstance(specs, Mapping):
+        # As tf.nest orders them.
+        return sorted(specs)
+    flat = tf.nest.flatten(specs)
+    names = [_base(name) for name in getattr(model, "input_names", None) or ()]
+    if len(names) != len(flat) or len(set(names)) != len(names):
+        names = [_base(getattr(spec, "name", None) or "") for spec in flat]
+    if len(set(names)) != len(names) or not all(names):
+        names = ["inputs"] if len(flat) == 1 else []
+        names = names or ["inputs_{}".format(i) for i in range(len(flat))]
+    return names
+
+
+def _output_names(model: Any, outputs: Any) -> List[str]:
+    count = len(tf.nest.flatten(outputs))
+    names = [_base(name) for name in getattr(model, "output_names", None) or ()]
+    if len(names) == count and len(set(names)) == count:
+        return names
+    return ["output_{}".format(i) for i in range(count)]
+
+
+def _base(name: str) -> str:
+    """A name that an argument may have."""
+    name = name.split(":")[0].replace("/", "_").replace("-", "_").replace(".", "_")
+    return name if name.isidentifier() else ""
+
+
+def _input_specs(model: Any) -> Any:
+    """A nest of specs of what the model takes."""
+    known = _symbolic_inputs(model)
+    if known is not None:
+        return tf.nest.map_structure(_spec_of, known)
+    if hasattr(model, "save_spec"):
+        found = model.save_spec(dynamic_batch=True)
+        if found is not None and found[0]:
+            return found[0][0]
+    built = getattr(model, "get_build_config", None)
+    shape = ((built() if built is not None else None) or {}).get("input_shape")
+    if isinstance(shape, (tuple, list)) and all(
+        dimension is None or isinstance(dimension, int) for dimension in shape
+    ):
+        dtype = getattr(model, "input_dtype", None) or getattr(model, "dtype", None)
+        return tf.TensorSpec([None] + list(shape[1:]), dtype or tf.float32)
+    raise SaveError(
+        "The model does not know its inputs, as it was never called or is no "
+        "functional model: give them, as inputs=tf.TensorSpec([None, 32], tf.float32). "
+        "Received: {!r}".format(model)
+    )
+
+
+def _symbolic_inputs(model: Any) -> Any:
+    """The inputs of a functional or sequential model, in their structure, or None."""
+    if not getattr(model, "inputs", None):
+        return None
+    try:
+        found = model.input
+    except (AttributeError, ValueError):
+        found = model.inputs
+    if isinstance(found, (list, tuple)) and len(found) == 1:
+        # A model of one input takes it alone.
+        return found[0]
+    return found
+
+
+def _spec_of(symbolic: Any) -> Any:
+    """The spec of a symbolic input of either Keras, for batches of any size."""
+    shape = [None] + list(symbolic.shape[1:])
+    dtype = tf.as_dtype(symbolic.dtype)
+    name = getattr(symbolic, "name", None)
+    own = getattr(symbolic, "type_spec", None)
+    if isinstance(own, tf.RaggedTensorSpec):
+        return tf.RaggedTensorSpec(shape, dtype, own.ragged_rank)
+    if isinstance(own, tf.SparseTensorSpec) or getattr(symbolic, "sparse", False):
+        return tf.SparseTensorSpec(shape, dtype)
+    return tf.TensorSpec(shape, dtype, name and _base(name))

@@ -1,0 +1,236 @@
+"""export_reusable(): Keras models for others to call and to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+from keras_kit import IMAGES, TARGETS, path
+
+import hub_compat as hub
+from hub_compat import errors
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
+
+
+def convolutional(k: Any) -> Any:
+    """Statistics, dropout, two losses; an output that training changes."""
+    keras = k.keras
+    l2 = keras.regularizers.l2 if k.generation == 2 else keras.regularizers.L2
+    inputs = keras.Input(shape=(8, 8, 3), name="images")
+    x = keras.layers.Conv2D(4, 3, kernel_regularizer=l2(0.1))(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.5)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dropout(0.5)(x)
+    x = keras.layers.Dense(2, kernel_regularizer=l2(0.01), name="head")(x)
+    return keras.Model(inputs, x)
+
+
+def value(tensor: Any) -> Any:
+    """As NumPy has it."""
+    return tensor.numpy() if hasattr(tensor, "numpy") else np.asarray(tensor)
+
+
+def test_interface(k: Any, tmp_path: Path) -> None:
+    """What TensorFlow alone loads has all of the interface, and the model's values."""
+    import tensorflow as tf
+
+    model = convolutional(k)
+    # Statistics that are not those of the start.
+    model(tf.constant(IMAGES), training=True)
+    hub.export_reusable(model, tmp_path / "out")
+    loaded = tf.compat.v2.saved_model.load(str(tmp_path / "out"))
+    wanted = value(model(tf.constant(IMAGES), training=False))
+    np.testing.assert_allclose(value(loaded(tf.constant(IMAGES))), wanted, rtol=1e-5)
+    np.testing.assert_allclose(
+        value(loaded(tf.constant(IMAGES), training=False)), wanted, rtol=1e-5
+    )
+    (found,) = loaded.signatures["serving_default"](images=tf.constant(IMAGES)).values()
+    np.testing.assert_allclose(value(found), wanted, rtol=1e-5)
+    assert len(loaded.trainable_variables) == len(model.trainable_weights) == 6
+    assert len(loaded.variables) >= len(model.weights)
+    losses = [value(loss()) for loss in loaded.regularization_losses]
+    assert len(losses) == 2
+    np.testing.assert_allclose(sum(losses), sum(map(value, model.losses)), rtol=1e-5)
+
+
+def test_training_mode(k: Any, tmp_path: Path) -> None:
+    """Called for training, it drops out and updates its statistics as the model does."""
+    import tensorflow as tf
+
+    model = convolutional(k)
+    hub.export_reusable(model, tmp_path / "out")
+    loaded = tf.compat.v2.saved_model.load(str(tmp_path / "out"))
+    x = tf.constant(IMAGES)
+    assert not np.allclose(value(loaded(x, training=True)), value(loaded(x)))
+    model(x, training=True)
+    np.testing.assert_allclose(
+        value(loaded(x)), value(model(x, training=False)), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_fine_tuned_by_a_layer(k: Any, tmp_path: Path) -> None:
+    """KerasLayer trains it as Keras trains the model that it was."""
+    model = convolutional(k)
+    hub.export_reusable(model, tmp_path / "out")
+    layer = k.Layer(str(tmp_path / "out"), trainable=True)
+    outer = k.model(layer)
+    assert len(outer.trainable_weights) == 6 + 2
+    losses = sum(map(value, outer.losses))
+    np.testing.assert_allclose(losses, sum(map(value, model.losses)), rtol=1e-5)
+    before = layer.get_weights()
+    outer.fit(IMAGES, TARGETS, epochs=1, verbose=0)
+    changed = [np.any(a != b) for a, b in zip(before, layer.get_weights())]
+    assert sum(changed) >= 8
+    # And on: what was fine-tuned is saved, with its new values.
+    hub.save(layer.resolved_object, tmp_path / "tuned")
+    again = hub.load(tmp_path / "tuned")
+    for old, new in zip(
+        layer.resolved_object.trainable_variables, again.trainable_variables
+    ):
+        np.testing.assert_array_equal(value(old), value(new))
+
+
+def test_piece_of_a_model(k: Any, tmp_path: Path) -> None:
+    """The features before the head, and one layer alone."""
+    import tensorflow as tf
+
+    model = convolutional(k)
+    x = tf.constant(IMAGES)
+    features = k.keras.Model(model.inputs, model.layers[-2].output)
+    hub.export_reusable(features, tmp_path / "features")
+    loaded = hub.load(tmp_path / "features")
+    np.testing.assert_allclose(
+        value(loaded(x)), value(features(x, training=False)), rtol=1e-5
+    )
+    assert len(loaded.trainable_variables) == 4
+    hub.export_reusable(
+        model.get_layer("head"),
+        tmp_path / "head",
+        inputs=tf.TensorSpec([None, 4], tf.float32),
+    )
+    head = hub.load(tmp_path / "head")
+    np.testing.assert_allclose(
+        value(head(loaded(x))), value(model(x, training=False)), rtol=1e-5
+    )
+    assert len(head.regularization_losses) == 1
+
+
+def test_frozen_layers_stay_frozen(k: Any, tmp_path: Path) -> None:
+    """What the model does not train is not among what the export trains."""
+    model = convolutional(k)
+    model.layers[1].trainable = False
+    hub.export_reusable(model, tmp_path / "out")
+    loaded = hub.load(tmp_path / "out")
+    assert len(loaded.trainable_variables) == 4
+    assert len(loaded.variables) >= 8
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+def test_several_inputs_and_outputs(k: Any, kind: type, tmp_path: Path) -> None:
+    """In the structure that the model has them in."""
+    import tensorflow as tf
+
+    keras = k.keras
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), dtype="int32", name="b")
+    wide = keras.layers.Dense(2, name="wide")(a)
+    deep = keras.layers.Flatten()(keras.layers.Embedding(4, 3)(b))
+    inputs: Any = {"a": a, "b": b} if kind is dict else [a, b]
+    if kind is dict and tf.__version__.startswith("1."):
+        pytest.skip("Keras of TF 1.15 keeps no dict of inputs")
+    model = keras.Model(inputs, [wide, deep])
+    hub.export_reusable(model, tmp_path / "out")
+    given: Any = [tf.constant([[1.0, 2.0, 3.0]]), tf.constant([[1, 3]])]
+    named: Dict[str, Any] = dict(zip("ab", given))
+    call = named if kind is dict else given
+    loaded = hub.load(tmp_path / "out")
+    wanted: List[Any] = [value(output) for output in model(call)]
+    for found, known in zip(loaded(call), wanted):
+        np.testing.assert_allclose(value(found), known, rtol=1e-5)
+    outputs = loaded.signatures["serving_default"](**named)
+    assert sorted(output.shape[1] for output in outputs.values()) == [2, 6]
+
+
+def test_subclassed_model_needs_its_inputs(k: Any, tmp_path: Path) -> None:
+    """A model that was never called says what to give; given it, it is exported."""
+    import tensorflow as tf
+
+    keras = k.keras
+
+    class Mine(keras.Model):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return {"scores": self.dense(x)}
+
+    model = Mine()
+    with pytest.raises(errors.SaveError, match="inputs=tf.TensorSpec"):
+        hub.export_reusable(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    spec = tf.TensorSpec([None, 3], tf.float32)
+    hub.export_reusable(model, tmp_path / "out", inputs=spec)
+    x = tf.constant([[1.0, 2.0, 3.0]])
+    loaded = hub.load(tmp_path / "out")
+    wanted = value(model(x)["scores"])
+    np.testing.assert_allclose(value(loaded(x)["scores"]), wanted, rtol=1e-5)
+    found = loaded.signatures["serving_default"](inputs=x)
+    np.testing.assert_allclose(value(found["scores"]), wanted, rtol=1e-5)
+    assert len(loaded.trainable_variables) == 2
+
+
+def test_text(k: Any, tmp_path: Path) -> None:
+    """A model of strings takes its vocabulary along."""
+    import tensorflow as tf
+
+    keras = k.keras
+    if not hasattr(keras.layers, "TextVectorization"):
+        pytest.skip("Keras of TF 1.15 has no layer that takes text")
+    vectorize = keras.layers.TextVectorization(output_sequence_length=3)
+    vectorize.adapt(["one two three", "two three", "three"])
+    model = keras.Sequential(
+        [
+            keras.Input((), dtype="string", name="text"),
+            vectorize,
+            keras.layers.Embedding(6, 2),
+        ]
+    )
+    x = tf.constant(["two one", "four"])
+    wanted = value(model(x))
+    hub.export_reusable(model, tmp_path / "out")
+    loaded = hub.load(tmp_path / "out")
+    np.testing.assert_allclose(value(loaded(x)), wanted, rtol=1e-6)
+    assert len(loaded.trainable_variables) == 1
+
+
+def test_module_within_a_model(k: Any, tmp_path: Path) -> None:
+    """A TF1 module that was trained in a model is part of what is exported."""
+    import tensorflow as tf
+
+    layer = k.Layer(path("image_bn"), trainable=True)
+    model = k.model(layer)
+    model.fit(IMAGES, TARGETS, verbose=0)
+    hub.export_reusable(model, tmp_path / "out")
+    loaded = tf.compat.v2.saved_model.load(str(tmp_path / "out"))
+    x = tf.constant(IMAGES)
+    np.testing.assert_allclose(
+        value(loaded(x)), value(model(x, training=False)), rtol=1e-5
+    )
+    losses = sum(value(loss()) for loss in loaded.regularization_losses)
+    np.testing.assert_allclose(losses, sum(map(value, model.losses)), rtol=1e-5)
+    assert len(loaded.trainable_variables) == len(model.trainable_weights)
+
+
+def test_bad_arguments(k: Any, tmp_path: Path) -> None:
+    """Nothing of Keras, and a directory that is there."""
+    with pytest.raises(errors.SaveError, match="a model or a layer of Keras"):
+        hub.export_reusable(lambda x: x, tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(errors.DestinationError, match="overwrite"):
+        hub.export_reusable(convolutional(k), tmp_path / "out")
+    hub.export_reusable(convolutional(k), tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "saved_model.pb").is_file()
