@@ -26,7 +26,7 @@ from hub_compat.errors import ConversionError, CorruptModuleError
 from hub_compat.formats import Detection, Format
 from hub_compat.provenance import Provenance
 
-from . import checkpoint, dropped_ops
+from . import canonical, checkpoint, dropped_ops
 from .checkpoint import CheckpointIndex
 from .exclusions import NOTHING, Exclusions
 from .metagraph import add_variant
@@ -118,7 +118,7 @@ def convert_tf1_model(
     facts.write(directory)
     _files.write_bytes(
         _files.join(directory, "saved_model.pb"),
-        reusable.saved_model.SerializeToString(deterministic=True),
+        canonical.serialize(reusable.saved_model),
     )
     library = reusable.saved_model.meta_graphs[0].graph_def.library.function
     return dict(

@@ -166,4 +166,4 @@ def test_frozen_inside_a_trained_model() -> None:
     gradients = tape.gradient(loss, before.trainable_variables)
     assert all(g is not None and np.any(g) for g in gradients)
     for variable, value in zip(loaded.variables, kept):
-        np.testing.assert_array_equal(variable, value)
+        np.testing.assert_array_equal(variable.numpy(), value)

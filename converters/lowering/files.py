@@ -13,6 +13,7 @@ from hub_compat.errors import DestinationError
 from hub_compat.formats import Detection
 from hub_compat.provenance import Provenance, read
 
+from .. import canonical
 from ..saved_model import read_saved_model
 from .lowering import Lowered, lower
 from .registry import Registry
@@ -110,7 +111,7 @@ def _finish(
 ) -> None:
     _files.write_bytes(
         _files.join(directory, "saved_model.pb"),
-        saved_model.SerializeToString(deterministic=True),
+        canonical.serialize(saved_model),
     )
     dataclasses.replace(
         facts,
