@@ -72,6 +72,19 @@ def keras2_functional(path: str) -> Dict[str, Any]:
     }
 
 
+def keras2_old_optimizer(path: str) -> Dict[str, Any]:
+    """An optimizer of Keras before TF 2.11, whose slots are no children of it."""
+    import tf_keras as k
+
+    model = k.Sequential([k.layers.Input((4,)), k.layers.Dense(3), k.layers.Dense(2)])
+    model.compile(k.optimizers.legacy.Adam(), "mse")
+    model.fit(numbers(6, 4), numbers(6, 2), verbose=0, shuffle=False)
+    set_weights(model.weights)
+    model.save(path, save_format="tf")
+    given = numbers(3, 4)
+    return {"call": given, "train": given}
+
+
 def keras2_images(path: str) -> Dict[str, Any]:
     """Features of images, with statistics and a loss, for a training job."""
     import tf_keras as k
@@ -280,6 +293,7 @@ MODELS: Dict[str, Callable[[str], Dict[str, Any]]] = {
     for function in (
         keras2_dropout,
         keras2_functional,
+        keras2_old_optimizer,
         keras2_images,
         keras2_recurrent,
         keras2_text,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Set, Tuple
 
 from .registry import Registry
 
@@ -40,17 +40,53 @@ def lower(meta_graph: Any, registry: Registry, done: Dict[str, int]) -> None:
         return
     _drop_gradient_functions(meta_graph, done)
     objects = meta_graph.object_graph_def
+    _take_optimizers(objects, done)
     for node in objects.nodes:
-        if node.slot_variables:
-            # Its loader asks an optimizer of its own for them.
-            del node.slot_variables[:]
-            done["slot variables of an optimizer are plain variables"] += 1
         if node.WhichOneof("kind") not in _KINDS:
             generic(node)
             done["an object of an unknown kind is an empty one"] += 1
         elif node.WhichOneof("kind") == "user_object":
             if node.user_object.identifier == "optimizer":
                 node.user_object.identifier = "_generic_user_object"
+
+
+def _take_optimizers(objects: Any, done: Dict[str, int]) -> None:
+    """Takes optimizers with slot variables away from whatever holds them.
+
+    TF 1.15 asks the object that the checkpoint calls the optimizer for the slots of
+    each variable that it restores, and takes what it loaded for one. Where it comes
+    across none, it forgets the slots. Variables that nothing leads to any more would
+    have no value, and no initializer in a graph.
+    """
+    optimizers = {i for i, node in enumerate(objects.nodes) if node.slot_variables}
+    if not optimizers:
+        return
+    for node in objects.nodes:
+        del node.slot_variables[:]
+        kept = [child for child in node.children if child.node_id not in optimizers]
+        if len(kept) < len(node.children):
+            kept = [(child.node_id, child.local_name) for child in kept]
+            del node.children[:]
+            for node_id, name in kept:
+                node.children.add(node_id=node_id, local_name=name)
+    held = _reachable(objects)
+    for function in objects.concrete_functions.values():
+        held.update(function.bound_inputs)
+    for i, node in enumerate(objects.nodes):
+        if i not in held and node.WhichOneof("kind") == "variable":
+            generic(node)
+    done["an optimizer with slot variables is taken away"] += len(optimizers)
+
+
+def _reachable(objects: Any) -> Set[int]:
+    """The objects that the root leads to."""
+    found, stack = {0}, [0]
+    while stack:
+        for child in objects.nodes[stack.pop()].children:
+            if child.node_id not in found:
+                found.add(child.node_id)
+                stack.append(child.node_id)
+    return found
 
 
 def _drop_gradient_functions(meta_graph: Any, done: Dict[str, int]) -> None:
