@@ -1,4 +1,4 @@
-"""Ops that TensorFlow has since dropped, in terms of ops it has.
+"""Ops that TensorFlow has since dropped, or whose gradients, in terms of others.
 
 Each rewrite gives equal results under TensorFlow 1.15 and 2.21, with and without
 gradients, and has its own test against the original op. ``docs/dropped_ops.md``,
@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List
 from hub_compat._tf import attr_value_pb2, has_op, node_def_pb2, tf
 
 from .functions import set_attr
-from .graph import DT_INT32, DT_INT64, Graph, node_of, split_tensor
+from .graph import DT_INT32, DT_INT64, Graph, attr_or_default, node_of, split_tensor
 from .replacements import graph_for
 
 __all__ = ["MISJUDGED", "REWRITES", "available", "homes", "replace_dropped_ops"]
@@ -74,6 +74,18 @@ class _Rewrite:
         value = attr_value_pb2.AttrValue()
         value.tensor.CopyFrom(tf.make_tensor_proto(values, tf.int32))
         return self.add("Const", [], dtype=("type", DT_INT32), value=value)
+
+    def number(self, number: float, dtype: int) -> str:
+        """Adds a scalar, in the place of the rewritten node."""
+        value = attr_value_pb2.AttrValue()
+        value.tensor.CopyFrom(tf.make_tensor_proto(number, tf.as_dtype(dtype)))
+        # Nothing else says that a constant is inside of a loop.
+        place = ["^" + node_of(self.inputs[0])]
+        return self.add("Const", place, dtype=("type", dtype), value=value)
+
+    def op_def(self) -> Any:
+        """The definition of the node's op."""
+        return self._graph.op_def(self.node.op)
 
     def insert(self, graph_def: Any) -> None:
         """Puts a graph in the node's place; see tools/make_replacements.py."""
@@ -212,6 +224,24 @@ def _by_graph(rewrite: _Rewrite) -> None:
         rewrite.insert(graph_def)
 
 
+def _lstm_block_cell(rewrite: _Rewrite) -> None:
+    """The graph that tools/make_replacements.py made of a step of an LSTM."""
+    node = rewrite.node
+    op = rewrite.op_def()
+    dtype = attr_or_default(node, op, "T").type or DT_FLOAT
+    variant = node.op
+    clip = attr_or_default(node, op, "cell_clip").f
+    if attr_or_default(node, op, "use_peephole").b:
+        variant += "/peephole"
+    if clip > 0:
+        variant += "/clipped"
+    graph_def = graph_for(variant, tf.as_dtype(dtype).name)
+    if graph_def is not None:
+        for number in (attr_or_default(node, op, "forget_bias").f, clip):
+            rewrite.inputs.append(rewrite.number(number, dtype))
+        rewrite.insert(graph_def)
+
+
 def _reduce_slice(rewrite: _Rewrite) -> None:
     """The graph that tools/make_replacements.py made, which takes int64 indices."""
     data, indices, axis = rewrite.inputs
@@ -241,8 +271,10 @@ REWRITES: Dict[str, Callable[[_Rewrite], None]] = {
     "BoostedTreesBucketize": _boosted_trees_bucketize,
     "BucketizeWithInputBoundaries": _bucketize_with_input_boundaries,
     "CompareAndBitpack": _by_graph,
+    "GRUBlockCell": _by_graph,
     "GatherTree": _by_graph,
     "ImageProjectiveTransform": _image_projective_transform,
+    "LSTMBlockCell": _lstm_block_cell,
     "ReduceSliceMax": _reduce_slice,
     "ReduceSliceMin": _reduce_slice,
     "ReduceSliceProd": _reduce_slice,

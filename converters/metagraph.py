@@ -95,7 +95,15 @@ def add_variant(
     calls.make_partitioned(graph)
     lost = custom_gradients.settle_gradients(graph)
     paths = {node_of(definition.tensor_info.name) for definition in assets}
+    wanted = len(variant.update_ops)
     left = loops.make_functional(graph, variant.update_ops, tensors, paths)
+    if len(variant.update_ops) < wanted:
+        model.warnings.append(
+            "variant {}: {} of {} update ops are inside of loops, where TensorFlow 1 "
+            "cannot run them for their own sake; training runs the others".format(
+                list(tags), wanted - len(variant.update_ops), wanted
+            )
+        )
     lost.intersection_update(graph.nodes)
     own = custom_gradients.lost_functions(graph, variant.gradients)
     guarded = control_flow.prevent_gradients(graph, lost, own, left)

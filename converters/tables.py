@@ -17,7 +17,10 @@ __all__ = [
     "destroy_function",
     "find_tables",
     "initialize_function",
+    "is_table",
     "make_resources",
+    "set_shared_name",
+    "shared_name",
 ]
 
 # Ops that hand tables out, or take them, as references to strings: TF before
@@ -50,11 +53,11 @@ def make_resources(graph: Graph) -> None:
 
 def find_tables(graph: Graph) -> List[node_def_pb2.NodeDef]:
     """Nodes without inputs that hand out a resource which is no variable."""
-    kinds = {op for op in {n.op for n in graph.nodes.values()} if _is_kind(graph, op)}
+    kinds = {op for op in {n.op for n in graph.nodes.values()} if is_table(graph, op)}
     return [node for node in graph.nodes.values() if node.op in kinds]
 
 
-def _is_kind(graph: Graph, name: str) -> bool:
+def is_table(graph: Graph, name: str) -> bool:
     """Whether an op hands out a shared resource of its own."""
     op = graph.op_def(name)
     return (
@@ -93,7 +96,9 @@ def add_tables(model: Model, variant: VariantGraph) -> None:
         digest = _digest(variant, nodes[0], fillers[name])
         key = "table:" + name
         if key in model.tables and model.tables[key].digest != digest:
-            key = "{}@{}".format(key, ",".join(variant.tags))
+            own = "@{}".format(",".join(variant.tags))
+            _rename(variant.graph, name, name + own)
+            key, name = key + own, name + own
         for node in nodes:
             variant.captures[node.name] = Capture(key, DT_RESOURCE)
         if key not in model.tables:
@@ -102,11 +107,31 @@ def add_tables(model: Model, variant: VariantGraph) -> None:
             )
 
 
+def _rename(graph: Graph, name: str, other: str) -> None:
+    """Renames a table where functions ask for it by its name."""
+    for function in graph.library.values():
+        for node in function.node_def:
+            if is_table(graph, node.op) and node.attr["shared_name"].s.decode() == name:
+                set_shared_name(graph, node, other)
+
+
 def shared_name(graph: Graph, node: node_def_pb2.NodeDef) -> str:
     """The name under which a session would share the resource."""
     op = graph.op_def(node.op)
     name: bytes = attr_or_default(node, op, "shared_name").s
     return name.decode() or node.name
+
+
+def set_shared_name(graph: Graph, node: node_def_pb2.NodeDef, name: str) -> None:
+    """Names a resource, as one that several functions may ask for.
+
+    TF 1.15's loader makes names unique for each load only where the attribute is
+    present; that of TensorFlow 2 makes those of HashTableV2 unique for each node
+    unless names of nodes count.
+    """
+    set_attr(node, "shared_name", name.encode())
+    if any(a.name == "use_node_name_sharing" for a in graph.op_def(node.op).attr):
+        set_attr(node, "use_node_name_sharing", True)
 
 
 def _digest(
@@ -125,12 +150,7 @@ def create_function(table: Table, name: str) -> FunctionWriter:
     """The function that hands out the table's handle."""
     node = node_def_pb2.NodeDef()
     node.CopyFrom(table.variant.graph.nodes[table.node])
-    # TF 1.15's loader makes names unique for each load only where the
-    # attribute is present.
-    set_attr(node, "shared_name", table.name.encode())
-    attrs = [a.name for a in table.variant.graph.op_def(node.op).attr]
-    if "use_node_name_sharing" in attrs:
-        set_attr(node, "use_node_name_sharing", True)
+    set_shared_name(table.variant.graph, node, table.name)
     writer = FunctionWriter(name, [node.name])
     writer.copy(node, [])
     output = table.variant.graph.outputs(node.name)[0]

@@ -1,10 +1,11 @@
 """Writes converters/replacements.pb.gz: ops as graphs of ops that are everywhere.
 
-Some are those that TensorFlow 2 has dropped, others those that TF 1.15 has not yet.
+Some are those that TensorFlow 2 has dropped, or whose gradients, others those that TF
+1.15 has not yet.
 Run it under TF 1.15.5: ``make replacements``. Each function below is traced for the
 dtypes that its op takes; the file is a SavedModel proto with one MetaGraphDef for each,
 tagged with the op and its dtypes, or with what else it was traced for. Its placeholders
-are ``input_0``, ``input_1``, ...; its result is ``output``. The bytes are the same on
+are ``input_0``, ``input_1``, ...; its results are those of ``output``. The bytes are the same on
 every run.
 """
 
@@ -145,6 +146,54 @@ def _extreme(dtype: Any, which: str) -> Any:
     return tf.constant(dtype.min if which == "least" else dtype.max, dtype)
 
 
+# ---- the cells of tf.contrib.rnn that are one op, whose gradients were in contrib
+
+
+def lstm_block_cell(peephole: bool, clipped: bool) -> Any:
+    """A step of an LSTM, with the gates in the order i, ci, f, o.
+
+    Args:
+      peephole: whether the gates see the cell's state.
+      clipped: whether the state is clipped. The op's gradient does not know of it.
+    """
+
+    def replacement(
+        x: Any,
+        state: Any,
+        h: Any,
+        w: Any,
+        wci: Any,
+        wcf: Any,
+        wco: Any,
+        b: Any,
+        forget_bias: Any,
+        clip: Any,
+    ) -> Any:
+        gates = tf.nn.bias_add(tf.matmul(tf.concat([x, h], 1), w), b)
+        i, ci, f, o = tf.split(gates, 4, 1)
+        f += forget_bias
+        if peephole:
+            i += state * wci
+            f += state * wcf
+        i, ci, f = tf.sigmoid(i), tf.tanh(ci), tf.sigmoid(f)
+        cs = ci * i + state * f
+        if clipped:
+            cs += tf.stop_gradient(tf.clip_by_value(cs, -clip, clip) - cs)
+        o = tf.sigmoid(o + cs * wco if peephole else o)
+        co = tf.tanh(cs)
+        return i, cs, f, o, ci, co, co * o
+
+    return replacement
+
+
+def gru_block_cell(x: Any, h: Any, w_ru: Any, w_c: Any, b_ru: Any, b_c: Any) -> Any:
+    """A step of a GRU, with the gates in the order r, u."""
+    gates = tf.nn.bias_add(tf.matmul(tf.concat([x, h], 1), w_ru), b_ru)
+    r, u = tf.split(tf.sigmoid(gates), 2, 1)
+    c = tf.tanh(tf.nn.bias_add(tf.matmul(tf.concat([x, h * r], 1), w_c), b_c))
+    return r, u, c, (1.0 - u) * c + u * h
+
+
 # ---- ImageProjectiveTransformV3, in two: where pixels come from, and their values
 
 # Neither a pixel nor next to one.
@@ -276,6 +325,17 @@ def _beams(dtype: Any) -> Any:
     return [cube, cube, tf.TensorSpec([None], dtype), tf.TensorSpec([], dtype)]
 
 
+def _lstm_step(dtype: Any) -> Any:
+    rows, vector = tf.TensorSpec([None, None], dtype), tf.TensorSpec([None], dtype)
+    number = tf.TensorSpec([], dtype)
+    return [rows] * 4 + [vector] * 4 + [number] * 2
+
+
+def _gru_step(dtype: Any) -> Any:
+    rows, vector = tf.TensorSpec([None, None], dtype), tf.TensorSpec([None], dtype)
+    return [rows] * 4 + [vector] * 2
+
+
 def _transformed() -> Any:
     return [
         tf.TensorSpec([4], tf.int32),
@@ -306,6 +366,7 @@ REPLACEMENTS = {
     ),
     "ImageProjectiveTransformV3/BILINEAR": (bilinear, _placed, _each(*_IMAGES)),
     "ImageProjectiveTransformV3/NEAREST": (nearest, _placed, _each(*_IMAGES)),
+    "GRUBlockCell": (gru_block_cell, _gru_step, _each(tf.float32)),
     "GatherTree": (gather_tree, _beams, _each(tf.int32)),
     "ReduceSliceMax": (
         reduce_slice(tf.math.unsorted_segment_max, "least"),
@@ -342,6 +403,19 @@ for _mode, _outside in (
     )
 
 
+for _peephole in (False, True):
+    for _clipped_state in (False, True):
+        REPLACEMENTS[
+            "LSTMBlockCell"
+            + ("/peephole" if _peephole else "")
+            + ("/clipped" if _clipped_state else "")
+        ] = (
+            lstm_block_cell(_peephole, _clipped_state),
+            _lstm_step,
+            _each(tf.float16, tf.float32),
+        )
+
+
 def main() -> None:
     """Writes the file and prints what is in it."""
     assert tf.__version__ == "1.15.5", tf.__version__
@@ -357,7 +431,9 @@ def main() -> None:
                     )
                     for i, spec in enumerate(specs(*dtypes))
                 ]
-                tf.identity(function(*inputs), "output")
+                found = function(*inputs)
+                one = not isinstance(found, tuple)
+                (tf.identity if one else tf.identity_n)(found, "output")
             meta_graph = written.meta_graphs.add()
             meta_graph.meta_info_def.tags.extend([op] + [t.name for t in dtypes])
             meta_graph.graph_def.CopyFrom(graph.as_graph_def())

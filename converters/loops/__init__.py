@@ -38,7 +38,8 @@ def make_functional(
     Args:
       graph: the graph, whose variables and tables are resources.
       targets: nodes that a session runs for their own sake. A node of a branch is
-        replaced by one after the conditional.
+        replaced by one after the conditional; one of a loop goes: nothing outside
+        can run it, and what inside waits for it still does.
       outputs: tensors that are wanted of the graph.
       fixed: constants that stay where they are: the paths of assets.
 
@@ -49,7 +50,11 @@ def make_functional(
         return {}
     _free_resources(graph)
     regions = Regions(graph, list(graph.nodes))
-    ended = [conditionals.end(graph, regions, target) for target in targets]
+    ended = [
+        conditionals.end(graph, regions, target)
+        for target in targets
+        if not regions.frames[target]
+    ]
     if ended != targets:
         targets[:] = ended
         regions = Regions(graph, list(graph.nodes))

@@ -72,8 +72,6 @@ def end(graph: Graph, regions: Regions, target: str) -> str:
       The node itself if it is in no branch.
     """
     guards = regions.guards[target]
-    if regions.frames[target]:
-        return target
     while guards:
         pivot = None
         for predicate, branch in sorted(guards):

@@ -1,8 +1,10 @@
 """What loops and conditionals read of variables and tables, read before them.
 
 TensorFlow 2 gives a variable that is read in a loop within a loop a gradient of zero,
-without a word, and fails at one that is read in a conditional within a loop; TF 1.15
-fails at a conditional that takes the handle of a table. Values pass through them.
+without a word, and fails at one that is read in a conditional within a loop. Values
+pass through them. TF 1.15 fails at the gradient of an If or While that takes the handle
+of a table. Where keys are computed inside, the table is named there: loaders make the
+names of resources others for each load, and the same in all of its functions.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from hub_compat._tf import node_def_pb2
 
 from ..determinism import Determinism, is_write
 from ..functions import set_attr
-from ..graph import DT_INT32, DT_RESOURCE, Graph, attr_or_default, split_tensor
+from ..graph import (
+    CONTROL_FLOW_OPS,
+    DT_INT32,
+    DT_RESOURCE,
+    Graph,
+    attr_or_default,
+    split_tensor,
+)
+from ..tables import is_table, set_shared_name, shared_name
 from .parts import int32_tensor
 from .regions import Regions, data_inputs, is_invariant, resource_behind
 
@@ -54,8 +64,8 @@ def read_before(
         if regions.frames.get(name) or regions.guards.get(name):
             if graph.nodes[name].op in _READS:
                 hoisting.read(name)
-            elif graph.nodes[name].op in _LOOK_UPS:
-                hoisting.look_up(name)
+            elif graph.nodes[name].op not in _LOOK_UPS or not hoisting.look_up(name):
+                hoisting.name_tables(name)
     return hoisting.added
 
 
@@ -126,16 +136,16 @@ class _Hoisting:
                 Taxis=("type", DT_INT32),
             )
 
-    def look_up(self, name: str) -> None:
-        """Moves a look-up in a table whose keys come from outside."""
+    def look_up(self, name: str) -> bool:
+        """Moves a look-up in a table whose keys come from outside; whether it did."""
         graph = self._graph
         node = graph.nodes[name]
         ways = [self._way(edge.tensor) for edge in data_inputs(graph, name)]
         origins = [way.origin for way in ways if way is not None]
         if len(origins) < len(ways):
-            return
+            return False
         if self._after_write(name, split_tensor(origins[0])[0]):
-            return
+            return False
         before = node_def_pb2.NodeDef()
         before.CopyFrom(node)
         before.name = graph.unique_name(name + "/before")
@@ -147,6 +157,34 @@ class _Hoisting:
         assert ways[0] is not None
         value = self._brought(before.name + ":0", ways[0].steps, dtype)
         self._become(node, "Identity", [value] + controls, T=("type", dtype))
+        return True
+
+    def name_tables(self, name: str) -> None:
+        """Gives a node the tables that it takes by their names."""
+        graph = self._graph
+        edges = data_inputs(graph, name)
+        resources = {
+            i for i, e in enumerate(edges) if graph.output(e.tensor).dtype == DT_RESOURCE
+        }
+        # What is computed inside says where the table is.
+        inside = [
+            edge.node
+            for i, edge in enumerate(edges)
+            if i not in resources and graph.nodes[edge.node].op not in CONTROL_FLOW_OPS
+        ]
+        for i in sorted(resources if inside else ()):
+            way = self._way(edges[i].tensor)
+            table = None if way is None else graph.nodes[split_tensor(way.origin)[0]]
+            if table is not None and is_table(graph, table.op):
+                named = node_def_pb2.NodeDef()
+                named.CopyFrom(table)
+                named.name = graph.unique_name(name + "/table")
+                named.input.append("^" + inside[0])
+                set_shared_name(graph, named, shared_name(graph, table))
+                graph.replace(named)
+                self.added.append(named.name)
+                graph.nodes[name].input[i] = named.name
+                graph.forget(name)
 
     def _after_write(self, name: str, resource: str) -> bool:
         """Whether a node reads what the graph may have written before.

@@ -7,7 +7,7 @@ handle disappears.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 from hub_compat._tf import node_def_pb2
 
@@ -16,6 +16,7 @@ from ..graph import (
     CONTROL_FLOW_OPS,
     DT_INT32,
     DT_INT64,
+    DT_STRING,
     DT_VARIANT,
     Graph,
     attr_or_default,
@@ -45,7 +46,8 @@ def make_lists(graph: Graph, names: List[str]) -> List[str]:
     if not any(graph.nodes[name].op.startswith((ARRAY,) + STACKS) for name in names):
         return names
     kinds = _kinds(graph, names)
-    arrays = _Arrays(graph, kinds)
+    origins = _origins(graph, names, kinds)
+    arrays = _Arrays(graph, kinds, _unstacked_strings(graph, origins))
     for name in names:
         node = graph.nodes[name]
         if node.op.startswith(ARRAY):
@@ -55,7 +57,10 @@ def make_lists(graph: Graph, names: List[str]) -> List[str]:
             arrays.rewriting = name
             rewrite(node)
         elif kinds.get(name) == "flow":
-            set_attr(node, "T", ("type", DT_VARIANT))
+            whole = origins[name] in arrays.unstacked
+            if whole:
+                node.attr.pop("_output_shapes", None)
+            set_attr(node, "T", ("type", DT_STRING if whole else DT_VARIANT))
             graph.forget(name)
     gone = {
         name
@@ -123,16 +128,62 @@ def _kind(kinds: Dict[str, str], tensor: str, node: str) -> str:
     return kind
 
 
+def _origins(
+    graph: Graph, names: Sequence[str], kinds: Mapping[str, str]
+) -> Dict[str, str]:
+    """The TensorArrayV3 behind each node of an array; "" for one of several."""
+    found: Dict[str, str] = {}
+    for name in names:
+        op = graph.nodes[name].op
+        if op == "TensorArrayV3":
+            found[name] = name
+        elif op.startswith(ARRAY) or name in kinds:
+            edges = data_inputs(graph, name)
+            if op.startswith(ARRAY):
+                edges = edges[:1]
+            behind = {found[edge.node] for edge in edges if edge.node in found}
+            found[name] = behind.pop() if len(behind) == 1 else ""
+    return found
+
+
+def _unstacked_strings(graph: Graph, origins: Mapping[str, str]) -> Set[str]:
+    """The arrays of strings that are filled at once, and then read only.
+
+    Those are tensors, whose rows are read: TensorFlow asks for the gradient of a list
+    of strings in a loop, as a list may hold anything, and cannot make one of zeros.
+    """
+    ops: Dict[str, Set[str]] = {}
+    filling: Dict[str, List[str]] = {}
+    for name, origin in origins.items():
+        op = graph.nodes[name].op
+        if op.startswith(ARRAY) and op != "TensorArrayCloseV3":
+            ops.setdefault(origin, set()).add(op)
+        if any(edge.tensor == origin + ":1" for edge in graph.inputs(name)):
+            filling.setdefault(origin, []).append(op)
+    return {
+        origin
+        for origin, found in ops.items()
+        if origin
+        and graph.nodes[origin].attr["dtype"].type == DT_STRING
+        and found == {ARRAY + "V3", ARRAY + "ReadV3", ARRAY + "ScatterV3"}
+        and filling.get(origin) == [ARRAY + "ScatterV3"]
+    }
+
+
 class _Arrays:
     """Rewrites the ops of arrays.
 
     Attributes:
+      unstacked: the arrays that become a tensor.
       added: the names of new nodes.
       rewriting: the node in whose place they are.
     """
 
-    def __init__(self, graph: Graph, kinds: Dict[str, str]) -> None:
+    def __init__(
+        self, graph: Graph, kinds: Dict[str, str], unstacked: Set[str]
+    ) -> None:
         self._graph = graph
+        self.unstacked = unstacked
         self._kinds = kinds
         self._arrays: Dict[str, Any] = {}
         self.added: List[str] = []
@@ -240,10 +291,26 @@ class _Arrays:
 
     def rewrite_readv3(self, node: Any) -> None:
         """TensorArrayReadV3: an element."""
-        _, index, flow = self._inputs(node)
+        handle, index, flow = self._inputs(node)
+        if self._array(handle).name in self.unstacked:
+            self._become_rows(node, flow, index)
+            return
         inputs = [flow, index, self._element_shape(node)]
         dtype = self._dtype(node)
         self._become(node, "TensorListGetItem", inputs, element_dtype=dtype)
+
+    def _become_rows(self, node: Any, tensor: str, indices: str) -> None:
+        """Makes a GatherV2 of a node."""
+        int32 = ("type", DT_INT32)
+        zero = self._node("Const", "axis", [], dtype=int32, value=int32_tensor(0))
+        self._become(
+            node,
+            "GatherV2",
+            [tensor, indices, zero],
+            Tparams=self._dtype(node),
+            Tindices=int32,
+            Taxis=int32,
+        )
 
     def rewrite_sizev3(self, node: Any) -> None:
         """TensorArraySizeV3: the number of elements."""
@@ -268,24 +335,22 @@ class _Arrays:
             return
         stacked = self._node("TensorListStack", "stacked", inputs, **attrs)
         int32 = ("type", DT_INT32)
-        zero = self._node("Const", "axis", [], dtype=int32, value=int32_tensor(0))
         # TF 1.15 hands the IndexedSlices that are the gradient of a gather to that of
         # the stack, which fails; the gradient of a Reshape is dense.
         shape = self._node("Shape", "whole", [stacked], T=dtype, out_type=int32)
         dense = self._node("Reshape", "dense", [stacked, shape], T=dtype, Tshape=int32)
-        self._become(
-            node,
-            "GatherV2",
-            [dense, indices, zero],
-            Tparams=dtype,
-            Tindices=int32,
-            Taxis=int32,
-        )
+        self._become_rows(node, dense, indices)
 
     def rewrite_scatterv3(self, node: Any) -> None:
         """TensorArrayScatterV3: sets elements to the rows of a tensor."""
         _, indices, value, flow = self._inputs(node)
         dtype = self._dtype(node)
+        if self._array(node.input[0]).name in self.unstacked:
+            if self._fills_array(indices, value, flow, node):
+                node.attr.pop("_output_shapes", None)
+                self._become(node, "Identity", [value], T=dtype)
+                return
+            self.unstacked.remove(self._array(node.input[0]).name)
         if self._fills_array(indices, value, flow, node):
             inputs = [value, self._element_shape(node)]
             attrs = {"element_dtype": dtype, "shape_type": ("type", DT_INT32)}
