@@ -31,6 +31,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         output_key: Optional[str] = None,
         output_shape: Any = None,
         load_options: Any = None,
+        embed: Any = False,
         **kwargs: Any,
     ) -> None:
         # The loaded functions say what they take; Keras would guess.
@@ -45,6 +46,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             output_key,
             output_shape,
             load_options,
+            embed,
         )
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
         self._loaded = self._core.loaded
@@ -52,6 +54,10 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         for loss in self._core.losses:
             self.add_loss(self._only_if_trainable(loss))
         self.built = True
+        if embed is True:
+            self._core.pack(
+                self._core.trainable_variables + self._core.other_variables
+            )
 
     def _adopt_weights(self) -> None:
         for is_trainable, variables in (

@@ -32,6 +32,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         output_key: Optional[str] = None,
         output_shape: Any = None,
         load_options: Any = None,
+        embed: Any = False,
         **kwargs: Any,
     ) -> None:
         # The loaded functions say what they take; Keras would guess.
@@ -46,18 +47,19 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             output_key,
             output_shape,
             load_options,
+            embed,
         )
         # Tracked: an export of a Keras model holds the functions of its layers.
         self._loaded = self._core.loaded
+        trained = [v for v in self._core.trainable_variables if _has_dtype(v)]
+        others = [v for v in self._core.other_variables if _has_dtype(v)]
         self._adopted: List[Any] = [
             self._adopt(variable, is_trainable)
-            for is_trainable, variables in (
-                (True, self._core.trainable_variables),
-                (False, self._core.other_variables),
-            )
+            for is_trainable, variables in ((True, trained), (False, others))
             for variable in variables
-            if _has_dtype(variable)
         ]
+        if embed is True:
+            self._core.pack(trained + others)
         self._attach_losses()
         self.built = True
         # Keras does so when `trainable` is changed, and lists them by it.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
+from hub_compat import _files
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
-from hub_compat.errors import LayerError
+from hub_compat.errors import LayerError, MissingModuleError
 from hub_compat.keras_core import KerasCore
 
 __all__ = ["LayerMixin"]
@@ -37,6 +38,9 @@ class LayerMixin:
       output_shape: shapes of the outputs without the batch dimension, where they
         cannot be inferred; a nest like the outputs.
       load_options: a ``tf.saved_model.LoadOptions``.
+      embed: keep the module in the layer's configuration, and so in every file that
+        Keras makes of it: the file loads where the directory is gone. The values of
+        the weights are those that Keras keeps, and in the file once.
       **kwargs: of the Keras layer, such as ``name``, ``dtype``, ``input_shape``.
 
     Raises:
@@ -173,4 +177,24 @@ class LayerMixin:
         ):
             if value or (key == "output_shape" and value is not None):
                 config[key] = value
+        if core.embedded is not None:
+            config["embed"] = core.embedded.to_config()
         return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a layer again, of what ``get_config()`` returned.
+
+        Raises:
+          MissingModuleError: the module's directory is gone.
+        """
+        handle = config["handle"]
+        if not config.get("embed") and not _files.exists(_files.as_path(handle)):
+            raise MissingModuleError(
+                "The module of the layer {!r} is no longer where it was. Put it back, "
+                "or save the model again with a layer that keeps the module in the "
+                "file: KerasLayer(..., embed=True). Received: {!r}".format(
+                    config.get("name"), handle
+                )
+            )
+        return super().from_config(config)  # type: ignore[misc]
