@@ -77,7 +77,6 @@ __all__ = [
     "tracks_attributes",
     "types_pb2",
     "variable_pb2",
-    "weight_losses",
     "wrap_call",
 ]
 
@@ -406,25 +405,6 @@ def keras3() -> Any:
             "{!r}".format(keras.backend.backend())
         )
     return keras
-
-
-def weight_losses(layer: Any) -> List[Callable[[], Any]]:
-    """The losses of a Keras layer, and of those in it, that need no inputs.
-
-    Of Keras 3, each trained variable has its own. Private: ``_callable_losses`` of
-    Keras 2 (1.15 to tf_keras), which has its losses there; without it, none are found.
-    """
-    if not hasattr(layer, "_callable_losses"):
-        return [
-            functools.partial(weight.regularizer, weight)
-            for weight in layer.trainable_weights
-            if getattr(weight, "regularizer", None) is not None
-        ]
-    return [
-        loss
-        for each in tracked_objects(layer)
-        for loss in getattr(each, "_callable_losses", None) or ()
-    ]
 
 
 def in_tf1_graph() -> bool:

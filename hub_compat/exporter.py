@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from hub_compat import _files
+from hub_compat._keras import weight_losses
 from hub_compat._publish import atomic_directory
-from hub_compat._tf import (
-    call_arguments,
-    in_tf1_graph,
-    tf,
-    tracked_objects,
-    weight_losses,
-)
+from hub_compat._tf import call_arguments, in_tf1_graph, tf, tracked_objects
 from hub_compat.errors import SaveError
 
 __all__ = ["export_reusable"]

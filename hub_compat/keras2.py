@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional
 
+from hub_compat._keras import calling_layer
 from hub_compat._tf import in_tf1_graph, keras2, prepare_gradients, tf
 from hub_compat.keras_core import KerasCore
 from hub_compat.keras_layer import LayerMixin
@@ -91,6 +92,11 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             return result
 
         return value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer."""
+        self._warn_if_lost(calling_layer(self))
+        return super().__call__(*args, **kwargs)
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""

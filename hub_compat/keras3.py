@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence
 
+from hub_compat._keras import calling_layer
 from hub_compat._tf import keras3, tf
 from hub_compat.keras_core import KerasCore, as_tensors
 from hub_compat.keras_layer import LayerMixin
@@ -103,6 +104,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""
+        self._warn_if_lost(calling_layer(self))
         return self._call_core(inputs, training)
 
 

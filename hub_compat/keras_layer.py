@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import Any, Dict, Mapping
+import warnings
+import weakref
+from typing import Any, Dict, List, Mapping
 
 from hub_compat import _files
+from hub_compat._keras import has_weights_of
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
 from hub_compat.errors import LayerError, MissingModuleError
 from hub_compat.keras_core import KerasCore
@@ -53,8 +56,11 @@ class LayerMixin:
     _generation: int
     trainable: bool
     name: str
+    weights: List[Any]
     compute_dtype: Any
     _warned = False
+    # The one that called it last; a weak reference.
+    _caller: Any = staticmethod(lambda: None)
 
     @property
     def resolved_object(self) -> Any:
@@ -121,6 +127,24 @@ class LayerMixin:
             self._warned = True
             _logger.error(
                 "%r is trainable, and the module has no variables to train.", self
+            )
+
+    def _warn_if_lost(self, caller: Any) -> None:
+        """Says so where a layer is called by one that does not know its weights."""
+        if caller is None or caller is self or caller is self._caller():
+            return
+        # Not tracked: Keras would take the caller for a part of this layer.
+        object.__setattr__(self, "_caller", weakref.ref(caller))
+        if self.weights and not has_weights_of(caller, self):
+            warnings.warn(
+                "Keras does not know that the layer {!r} is part of {!r}, which calls "
+                "it: there, its {} weights are neither trained nor saved, and not "
+                "counted. In place of a Lambda, or of a function that is called in a "
+                "layer, put the layer itself into the model, or make it an attribute "
+                "of the layer or model that calls it. Received: {!r}".format(
+                    self.name, caller.name, len(self.weights), caller
+                ),
+                stacklevel=5,
             )
 
     def _in_compute_dtype(self, outputs: Any) -> Any:
