@@ -50,7 +50,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             embed,
         )
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
-        self._loaded = self._core.loaded
+        self._func = self._core.loaded
         self._adopt_weights()
         for loss in self._core.losses:
             self.add_loss(self._only_if_trainable(loss))

@@ -51,7 +51,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             embed,
         )
         # Tracked: an export of a Keras model holds the functions of its layers.
-        self._loaded = self._core.loaded
+        self._func = self._core.loaded
         trained = [v for v in self._core.trainable_variables if _has_dtype(v)]
         others = [v for v in self._core.other_variables if _has_dtype(v)]
         self._adopted: List[Any] = [

@@ -15,6 +15,7 @@ import pytest
 from conftest import keras_generations
 from keras_kit import IMAGES, TARGETS, Keras, path
 
+import hub_compat as hub
 from hub_compat import errors
 
 pytestmark = pytest.mark.tensorflow
@@ -134,3 +135,100 @@ def test_within_other_layers(k: Keras, tmp_path: Path) -> None:
     shutil.rmtree(source)
     again = k.keras.models.load_model(file)
     np.testing.assert_allclose(again.predict(IMAGES, verbose=0), wanted, rtol=1e-5)
+
+
+def test_missing_directory_without_it(k: Keras, tmp_path: Path) -> None:
+    """The error says what would have kept the module; a SavedModel loads all the same."""
+    source = copied("image_bn", tmp_path)
+    model = trained(k, k.Layer(source, trainable=True))
+    wanted = model.predict(IMAGES, verbose=0)
+    files = {ending: str(tmp_path / ("model" + ending)) for ending in endings(k)}
+    for file in files.values():
+        model.save(file)
+    shutil.rmtree(source)
+    for ending, file in files.items():
+        k.keras.backend.clear_session()
+        if ending:
+            with pytest.raises(errors.MissingModuleError, match="embed=True") as caught:
+                k.keras.models.load_model(file)
+            assert isinstance(caught.value, OSError)
+            assert str(caught.value).endswith("Received: {!r}".format(source))
+        else:
+            # Its functions are in there anyway.
+            again = k.keras.models.load_model(file)
+            found = again.predict(IMAGES, verbose=0)
+            np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_config_has_the_module(k: Keras, tmp_path: Path) -> None:
+    """from_config() and clone_model() take the directory, or what was embedded of it."""
+    source = copied("image_bn", tmp_path)
+    name = "image_feature_vector"
+    keywords = dict(signature=name, output_key="net/block1/conv", tags={"train"})
+    layer = k.Layer(source, embed=True, **keywords)
+    config = json.loads(json.dumps(layer.get_config()))
+    assert set(config["embed"]) == {"data", "fingerprint", "hub_module"}
+    # The same module is the same text.
+    assert k.Layer(source, embed=True, **keywords).get_config()["embed"] == (
+        config["embed"]
+    )
+    weights = layer.get_weights()
+    for again in (k.Layer.from_config(config), k.Layer.from_config(config)):
+        assert again.get_config() == dict(config, name=again.name)
+        for one, other in zip(weights, again.get_weights()):
+            np.testing.assert_array_equal(one, other)
+    # Another module in the same place is not the one that was embedded.
+    shutil.rmtree(source)
+    shutil.copytree(path("no_variables"), source)
+    again = k.Layer.from_config(config)
+    # Without a file of weights there are none, and nobody takes them for some.
+    assert all(np.isnan(value).all() for value in again.get_weights())
+    again.set_weights(weights)
+    inputs = k.keras.Input(shape=(8, 8, 3))
+    one, other = (
+        k.keras.Model(inputs, each(inputs)).predict(IMAGES, verbose=0)
+        for each in (layer, again)
+    )
+    assert one.shape == (8, 8, 8, 4)
+    np.testing.assert_array_equal(one, other)
+    config["embed"]["data"] = config["embed"]["data"][: 1 << 9]
+    with pytest.raises(Exception, match="was the file of the model edited"):
+        k.Layer.from_config(config)
+
+
+def test_tables_and_large_files(k: Keras, tmp_path: Path) -> None:
+    """Vocabularies come along, of more than an attribute of HDF5 holds inline."""
+    import tensorflow as tf
+
+    source = str(tmp_path / "source")
+    hub.convert(path("text_embedding"), source)
+    noise = np.random.RandomState(0).bytes(1 << 17)
+    (tmp_path / "source" / "assets" / "noise").write_bytes(noise)
+    layer = k.Layer(source, trainable=True, embed=True)
+    assert len(layer.get_config()["embed"]["data"]) > 1 << 17
+    inputs = k.keras.Input(shape=(), dtype="string")
+    model = k.keras.Model(inputs, k.keras.layers.Dense(1)(layer(inputs)))
+    texts = np.array(["a cat", "dog", "the cat"], dtype=object)
+
+    def predictions(model: Any) -> Any:
+        if tf.executing_eagerly():
+            return model.predict(tf.constant(texts), verbose=0)
+        session = k.keras.backend.get_session()
+        session.run(tf.compat.v1.tables_initializer())
+        return model.predict(texts, verbose=0)
+
+    wanted = predictions(model)
+    files = [str(tmp_path / ("model" + ending)) for ending in endings(k) if ending]
+    for file in files:
+        model.save(file)
+    shutil.rmtree(source)
+    for file in files:
+        k.keras.backend.clear_session()
+        found = predictions(k.keras.models.load_model(file))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_objects_are_not_embedded(k: Keras) -> None:
+    """The error says what to give in place of an object."""
+    with pytest.raises(errors.LayerError, match="give the path of its directory"):
+        k.Layer(lambda x: x, embed=True)
