@@ -9,9 +9,14 @@ import functools
 import sys
 from typing import Any, Callable, List
 
-from hub_compat._tf import tracked_objects
+from hub_compat._tf import tf, tracked_objects
 
-__all__ = ["calling_layer", "has_weights_of", "weight_losses"]
+__all__ = ["calling_layer", "has_weights_of", "variable_of", "weight_losses"]
+
+
+def variable_of(weight: Any) -> Any:
+    """TensorFlow's variable behind a weight of Keras 3; a weight of Keras 2 is one."""
+    return weight if isinstance(weight, tf.Variable) else getattr(weight, "value", None)
 
 
 def weight_losses(layer: Any) -> List[Callable[[], Any]]:

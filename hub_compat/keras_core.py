@@ -230,6 +230,17 @@ class KerasCore:
         every = self._listed("variables") + self._listed("non_trainable_variables")
         return [v for v in _once(every) if id(v) not in known]
 
+    @property
+    def order_in_tensorflow_hub(self) -> List[Any]:
+        """The variables as tensorflow_hub's layer has them, if that is another order.
+
+        It trains no model of TF1, and does not sort its variables.
+        """
+        place = origin.of(self.loaded)
+        if place is None or place.detection.format.is_tf2:
+            return []
+        return list(self.loaded.variables)
+
     def _listed(self, name: str) -> List[Any]:
         own = getattr(self._owner, name, None)
         if own is None or (not own and self._owner is not self.loaded):

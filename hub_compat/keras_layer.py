@@ -7,10 +7,10 @@ import logging
 import os
 import warnings
 import weakref
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 from hub_compat import _files
-from hub_compat._keras import has_weights_of
+from hub_compat._keras import has_weights_of, variable_of
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
 from hub_compat.errors import LayerError, MissingModuleError
 from hub_compat.keras_core import KerasCore
@@ -59,6 +59,8 @@ class LayerMixin:
     weights: List[Any]
     compute_dtype: Any
     _warned = False
+    # Of each weight in a file of tensorflow_hub's, its place here.
+    _positions: Sequence[int] = ()
     # The one that called it last; a weak reference.
     _caller: Any = staticmethod(lambda: None)
 
@@ -201,8 +203,9 @@ class LayerMixin:
         ):
             if value or (key == "output_shape" and value is not None):
                 config[key] = value
-        if core.embedded is not None:
-            config["embed"] = core.embedded.to_config()
+        if not self._positions:
+            embedded = core.embedded
+            config["embed"] = False if embedded is None else embedded.to_config()
         return config
 
     @classmethod
@@ -221,4 +224,46 @@ class LayerMixin:
                     config.get("name"), handle
                 )
             )
-        return super().from_config(config)  # type: ignore[misc]
+        layer = super().from_config(config)  # type: ignore[misc]
+        if "embed" not in config:
+            layer._take_order_of_tensorflow_hub()
+        return layer
+
+    # ---- weights of a model that was saved with tensorflow_hub's layer
+
+    def _take_order_of_tensorflow_hub(self) -> None:
+        order = self._core.order_in_tensorflow_hub
+        rank = {id(variable): number for number, variable in enumerate(order)}
+        own = [rank.get(id(variable_of(weight)), -1) for weight in self.weights]
+        if own != sorted(own):
+            positions = sorted(range(len(own)), key=own.__getitem__)
+            # Not tracked: it is no part of the layer's state.
+            object.__setattr__(self, "_positions", positions)
+
+    @property
+    def non_trainable_weights(self) -> List[Any]:
+        """The weights that are not trained; all of them of a frozen layer."""
+        weights: List[Any] = super().non_trainable_weights  # type: ignore[misc]
+        # By the order Keras finds them again in a file.
+        if self._positions and not self.trainable:
+            weights = [weights[position] for position in self._positions]
+        return weights
+
+    def save_own_variables(self, store: Any) -> None:
+        """Gives Keras the values of the weights, for a .keras file."""
+        values: Dict[str, Any] = {}
+        super().save_own_variables(values)  # type: ignore[misc]
+        order = self._order_in_file(len(values))
+        for number, position in enumerate(order):
+            store[str(number)] = values[str(position)]
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes the values of the weights from a .keras file."""
+        order = self._order_in_file(len(store.keys()))
+        values = {str(p): store[str(number)] for number, p in enumerate(order)}
+        super().load_own_variables(values)  # type: ignore[misc]
+
+    def _order_in_file(self, count: int) -> Sequence[int]:
+        if len(self._positions) == count and not self.trainable:
+            return self._positions
+        return range(count)
