@@ -35,10 +35,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         embed: Any = False,
         **kwargs: Any,
     ) -> None:
-        # The loaded functions say what they take; Keras would guess.
-        kwargs.setdefault("autocast", False)
-        super().__init__(trainable=trainable, **kwargs)
-        self._core = KerasCore(
+        core = KerasCore(
             handle,
             arguments,
             tags,
@@ -49,6 +46,13 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             load_options,
             embed,
         )
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        if core.input_dtype not in (None, "float32") and "input_shape" in kwargs:
+            # Of the Input that Keras makes for it.
+            kwargs.setdefault("dtype", core.input_dtype)
+        super().__init__(trainable=trainable, **kwargs)
+        self._core = core
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
         self._func = self._core.loaded
         self._adopt_weights()

@@ -36,10 +36,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         embed: Any = False,
         **kwargs: Any,
     ) -> None:
-        # The loaded functions say what they take; Keras would guess.
-        kwargs.setdefault("autocast", False)
-        super().__init__(trainable=trainable, **kwargs)
-        self._core = KerasCore(
+        core = KerasCore(
             handle,
             arguments,
             tags,
@@ -50,10 +47,19 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             load_options,
             embed,
         )
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        if core.input_dtype not in (None, "float32") and _knows(core.input_dtype):
+            # Of the Input that a Sequential makes when it has seen one; for a shape that
+            # is given before, it makes one of float32.
+            kwargs.setdefault("dtype", core.input_dtype)
+            kwargs.pop("input_shape", None)
+        super().__init__(trainable=trainable, **kwargs)
+        self._core = core
         # Tracked: an export of a Keras model holds the functions of its layers.
         self._func = self._core.loaded
-        trained = [v for v in self._core.trainable_variables if _has_dtype(v)]
-        others = [v for v in self._core.other_variables if _has_dtype(v)]
+        trained = [v for v in self._core.trainable_variables if _knows(v.dtype.name)]
+        others = [v for v in self._core.other_variables if _knows(v.dtype.name)]
         self._adopted: List[Any] = [
             self._adopt(variable, is_trainable)
             for is_trainable, variables in ((True, trained), (False, others))
@@ -118,10 +124,10 @@ class _Sum:
         return tf.add_n([loss() for loss in self._losses])
 
 
-def _has_dtype(variable: Any) -> bool:
-    """Whether Keras has the dtype of a variable; it has no quantized ones."""
+def _knows(dtype: Any) -> bool:
+    """Whether Keras has a dtype; it has no quantized ones."""
     try:
-        keras.backend.standardize_dtype(variable.dtype.name)
+        keras.backend.standardize_dtype(dtype)
     except ValueError:
         return False
     return True

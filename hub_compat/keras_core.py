@@ -414,6 +414,16 @@ class KerasCore:
                 return tf.nest.map_structure(lambda spec: spec.dtype, args[0])
         return tf.nest.map_structure(lambda _: tf.float32, shapes)
 
+    @property
+    def input_dtype(self) -> Optional[str]:
+        """The dtype of the only input; None where there are several, or it is unknown."""
+        if self._called is not None and self._reusable is None:
+            specs = list(self.function.structured_input_signature[1].values())
+        else:
+            specs = tf.nest.flatten([args[0] for args in self._traces if args][:1])
+        dtypes = [getattr(spec, "dtype", None) for spec in specs]
+        return dtypes[0].name if len(dtypes) == 1 and dtypes[0] is not None else None
+
     def with_shapes(self, inputs: Any, outputs: Any) -> Any:
         """Outputs with the static shapes that ``output_shape`` promises."""
         if self.output_shape is None:
