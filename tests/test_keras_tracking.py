@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any, List
 
 import expected
@@ -147,3 +150,30 @@ def test_weights_within_others(wrap: Any, k: Keras) -> None:
     assert sum(changed) == len(changed) - 1
     if executes_eagerly():
         assert len(model.losses) >= 1
+
+
+@pytest.mark.keras3
+@pytest.mark.tf2
+def test_another_backend_is_refused() -> None:
+    """Keras 3 on another backend, working or not: the error says what to set."""
+    code = (
+        "import hub_compat as hub\n"
+        "for name in ('hub_compat', 'hub_compat.keras3'):\n"
+        "    try:\n"
+        "        __import__(name, fromlist=['x']).KerasLayer\n"
+        "    except hub.errors.MissingDependencyError as error:\n"
+        "        print('KERAS_BACKEND=tensorflow' in str(error), error)\n"
+        "from hub_compat.keras2 import KerasLayer\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=dict(
+            os.environ, KERAS_BACKEND="numpy", PYTHONPATH=os.pathsep.join(sys.path)
+        ),
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("True") and "numpy" in line for line in lines)
