@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from hub_compat import _files
+from hub_compat._keras import variable_of, weight_losses
 from hub_compat._publish import atomic_directory
-from hub_compat._tf import (
-    call_arguments,
-    in_tf1_graph,
-    tf,
-    tracked_objects,
-    weight_losses,
-)
+from hub_compat._tf import call_arguments, in_tf1_graph, tf, tracked_objects
 from hub_compat.errors import SaveError
 
 __all__ = ["export_reusable"]
@@ -94,13 +89,11 @@ def _reusable(model: Any, specs: Any) -> Any:
 
 
 def _variables(weights: Any) -> List[Any]:
-    """TensorFlow's variables behind weights of Keras 3; those of Keras 2 are such.
+    """The variables behind weights.
 
     But for a vocabulary, which Keras 2 lists as well; the table holds it.
     """
-    found = [
-        w if isinstance(w, tf.Variable) else getattr(w, "value", w) for w in weights
-    ]
+    found = [variable_of(weight) for weight in weights]
     return [variable for variable in found if isinstance(variable, tf.Variable)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional
 
+from hub_compat._keras import calling_layer
 from hub_compat._tf import in_tf1_graph, keras2, prepare_gradients, tf
 from hub_compat.keras_core import KerasCore
 from hub_compat.keras_layer import LayerMixin
@@ -31,12 +32,10 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         output_key: Optional[str] = None,
         output_shape: Any = None,
         load_options: Any = None,
+        embed: Any = False,
         **kwargs: Any,
     ) -> None:
-        # The loaded functions say what they take; Keras would guess.
-        kwargs.setdefault("autocast", False)
-        super().__init__(trainable=trainable, **kwargs)
-        self._core = KerasCore(
+        core = KerasCore(
             handle,
             arguments,
             tags,
@@ -45,13 +44,25 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             output_key,
             output_shape,
             load_options,
+            embed,
         )
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        if core.input_dtype not in (None, "float32") and "input_shape" in kwargs:
+            # Of the Input that Keras makes for it.
+            kwargs.setdefault("dtype", core.input_dtype)
+        super().__init__(trainable=trainable, **kwargs)
+        self._core = core
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
-        self._loaded = self._core.loaded
+        self._func = self._core.loaded
         self._adopt_weights()
         for loss in self._core.losses:
             self.add_loss(self._only_if_trainable(loss))
         self.built = True
+        if embed is True:
+            self._core.pack(
+                self._core.trainable_variables + self._core.other_variables
+            )
 
     def _adopt_weights(self) -> None:
         for is_trainable, variables in (
@@ -85,6 +96,11 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             return result
 
         return value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer."""
+        self._warn_if_lost(calling_layer(self))
+        return super().__call__(*args, **kwargs)
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""

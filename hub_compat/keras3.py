@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence
 
+from hub_compat._keras import calling_layer
 from hub_compat._tf import keras3, tf
 from hub_compat.keras_core import KerasCore, as_tensors
 from hub_compat.keras_layer import LayerMixin
@@ -32,12 +33,10 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         output_key: Optional[str] = None,
         output_shape: Any = None,
         load_options: Any = None,
+        embed: Any = False,
         **kwargs: Any,
     ) -> None:
-        # The loaded functions say what they take; Keras would guess.
-        kwargs.setdefault("autocast", False)
-        super().__init__(trainable=trainable, **kwargs)
-        self._core = KerasCore(
+        core = KerasCore(
             handle,
             arguments,
             tags,
@@ -46,18 +45,28 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             output_key,
             output_shape,
             load_options,
+            embed,
         )
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        if core.input_dtype not in (None, "float32") and _knows(core.input_dtype):
+            # Of the Input that a Sequential makes when it has seen one; for a shape that
+            # is given before, it makes one of float32.
+            kwargs.setdefault("dtype", core.input_dtype)
+            kwargs.pop("input_shape", None)
+        super().__init__(trainable=trainable, **kwargs)
+        self._core = core
         # Tracked: an export of a Keras model holds the functions of its layers.
-        self._loaded = self._core.loaded
+        self._func = self._core.loaded
+        trained = [v for v in self._core.trainable_variables if _knows(v.dtype.name)]
+        others = [v for v in self._core.other_variables if _knows(v.dtype.name)]
         self._adopted: List[Any] = [
             self._adopt(variable, is_trainable)
-            for is_trainable, variables in (
-                (True, self._core.trainable_variables),
-                (False, self._core.other_variables),
-            )
+            for is_trainable, variables in ((True, trained), (False, others))
             for variable in variables
-            if _has_dtype(variable)
         ]
+        if embed is True:
+            self._core.pack(trained + others)
         self._attach_losses()
         self.built = True
         # Keras does so when `trainable` is changed, and lists them by it.
@@ -101,6 +110,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""
+        self._warn_if_lost(calling_layer(self))
         return self._call_core(inputs, training)
 
 
@@ -114,10 +124,10 @@ class _Sum:
         return tf.add_n([loss() for loss in self._losses])
 
 
-def _has_dtype(variable: Any) -> bool:
-    """Whether Keras has the dtype of a variable; it has no quantized ones."""
+def _knows(dtype: Any) -> bool:
+    """Whether Keras has a dtype; it has no quantized ones."""
     try:
-        keras.backend.standardize_dtype(variable.dtype.name)
+        keras.backend.standardize_dtype(dtype)
     except ValueError:
         return False
     return True

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from hub_compat import origin, provenance
+from hub_compat import _files, origin, provenance
 from hub_compat._tf import call_arguments, tf, traces_of
+from hub_compat.embedded import Embedded, pack
 from hub_compat.errors import LayerError, SignatureError
 from hub_compat.formats import Format
 from hub_compat.loader import load
@@ -30,9 +31,12 @@ class KerasCore:
       output_key: the only output to return.
       output_shape: a nest of shapes without the batch dimension, or of TensorShapes.
       load_options: for a directory only.
+      embed: whether ``pack()`` will be called; or what ``embedded`` was, as a
+        configuration.
 
     Attributes:
       loaded: the object.
+      embedded: the module as text; None where it is not wanted.
       function: what is called.
       output_shape: a nest of TensorShapes; None where it is not given.
 
@@ -51,19 +55,29 @@ class KerasCore:
         output_key: Optional[str] = None,
         output_shape: Any = None,
         load_options: Any = None,
+        embed: Any = False,
     ) -> None:
         self.handle = handle
+        self.embedded: Optional[Embedded] = None
+        if isinstance(embed, Mapping):
+            self.embedded = Embedded.from_config(embed)
         self.arguments = dict(arguments or {})
         self.tags = [tags] if isinstance(tags, str) else sorted(tags or ())
         self.signature = signature
         self.output_key = self.given_output_key = output_key
         self.as_dict = signature_outputs_as_dict
         self.output_shape = None if output_shape is None else _to_shapes(output_shape)
-        self.loaded = self._resolve(load_options)
+        self.loaded = self._resolve(load_options, bool(embed))
         place = origin.of(self.loaded)
         self._facts = provenance.read(place.directory) if place is not None else None
         self._called = signature
-        if place is not None and place.detection.format is Format.TF1_HUB_MODULE:
+        if self.embedded is not None:
+            hub_module = self.embedded.hub_module
+        else:
+            hub_module = place is not None and (
+                place.detection.format is Format.TF1_HUB_MODULE
+            )
+        if hub_module:
             self._fill_in_hub_defaults()
         self._check_outputs()
         # What a signature of a TF1 model is as an object: it trains with its updates.
@@ -75,9 +89,15 @@ class KerasCore:
 
     # ---- what is called
 
-    def _resolve(self, load_options: Any) -> Any:
+    def pack(self, weights: Sequence[Any]) -> None:
+        """Makes ``embedded``, but for the values of some variables."""
+        self.embedded = pack(self.loaded, weights)
+
+    def _resolve(self, load_options: Any, embed: bool) -> Any:
         handle = self.handle
         if isinstance(handle, (str, os.PathLike)):
+            if self.embedded is not None:
+                handle = self.embedded.directory(_files.as_path(handle))
             return load(handle, tags=self.tags or None, options=load_options)
         for name, value in (("tags", self.tags), ("load_options", load_options)):
             if value:
@@ -87,6 +107,11 @@ class KerasCore:
                         name, name, value
                     )
                 )
+        if embed:
+            raise LayerError(
+                "embed=True keeps the files of a module; the handle is an object: give "
+                "the path of its directory. Received: {!r}".format(handle)
+            )
         if callable(handle) or hasattr(handle, "signatures"):
             return handle
         raise LayerError(
@@ -204,6 +229,17 @@ class KerasCore:
         known = {id(variable) for variable in self.trainable_variables}
         every = self._listed("variables") + self._listed("non_trainable_variables")
         return [v for v in _once(every) if id(v) not in known]
+
+    @property
+    def order_in_tensorflow_hub(self) -> List[Any]:
+        """The variables as tensorflow_hub's layer has them, if that is another order.
+
+        It trains no model of TF1, and does not sort its variables.
+        """
+        place = origin.of(self.loaded)
+        if place is None or place.detection.format.is_tf2:
+            return []
+        return list(self.loaded.variables)
 
     def _listed(self, name: str) -> List[Any]:
         own = getattr(self._owner, name, None)
@@ -377,6 +413,16 @@ class KerasCore:
                     continue
                 return tf.nest.map_structure(lambda spec: spec.dtype, args[0])
         return tf.nest.map_structure(lambda _: tf.float32, shapes)
+
+    @property
+    def input_dtype(self) -> Optional[str]:
+        """The dtype of the only input; None where there are several, or it is unknown."""
+        if self._called is not None and self._reusable is None:
+            specs = list(self.function.structured_input_signature[1].values())
+        else:
+            specs = tf.nest.flatten([args[0] for args in self._traces if args][:1])
+        dtypes = [getattr(spec, "dtype", None) for spec in specs]
+        return dtypes[0].name if len(dtypes) == 1 and dtypes[0] is not None else None
 
     def with_shapes(self, inputs: Any, outputs: Any) -> Any:
         """Outputs with the static shapes that ``output_shape`` promises."""

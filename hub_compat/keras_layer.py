@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import Any, Dict
+import warnings
+import weakref
+from typing import Any, Dict, List, Mapping, Sequence
 
+import numpy as np
+
+from hub_compat import _files
+from hub_compat._keras import has_weights_of, variable_of
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
-from hub_compat.errors import LayerError
+from hub_compat.errors import LayerError, MissingModuleError
 from hub_compat.keras_core import KerasCore
 
 __all__ = ["LayerMixin"]
@@ -37,6 +43,9 @@ class LayerMixin:
       output_shape: shapes of the outputs without the batch dimension, where they
         cannot be inferred; a nest like the outputs.
       load_options: a ``tf.saved_model.LoadOptions``.
+      embed: keep the module in the layer's configuration, and so in every file that
+        Keras makes of it: the file loads where the directory is gone. The values of
+        the weights are those that Keras keeps, and in the file once.
       **kwargs: of the Keras layer, such as ``name``, ``dtype``, ``input_shape``.
 
     Raises:
@@ -49,8 +58,13 @@ class LayerMixin:
     _generation: int
     trainable: bool
     name: str
+    weights: List[Any]
     compute_dtype: Any
     _warned = False
+    # Of each weight in a file of tensorflow_hub's, its place here.
+    _positions: Sequence[int] = ()
+    # The one that called it last; a weak reference.
+    _caller: Any = staticmethod(lambda: None)
 
     @property
     def resolved_object(self) -> Any:
@@ -81,6 +95,8 @@ class LayerMixin:
         if training is None or not self.trainable:
             # As Keras has it for batch normalization, and tensorflow_hub.
             training = False
+        elif in_tf1_graph() and isinstance(training, tf.Tensor):
+            training = self._unless_frozen_by_then(training)
         outputs = self._core.call(inputs, training)
         if self.trainable:
             if in_tf1_graph():
@@ -89,6 +105,23 @@ class LayerMixin:
                 outputs = self._with_all_variables(outputs)
         outputs = self._core.with_shapes(inputs, outputs)
         return self._in_compute_dtype(outputs)
+
+    def _unless_frozen_by_then(self, training: Any) -> Any:
+        """Whether to train, where the layer may be frozen when its graph is there.
+
+        Updates are part of the call, so Keras cannot leave them out later. Python is
+        asked in training only: a graph that is exported never is.
+        """
+
+        def trainable() -> Any:
+            found = tf.compat.v1.py_func(
+                lambda: np.bool_(self.trainable), [], tf.bool, stateful=True
+            )
+            return tf.ensure_shape(found, [])
+
+        return tf.cond(
+            tf.cast(training, tf.bool), trainable, lambda: tf.constant(False)
+        )
 
     def _with_all_variables(self, outputs: Any) -> Any:
         """Outputs that have a gradient with respect to every trained variable.
@@ -117,6 +150,24 @@ class LayerMixin:
             self._warned = True
             _logger.error(
                 "%r is trainable, and the module has no variables to train.", self
+            )
+
+    def _warn_if_lost(self, caller: Any) -> None:
+        """Says so where a layer is called by one that does not know its weights."""
+        if caller is None or caller is self or caller is self._caller():
+            return
+        # Not tracked: Keras would take the caller for a part of this layer.
+        object.__setattr__(self, "_caller", weakref.ref(caller))
+        if self.weights and not has_weights_of(caller, self):
+            warnings.warn(
+                "Keras does not know that the layer {!r} is part of {!r}, which calls "
+                "it: there, its {} weights are neither trained nor saved, and not "
+                "counted. In place of a Lambda, or of a function that is called in a "
+                "layer, put the layer itself into the model, or make it an attribute "
+                "of the layer or model that calls it. Received: {!r}".format(
+                    self.name, caller.name, len(self.weights), caller
+                ),
+                stacklevel=5,
             )
 
     def _in_compute_dtype(self, outputs: Any) -> Any:
@@ -173,4 +224,67 @@ class LayerMixin:
         ):
             if value or (key == "output_shape" and value is not None):
                 config[key] = value
+        if not self._positions:
+            embedded = core.embedded
+            config["embed"] = False if embedded is None else embedded.to_config()
         return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a layer again, of what ``get_config()`` returned.
+
+        Raises:
+          MissingModuleError: the module's directory is gone.
+        """
+        handle = config["handle"]
+        if not config.get("embed") and not _files.exists(_files.as_path(handle)):
+            raise MissingModuleError(
+                "The module of the layer {!r} is no longer where it was. Put it back, "
+                "or save the model again with a layer that keeps the module in the "
+                "file: KerasLayer(..., embed=True). Received: {!r}".format(
+                    config.get("name"), handle
+                )
+            )
+        layer = super().from_config(config)  # type: ignore[misc]
+        if "embed" not in config:
+            layer._take_order_of_tensorflow_hub()
+        return layer
+
+    # ---- weights of a model that was saved with tensorflow_hub's layer
+
+    def _take_order_of_tensorflow_hub(self) -> None:
+        order = self._core.order_in_tensorflow_hub
+        rank = {id(variable): number for number, variable in enumerate(order)}
+        own = [rank.get(id(variable_of(weight)), -1) for weight in self.weights]
+        if own != sorted(own):
+            positions = sorted(range(len(own)), key=own.__getitem__)
+            # Not tracked: it is no part of the layer's state.
+            object.__setattr__(self, "_positions", positions)
+
+    @property
+    def non_trainable_weights(self) -> List[Any]:
+        """The weights that are not trained; all of them of a frozen layer."""
+        weights: List[Any] = super().non_trainable_weights  # type: ignore[misc]
+        # By the order Keras finds them again in a file.
+        if self._positions and not self.trainable:
+            weights = [weights[position] for position in self._positions]
+        return weights
+
+    def save_own_variables(self, store: Any) -> None:
+        """Gives Keras the values of the weights, for a .keras file."""
+        values: Dict[str, Any] = {}
+        super().save_own_variables(values)  # type: ignore[misc]
+        order = self._order_in_file(len(values))
+        for number, position in enumerate(order):
+            store[str(number)] = values[str(position)]
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes the values of the weights from a .keras file."""
+        order = self._order_in_file(len(store.keys()))
+        values = {str(p): store[str(number)] for number, p in enumerate(order)}
+        super().load_own_variables(values)  # type: ignore[misc]
+
+    def _order_in_file(self, count: int) -> Sequence[int]:
+        if len(self._positions) == count and not self.trainable:
+            return self._positions
+        return range(count)

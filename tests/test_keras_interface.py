@@ -9,7 +9,7 @@ import expected
 import numpy as np
 import pytest
 import replay
-from keras_kit import Keras, path
+from keras_kit import IMAGES, TARGETS, Keras, path
 
 import hub_compat as hub
 
@@ -132,3 +132,19 @@ def test_every_output_trains_with_updates(output: Any, k: Keras) -> None:
     for key in changed:
         replay.assert_equal(values[key], case.updated[key], key)
     assert len(layer.losses) or k.generation == 2
+
+
+def test_freezing_a_built_model(k: Keras) -> None:
+    """Frozen after fit(), the layer keeps every bit, and runs in inference mode."""
+    layer = k.Layer(path("image_bn"), trainable=True)
+    model = k.model(layer)
+    loaded = layer.get_weights()
+    model.fit(IMAGES, TARGETS, verbose=0)
+    trained = layer.get_weights()
+    assert any(np.any(a != b) for a, b in zip(loaded, trained))
+    layer.trainable = False
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    assert len(model.trainable_weights) == 2
+    model.fit(IMAGES, TARGETS, epochs=2, verbose=0)
+    for one, other in zip(trained, layer.get_weights()):
+        assert one.tobytes() == other.tobytes()

@@ -1,4 +1,4 @@
-"""Converted modules in the unmodified tensorflow_hub.KerasLayer."""
+"""Converted modules in the unmodified tensorflow_hub.KerasLayer, and its models here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import expected
+import numpy as np
 import pytest
+from conftest import keras_generations, tensorflow_version
+from keras_kit import IMAGES, Keras
 
 import hub_compat as hub
 
@@ -59,3 +62,50 @@ def test_converted_module_is_fine_tuned(mode: str, tmp_path: Path) -> None:
     assert found["losses"] == len(wanted.regularization_losses)
     if mode == "mirrored":
         assert "Mirrored" in found["variable"]
+
+
+SAVE = Path(__file__).with_name("save_with_tensorflow_hub.py")
+
+
+def test_models_of_its_layer_load(tmp_path: Path) -> None:
+    """Every file of a model with tensorflow_hub's layer loads, with its weights."""
+    pytest.importorskip("tensorflow_hub")
+    source = expected.load_expected("image_bn").path
+    hub.convert(source, tmp_path / "converted")
+    done = subprocess.run(
+        [sys.executable, str(SAVE), str(source), str(tmp_path / "converted")]
+        + [str(tmp_path)],
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=""),
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    saved: Any = json.loads(done.stdout[done.stdout.index('{"') :])
+    assert len(saved) in (2, 4, 6)
+    for generation in keras_generations():
+        k = Keras(generation)
+        for file, wanted in saved.items():
+            _, ending = os.path.splitext(file)
+            if generation == 3 and ending != ".h5":
+                # Keras 3 itself reads no other file of a functional model of Keras 2.
+                continue
+            k.keras.backend.clear_session()
+            # Keras 3 does not read Keras 2's way to name a loss.
+            model = k.keras.models.load_model(file, compile=generation == 2)
+            found = model.predict(IMAGES, verbose=0)
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=file)
+            if not ending and tensorflow_version().startswith("1."):
+                # Keras of TF 1.15 makes a layer of what is in the directory.
+                continue
+            layer = model.get_layer("module")
+            assert type(layer) is k.Layer
+            # Saved again, the weights are where they were.
+            again = str(tmp_path / "again") + (ending or ".h5")
+            model.save(again)
+            k.keras.backend.clear_session()
+            model = k.keras.models.load_model(again, compile=generation == 2)
+            found = model.predict(IMAGES, verbose=0)
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=file)
+            # And what tensorflow_hub does not train, trains.
+            model.get_layer("module").trainable = True
+            assert len(model.trainable_weights) == 8 + 2
