@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
+import expected
 import numpy as np
 import pytest
 from keras_kit import Keras
 from test_training_job import free_ports
+
+import hub_compat as hub
 
 PROGRAM = Path(__file__).with_name("fit_under_strategy.py")
 # Seconds.
@@ -71,6 +74,19 @@ def check(found: Dict[str, Any], kinds: List[str], k: Keras, folder: Path) -> No
             np.testing.assert_allclose(shared, alone, relative, 1e-6, err_msg=what)
             np.testing.assert_array_equal(np.float32(shared), again, err_msg=what)
         assert len(saved) == len(many["weights"]) == len(one["weights"])
+
+
+def test_averages_are_each_replicas_own() -> None:
+    """What update ops average is read as the mean of all replicas; a counter is not."""
+    import tensorflow as tf
+
+    # Its VariableDefs say nothing of it, as all before TensorFlow 1.13.
+    loaded = hub.load(expected.load_expected("train_ops").path)
+    found = {v.name.split(":")[0]: (v.synchronization, v.aggregation) for v in loaded.variables}
+    on_read = tf.VariableSynchronization.ON_READ
+    assert found.pop("average") == (on_read, tf.VariableAggregation.MEAN)
+    assert found
+    assert on_read not in {synchronization for synchronization, _ in found.values()}
 
 
 def test_mirrored(k: Keras, tmp_path: Path) -> None:
