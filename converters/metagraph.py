@@ -36,6 +36,7 @@ _INTERNAL = "__saved_model_"
 # The producer of TensorFlow 1.4. What an older one says of the shape of an output, a
 # newer inference may contradict, and refuse the model for it.
 _SHAPES_AGREE = 24
+_WRITES = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
 
 
 def add_variant(
@@ -115,7 +116,8 @@ def add_variant(
     _add_assets(model, variant, assets)
     found = variables.find_variables(graph, collections)
     initialization.apply(found, restored, initial)
-    _add_variables(model, variant, found, restored)
+    written = _written_by(graph, variant.update_ops)
+    _add_variables(model, variant, found, restored, written)
     tables.add_tables(model, variant)
     for signature in signatures:
         variant.signatures[signature.name] = _by_value(graph, signature)
@@ -239,6 +241,7 @@ def _add_variables(
     variant: VariantGraph,
     found: List[variables.Variable],
     restored: Collection[str],
+    written: Collection[str],
 ) -> None:
     for variable in found:
         key = "variable:" + variable.name
@@ -261,6 +264,7 @@ def _add_variables(
         # Trainable in one variant is trainable: a variant for inference may
         # list none.
         known.trainable = known.trainable or variable.trainable
+        known.updated = known.updated or not set(variable.nodes).isdisjoint(written)
         variant.variables.append(key)
         if variable.trainable:
             variant.trainable.add(key)
@@ -268,6 +272,12 @@ def _add_variables(
             variant.restored.add(key)
         for node in variable.nodes:
             variant.captures[node] = Capture(key, DT_RESOURCE)
+
+
+def _written_by(graph: Graph, update_ops: List[str]) -> Collection[str]:
+    """The handles that update ops write through."""
+    nodes = [graph.node(name) for name in graph.slice(["^" + op for op in update_ops])]
+    return {node_of(node.input[0]) for node in nodes if node.op in _WRITES}
 
 
 def node_list(graph: Graph, collections: Any, name: str) -> List[str]:

@@ -171,8 +171,9 @@ class ObjectGraph:
         node.variable.dtype = variable.dtype
         node.variable.shape.CopyFrom(variable.shape)
         node.variable.trainable = variable.trainable
-        node.variable.synchronization = variable.synchronization
-        node.variable.aggregation = variable.aggregation
+        synchronization, aggregation = variable.distribution
+        node.variable.synchronization = synchronization
+        node.variable.aggregation = aggregation
         node.variable.name = variable.name
         self._checkpoint_keys[number] = (key, variable.name)
         return number

@@ -40,6 +40,7 @@ HANDLE_OPS = _REFERENCE_OPS + ("VarHandleOp",)
 # uint32 and uint64 in TF 1.15 (AssignVariableOp has no kernel for them on a CPU):
 # they are kept as int16, uint16, int32 and int64, and read through Bitcast.
 STORED_AS = {15: 5, 16: 17, 22: 3, 23: 9}
+_FLOATS = (types_pb2.DT_HALF, types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
 _CONTROL_FLOW = {
     "RefEnter": "Enter",
     "RefExit": "Exit",
@@ -70,6 +71,7 @@ class Variable:
       part: of a partitioned variable, this part's (offset, length) per
         dimension of the whole that ``checkpoint_key`` names.
       synchronization, aggregation: as in VariableDef.
+      updated: whether an update op writes it.
       initial: the value that the init op assigns, a NumPy array, or None.
     """
 
@@ -82,7 +84,26 @@ class Variable:
     part: Optional[Tuple[Tuple[int, int], ...]] = None
     synchronization: int = 0
     aggregation: int = 0
+    updated: bool = False
     initial: Any = None
+
+    @property
+    def distribution(self) -> Tuple[int, int]:
+        """How replicas keep the variable: its synchronization and aggregation.
+
+        A moving average is each replica's own, and read as the mean of all. TensorFlow
+        says so in the VariableDef of a batch norm from 1.13 on; before, none could.
+        """
+        if (
+            self.updated
+            and not self.trainable
+            and self.dtype in _FLOATS
+            and (self.synchronization, self.aggregation) == (0, 0)
+        ):
+            return variable_pb2.VARIABLE_SYNCHRONIZATION_ON_READ, (
+                variable_pb2.VARIABLE_AGGREGATION_MEAN
+            )
+        return self.synchronization, self.aggregation
 
 
 def find_variables(graph: Graph, collections: Any) -> List[Variable]:

@@ -34,7 +34,8 @@ def variables_by_key(root: Any, prefix: str) -> Dict[str, Any]:
     while waiting:
         number, trackable = waiting.pop()
         key = _key(nodes[number])
-        if key is not None and isinstance(trackable, tf.Variable):
+        # In TF 1.15 the variables of a strategy are no instances of tf.Variable.
+        if key is not None and hasattr(trackable, "read_value"):
             found[key] = trackable
         children = trackable_children(trackable)
         for child in nodes[number].children:
