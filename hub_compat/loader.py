@@ -108,6 +108,8 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
     try:
         root = _load(detection, directory, options)
     except (CorruptModuleError, UnknownOpError) + LOAD_ERRORS as error:
+        if detection.format.is_tf2:
+            raise
         directory = _converted(detection, wanted or None, error)
         facts = provenance.read(directory)
         assert facts is not None

@@ -1,11 +1,11 @@
-"""Ops on numbers that got new forms: products, normalization, counts, diagonals."""
+"""Ops on numbers that got new forms: products, normalization, counts, functions."""
 
 from __future__ import annotations
 
 from typing import Any, Callable, Dict, List
 
 from ..graph import DT_BOOL, DT_INT32, DT_INT64
-from .scope import Rewrite, Unlowerable
+from .scope import Rewrite
 
 __all__ = ["ATTRIBUTES", "OPS"]
 
@@ -270,24 +270,24 @@ def _sum_by_row(
     return counts
 
 
-def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
-    """V3 of an op on diagonals is V2 with an ``align``; V2's is LEFT_LEFT.
+def _xlog1py(rewrite: Rewrite) -> None:
+    """x * log(1 + y), 0 where x is 0 whatever y is."""
+    x, y = rewrite.inputs
+    dtype = rewrite.attr("T")
+    rewrite.done(
+        rewrite.emit("MulNoNan", [rewrite.add("Log1p", [y], T=dtype), x], T=dtype)
+    )
 
-    A single diagonal is not padded, so its alignment means nothing.
-    """
+
+def _bessel(scaled: str) -> Callable[[Rewrite], None]:
+    """A Bessel function by the one that is scaled by exp(-abs(x))."""
 
     def rule(rewrite: Rewrite) -> None:
-        lower = rewrite.inputs[2 if older == "MatrixSetDiagV2" else 1]
-        single = rewrite.scope.constant(lower)
-        if rewrite.attr("align").s != b"LEFT_LEFT" and (
-            single is None or single.size != 1
-        ):
-            raise Unlowerable(
-                "{} aligns several diagonals as {}".format(
-                    rewrite.node.op, rewrite.attr("align").s.decode()
-                )
-            )
-        rewrite.done(rewrite.emit(older, rewrite.inputs, T=rewrite.attr("T")))
+        (x,) = rewrite.inputs
+        dtype = rewrite.attr("T")
+        scale = rewrite.add("Exp", [rewrite.add("Abs", [x], T=dtype)], T=dtype)
+        value = rewrite.add(scaled, [x], T=dtype)
+        rewrite.done(rewrite.emit("Mul", [scale, value], T=dtype))
 
     return rule
 
@@ -308,11 +308,11 @@ def _nothing(rewrite: Rewrite) -> None:
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {
     "BatchMatMulV3": _batch_matmul,
+    "BesselI0": _bessel("BesselI0e"),
+    "BesselI1": _bessel("BesselI1e"),
     "DenseBincount": _dense_bincount,
     "DisableCopyOnRead": _nothing,
-    "MatrixDiagPartV3": _matrix_diag("MatrixDiagPartV2"),
-    "MatrixDiagV3": _matrix_diag("MatrixDiagV2"),
-    "MatrixSetDiagV3": _matrix_diag("MatrixSetDiagV2"),
+    "Xlog1py": _xlog1py,
 }
 
 # A rule that returns True leaves the attribute to be dropped.

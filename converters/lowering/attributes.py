@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from . import rules
 from .registry import Registry
 from .scope import Rewrite, Unlowerable
 
-__all__ = ["Attributes"]
+__all__ = ["Attributes", "Limits", "limits_of"]
 
 # They tell a debugger, a gradient function of the writer or a device that the target
 # does not have; without them the op computes the same. ``*`` stands for any op.
@@ -27,24 +27,77 @@ MEANINGLESS = frozenset(
         ("AssignVariableOp", "validate_shape"),
         # Of tables: for how long an object lives, which the loader decides.
         ("VarHandleOp", "allowed_devices"),
+        # The form of the gradient, dense or IndexedSlices; it has the same values.
+        ("SparseSegmentMean", "sparse_gradient"),
+        ("SparseSegmentMeanWithNumSegments", "sparse_gradient"),
+        ("SparseSegmentSqrtN", "sparse_gradient"),
+        ("SparseSegmentSqrtNWithNumSegments", "sparse_gradient"),
+        ("SparseSegmentSum", "sparse_gradient"),
+        ("SparseSegmentSumWithNumSegments", "sparse_gradient"),
     ]
 )
 
 
-class _Known(NamedTuple):
-    """What the target knows of an op.
+class Limits(NamedTuple):
+    """What a TensorFlow knows of an op.
 
     Attributes:
       names: its attributes.
+      types: dtype attributes, with the dtypes it takes.
+      least: attributes that are numbers, with the least one.
+    """
+
+    names: Set[str]
+    types: List[Tuple[str, Set[int]]]
+    least: List[Tuple[str, int]]
+
+    def allow(self, node: Any) -> bool:
+        """Whether all that a node says of itself is known."""
+        for key in node.attr:
+            if key not in self.names and not key.startswith("_"):
+                return False
+        return self.refused(node) is None
+
+    def refused(self, node: Any) -> Optional[str]:
+        """An attribute of a node whose dtype, or number, the op does not take."""
+        for key, allowed in self.types:
+            if key in node.attr and node.attr[key].type not in allowed:
+                return key
+        for key, least in self.least:
+            if key in node.attr and node.attr[key].i < least:
+                return key
+        return None
+
+
+def limits_of(op: Any) -> Limits:
+    """What an OpDef allows."""
+    return Limits(
+        {attr.name for attr in op.attr},
+        [
+            (attr.name, set(attr.allowed_values.list.type))
+            for attr in op.attr
+            if attr.type == "type" and attr.HasField("allowed_values")
+        ],
+        [
+            (attr.name, attr.minimum)
+            for attr in op.attr
+            if attr.type == "int" and attr.has_minimum
+        ],
+    )
+
+
+class _Known(NamedTuple):
+    """What the target knows of an op of the model's writer.
+
+    Attributes:
+      limits: its attributes and dtypes.
       missing: attributes that the target has and whose default is another one for
         the model's writer, with that.
-      types: dtype attributes, with the dtypes it takes.
       differs: whether its arguments are others.
     """
 
-    names: Any
+    limits: Limits
     missing: List[Tuple[str, Any]]
-    types: List[Tuple[str, Any]]
     differs: bool
 
 
@@ -79,7 +132,7 @@ class Attributes:
         unknown = [
             key
             for key in node.attr
-            if key not in known.names and not key.startswith("_")
+            if key not in known.limits.names and not key.startswith("_")
         ]
         for key in unknown:
             if not self._is_default(node, key) and not (
@@ -101,11 +154,11 @@ class Attributes:
         for key, value in known.missing:
             if key not in node.attr:
                 node.attr[key].CopyFrom(value)
-        for key, allowed in known.types:
-            if key in node.attr and node.attr[key].type not in allowed:
-                raise Unlowerable(
-                    "{}, for {}={}".format(node.op, key, _short(node.attr[key]))
-                )
+        refused = known.limits.refused(node)
+        if refused is not None:
+            raise Unlowerable(
+                "{}, for {}={}".format(node.op, refused, _short(node.attr[refused]))
+            )
         return True
 
     def _is_default(self, node: Any, key: str) -> bool:
@@ -120,8 +173,9 @@ class Attributes:
         target = self._registry.get(op)
         source = self._source_op(op)
         assert target is not None
+        limits = limits_of(target)
         if target == source:
-            return _Known({attr.name for attr in target.attr}, [], [], False)
+            return _Known(limits, [], False)
         defaults = {
             attr.name: attr.default_value
             for attr in source.attr
@@ -134,15 +188,10 @@ class Attributes:
                 and _same(attr.default_value, defaults[attr.name])
             ):
                 missing.append((attr.name, defaults[attr.name]))
-        types = [
-            (attr.name, set(attr.allowed_values.list.type))
-            for attr in target.attr
-            if attr.type == "type" and attr.HasField("allowed_values")
-        ]
         differs = [a.name for a in target.input_arg] != [
             a.name for a in source.input_arg
         ] or [a.name for a in target.output_arg] != [a.name for a in source.output_arg]
-        return _Known({attr.name for attr in target.attr}, missing, types, differs)
+        return _Known(limits, missing, differs)
 
 
 def _same(one: Any, other: Any) -> bool:

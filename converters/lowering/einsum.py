@@ -23,64 +23,44 @@ class _Operand(NamedTuple):
     Attributes:
       tensor: the tensor.
       labels: one letter for each of its dimensions.
-      outer: the shape behind an ellipsis, which is flattened; None without one.
     """
 
     tensor: str
     labels: str
-    outer: Optional[str] = None
 
 
-def rewrite_einsum(rewrite: Rewrite) -> bool:
-    """Rewrites an Einsum of one or two operands; False where it has another form.
-
-    Labels that occur twice in one operand, and ellipses that are not at the start
-    of one operand and of the result, are other forms.
-    """
+def rewrite_einsum(rewrite: Rewrite) -> None:
+    """Rewrites an Einsum, which has one operand or two."""
     equation = rewrite.attr("equation").s.decode().replace(" ", "")
     left, _, result = equation.partition("->")
     terms = [term.replace("...", _ELLIPSIS) for term in left.split(",")]
     result = result.replace("...", _ELLIPSIS)
-    if not _supported(terms, result):
-        return False
     dtype = rewrite.type("T")
-    operands = [
-        _flatten(rewrite, tensor, term, dtype)
-        for tensor, term in zip(rewrite.inputs, terms)
-    ]
+    operands, outer = _flatten(rewrite, terms, dtype)
+    operands = [_diagonals(rewrite, operand, dtype) for operand in operands]
     operands = [
         _sum_out(rewrite, operand, i, operands, result, dtype)
         for i, operand in enumerate(operands)
     ]
+    # Each label once, the ellipsis first; the rest is done to the result.
+    wanted = "".join(sorted(set(result), key=lambda c: (c != _ELLIPSIS, result.find(c))))
     if len(operands) == 1:
-        made = operands[0]
-        outer = made.outer
-        found = _transpose(rewrite, made.tensor, made.labels, result, dtype)
+        found = _transpose(rewrite, *operands[0], wanted, dtype)
     else:
-        found, outer = _product(rewrite, operands[0], operands[1], result, dtype)
-    if outer is not None:
-        shape = rewrite.add(
-            "Shape", [found], T=("type", dtype), out_type=("type", DT_INT32)
-        )
-        rest = vector_slice(rewrite, shape, 1, 0, DT_INT32)
+        found = _product(rewrite, operands[0], operands[1], wanted, dtype)
+    found = _repeat(rewrite, found, wanted, result, dtype)
+    if _ELLIPSIS in result:
+        assert outer is not None
+        rest = vector_slice(rewrite, _shape(rewrite, found, dtype), 1, 0, DT_INT32)
         found = reshape(rewrite, found, concat(rewrite, [outer, rest], DT_INT32), dtype)
+        before = result.index(_ELLIPSIS)
+        if before:
+            count = _count(rewrite, outer)
+            end = rewrite.add(
+                "AddV2", [count, rewrite.constant(before)], T=("type", DT_INT32)
+            )
+            found = _swap(rewrite, found, count, end, dtype)
     rewrite.done([found])
-    return True
-
-
-def _supported(terms: List[str], result: str) -> bool:
-    if len(terms) > 2 or any(len(set(t)) < len(t) for t in terms + [result]):
-        return False
-    with_ellipsis = [term for term in terms if _ELLIPSIS in term]
-    if not set(result) <= set("".join(terms)):
-        return False
-    if not with_ellipsis:
-        return True
-    return (
-        len(with_ellipsis) == 1
-        and with_ellipsis[0].startswith(_ELLIPSIS)
-        and result.startswith(_ELLIPSIS)
-    )
 
 
 def _shape(rewrite: Rewrite, tensor: str, dtype: int) -> str:
@@ -89,19 +69,128 @@ def _shape(rewrite: Rewrite, tensor: str, dtype: int) -> str:
     )
 
 
-def _flatten(rewrite: Rewrite, tensor: str, term: str, dtype: int) -> _Operand:
-    """Makes the dimensions behind an ellipsis one."""
-    if not term.startswith(_ELLIPSIS):
-        return _Operand(tensor, term)
-    shape = _shape(rewrite, tensor, dtype)
-    inner = len(term) - 1
-    if not inner:
-        flat = reshape(rewrite, tensor, rewrite.constant([-1]), dtype)
-        return _Operand(flat, term, shape)
-    outer = vector_slice(rewrite, shape, 0, -inner, DT_INT32)
-    rest = vector_slice(rewrite, shape, -inner, 0, DT_INT32)
-    flat = concat(rewrite, [rewrite.constant([-1]), rest], DT_INT32)
-    return _Operand(reshape(rewrite, tensor, flat, dtype), term, outer)
+def _flatten(
+    rewrite: Rewrite, terms: Sequence[str], dtype: int
+) -> Tuple[List[_Operand], Optional[str]]:
+    """Makes the dimensions behind an ellipsis one, which comes first.
+
+    Returns:
+      The operands, and the shape behind their ellipses; None without one.
+    """
+    moved = []
+    for tensor, term in zip(rewrite.inputs, terms):
+        before = term.find(_ELLIPSIS)
+        if before > 0:
+            tensor = _ellipsis_first(rewrite, tensor, term, dtype)
+            term = _ELLIPSIS + term.replace(_ELLIPSIS, "")
+        moved.append((tensor, term))
+    shapes = []
+    for tensor, term in moved:
+        if _ELLIPSIS in term:
+            shape = _shape(rewrite, tensor, dtype)
+            inner = len(term) - 1
+            if inner:
+                shape = vector_slice(rewrite, shape, 0, -inner, DT_INT32)
+            shapes.append(shape)
+    if not shapes:
+        return [_Operand(*one) for one in moved], None
+    outer = shapes[0]
+    if len(shapes) == 2:
+        outer = rewrite.add("BroadcastArgs", shapes, T=("type", DT_INT32))
+    operands = []
+    for tensor, term in moved:
+        if _ELLIPSIS in term:
+            rest: List[str] = []
+            if len(term) > 1:
+                shape = _shape(rewrite, tensor, dtype)
+                rest = [vector_slice(rewrite, shape, 1 - len(term), 0, DT_INT32)]
+            if len(shapes) == 2:
+                whole = concat(rewrite, [outer] + rest, DT_INT32) if rest else outer
+                tensor = rewrite.add(
+                    "BroadcastTo",
+                    [tensor, whole],
+                    T=("type", dtype),
+                    Tidx=("type", DT_INT32),
+                )
+            flat = rewrite.constant([-1])
+            if rest:
+                # -1 stands for nothing where another dimension is 0.
+                flat = concat(rewrite, [_total(rewrite, outer)] + rest, DT_INT32)
+            tensor = reshape(rewrite, tensor, flat, dtype)
+        operands.append(_Operand(tensor, term))
+    return operands, outer
+
+
+def _ellipsis_first(rewrite: Rewrite, tensor: str, term: str, dtype: int) -> str:
+    """Puts the dimensions behind an ellipsis before the others."""
+    before = term.index(_ELLIPSIS)
+    after = len(term) - before - 1
+    rank = _count(rewrite, _shape(rewrite, tensor, dtype))
+    end = rewrite.add("Sub", [rank, rewrite.constant(after)], T=("type", DT_INT32))
+    return _swap(rewrite, tensor, rewrite.constant(before), end, dtype)
+
+
+def _count(rewrite: Rewrite, vector: str) -> str:
+    """How many elements a vector of int32 has, a scalar."""
+    return rewrite.add(
+        "Size", [vector], T=("type", DT_INT32), out_type=("type", DT_INT32)
+    )
+
+
+def _swap(rewrite: Rewrite, tensor: str, middle: str, end: str, dtype: int) -> str:
+    """Has the dimensions from ``middle`` to ``end`` before those up to ``middle``."""
+    rank = _count(rewrite, _shape(rewrite, tensor, dtype))
+    zero, one = rewrite.constant(0), rewrite.constant(1)
+    order = [
+        rewrite.add("Range", [start, stop, one], Tidx=("type", DT_INT32))
+        for start, stop in ((middle, end), (zero, middle), (end, rank))
+    ]
+    return rewrite.add(
+        "Transpose",
+        [tensor, concat(rewrite, order, DT_INT32)],
+        T=("type", dtype),
+        Tperm=("type", DT_INT32),
+    )
+
+
+def _diagonals(rewrite: Rewrite, operand: _Operand, dtype: int) -> _Operand:
+    """Takes the diagonal where a label occurs twice."""
+    tensor, labels = operand
+    for label in sorted(set(labels)):
+        while labels.count(label) > 1:
+            first, second = [i for i, c in enumerate(labels) if c == label][:2]
+            others = [i for i in range(len(labels)) if i not in (first, second)]
+            tensor = _permute(rewrite, tensor, others + [first, second], dtype)
+            tensor = rewrite.add("MatrixDiagPart", [tensor], T=("type", dtype))
+            labels = "".join(labels[i] for i in others) + label
+    return _Operand(tensor, labels)
+
+
+def _repeat(
+    rewrite: Rewrite, tensor: str, labels: str, wanted: str, dtype: int
+) -> str:
+    """Makes a diagonal where the result has a label twice; the ellipsis stays first."""
+    wanted = _ELLIPSIS * (_ELLIPSIS in wanted) + wanted.replace(_ELLIPSIS, "")
+    for label in labels:
+        while labels.count(label) < wanted.count(label):
+            last = labels.replace(label, "", 1) + label
+            tensor = _permute(rewrite, tensor, _places(labels, last), dtype)
+            tensor = rewrite.add("MatrixDiag", [tensor], T=("type", dtype))
+            labels = last + label
+    if labels == wanted:
+        return tensor
+    return _permute(rewrite, tensor, _places(labels, wanted), dtype)
+
+
+def _places(labels: str, wanted: str) -> List[int]:
+    """Where each of the wanted labels is; of equal ones, any order."""
+    free = list(enumerate(labels))
+    places = []
+    for label in wanted:
+        found = next(pair for pair in free if pair[1] == label)
+        free.remove(found)
+        places.append(found[0])
+    return places
 
 
 def _sum_out(
@@ -127,7 +216,7 @@ def _sum_out(
         keep_dims=False,
     )
     kept = "".join(label for label in operand.labels if label in others)
-    return _Operand(tensor, kept, operand.outer)
+    return _Operand(tensor, kept)
 
 
 def _transpose(
@@ -135,16 +224,22 @@ def _transpose(
 ) -> str:
     if labels == wanted:
         return tensor
-    order = rewrite.constant([labels.index(label) for label in wanted])
+    return _permute(rewrite, tensor, [labels.index(c) for c in wanted], dtype)
+
+
+def _permute(rewrite: Rewrite, tensor: str, order: List[int], dtype: int) -> str:
     return rewrite.add(
-        "Transpose", [tensor, order], T=("type", dtype), Tperm=("type", DT_INT32)
+        "Transpose",
+        [tensor, rewrite.constant(order)],
+        T=("type", dtype),
+        Tperm=("type", DT_INT32),
     )
 
 
 def _product(
     rewrite: Rewrite, one: _Operand, other: _Operand, result: str, dtype: int
-) -> Tuple[str, Optional[str]]:
-    """The product of two operands, and the shape behind an ellipsis."""
+) -> str:
+    """The product of two operands."""
     both = [label for label in one.labels if label in other.labels]
     batch = "".join(label for label in both if label in result)
     inner = "".join(label for label in both if label not in result)
@@ -180,8 +275,7 @@ def _product(
     if not b == r == c == 1:
         dims = concat(rewrite, [batch_dims, row_dims, column_dims], DT_INT32)
         product = reshape(rewrite, product, dims, dtype)
-    found = _transpose(rewrite, product, batch + rows + columns, result, dtype)
-    return found, one.outer or other.outer
+    return _transpose(rewrite, product, batch + rows + columns, result, dtype)
 
 
 def _part(rewrite: Rewrite, shape: str, begin: int, end: int) -> str:

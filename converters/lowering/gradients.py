@@ -11,7 +11,7 @@ from .arithmetic import concat, emit_batch_norm, vector_slice
 from .einsum import rewrite_einsum
 from .scope import Rewrite
 
-__all__ = ["settle"]
+__all__ = ["settle", "unsettled"]
 
 _ATTRIBUTE = "_gradient_op_type"
 _FLOATS = (1, 2, 14, 19)  # float32, float64, bfloat16, float16
@@ -24,6 +24,12 @@ def settle(rewrite: Rewrite, done: Dict[str, int]) -> None:
         what = rule(rewrite)
         if what:
             done[what] += 1
+
+
+def unsettled(node: Any) -> bool:
+    """Whether there is something to rewrite, as far as the node itself says so."""
+    there = _THERE.get(node.op)
+    return there is not None and there(node)
 
 
 def _call(rewrite: Rewrite) -> str:
@@ -54,7 +60,8 @@ def _custom(rewrite: Rewrite) -> str:
 
 
 def _einsum(rewrite: Rewrite) -> str:
-    return "Einsum is written out" if rewrite_einsum(rewrite) else ""
+    rewrite_einsum(rewrite)
+    return "Einsum is written out"
 
 
 def _ragged_to_tensor(rewrite: Rewrite) -> str:
@@ -133,11 +140,48 @@ def _batch_norm(rewrite: Rewrite) -> str:
     return "FusedBatchNormV3 with channels first is transposed"
 
 
+def _scatter(op: str) -> Callable[[Rewrite], str]:
+    """Changes a variable's value, for TF 1.15 does not see its shape in a function."""
+
+    def rule(rewrite: Rewrite) -> str:
+        resource, indices, updates = rewrite.inputs
+        dtype = rewrite.attr("T")
+        value = rewrite.add("ReadVariableOp", [resource], dtype=dtype)
+        changed = rewrite.add(
+            op, [value, indices, updates], T=dtype, **rewrite.attrs("Tindices")
+        )
+        written = rewrite.control("AssignVariableOp", [resource, changed], dtype=dtype)
+        rewrite.drop([written])
+        return "updates of slices of a variable are written out"
+
+    return rule
+
+
 _RULES: Dict[str, Callable[[Rewrite], Any]] = {
     "Einsum": _einsum,
     "FusedBatchNormV3": _batch_norm,
     "IdentityN": _custom,
     "PartitionedCall": _call,
     "RaggedTensorToTensor": _ragged_to_tensor,
+    "ResourceScatterNdAdd": _scatter("TensorScatterAdd"),
+    "ResourceScatterNdSub": _scatter("TensorScatterSub"),
+    "ResourceScatterNdUpdate": _scatter("TensorScatterUpdate"),
     "StatefulPartitionedCall": _call,
+}
+
+# Whether a rule has something to do.
+_THERE: Dict[str, Callable[[Any], bool]] = {
+    "Einsum": lambda node: True,
+    "FusedBatchNormV3": lambda node: (
+        "data_format" in node.attr and node.attr["data_format"].s == b"NCHW"
+    ),
+    "IdentityN": lambda node: (
+        _ATTRIBUTE in node.attr and node.attr[_ATTRIBUTE].s != NOT_IN_THE_MODULE
+    ),
+    "PartitionedCall": lambda node: _ATTRIBUTE not in node.attr,
+    "RaggedTensorToTensor": lambda node: node.attr["T"].type in _FLOATS,
+    "ResourceScatterNdAdd": lambda node: True,
+    "ResourceScatterNdSub": lambda node: True,
+    "ResourceScatterNdUpdate": lambda node: True,
+    "StatefulPartitionedCall": lambda node: _ATTRIBUTE not in node.attr,
 }

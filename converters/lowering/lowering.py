@@ -50,25 +50,30 @@ class Lowered:
 
 
 def needs_lowering(saved_model: Any, registry: Registry) -> bool:
-    """Whether a model has an op, attribute or object that a runtime does not know."""
+    """Whether a model has something that a runtime does not know, or do as its writer.
+
+    That is an op, an attribute, a dtype or an object; or, in TF 1.15, the gradient of
+    an op that it has.
+    """
     for meta_graph in saved_model.meta_graphs:
         library = meta_graph.graph_def.library.function
         own = {function.signature.name for function in library}
-        known: Dict[str, Any] = {}
+        known: Dict[str, attributes.Limits] = {}
         bodies = [function.node_def for function in library]
         for nodes in bodies + [meta_graph.graph_def.node]:
             for node in nodes:
                 if node.op in own:
                     continue
-                names = known.get(node.op)
-                if names is None:
+                limits = known.get(node.op)
+                if limits is None:
                     op = registry.get(node.op)
                     if op is None:
                         return True
-                    names = known[node.op] = {attr.name for attr in op.attr}
-                for key in node.attr:
-                    if key not in names and not key.startswith("_"):
-                        return True
+                    limits = known[node.op] = attributes.limits_of(op)
+                if not limits.allow(node):
+                    return True
+                if registry.version < (2, 0) and rules.unsettled_for_tf1(node):
+                    return True
         if objects.needs_lowering(meta_graph, registry):
             return True
         if registry.version < (2, 0) and empty_tables(meta_graph):

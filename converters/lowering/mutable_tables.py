@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Tuple
 
+import numpy as np
+
 from hub_compat import _files
 from hub_compat._tf import attr_value_pb2, tf, trackable_object_graph_pb2
 from hub_compat.errors import UnknownOpError
@@ -26,7 +28,7 @@ _OPS = frozenset(
 
 
 # Names what fills a table, so that it is done once.
-_FILL = "hub_compat_fill"
+_FILLED = "hub_compat_fill"
 
 
 def empty_tables(meta_graph: Any) -> bool:
@@ -34,7 +36,7 @@ def empty_tables(meta_graph: Any) -> bool:
     library = meta_graph.graph_def.library.function
     return any(
         node.op in _OPS for function in library for node in function.node_def
-    ) and not any(_FILL in function.control_ret for function in library)
+    ) and not any(_FILLED in function.control_ret for function in library)
 
 
 def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
@@ -46,7 +48,7 @@ def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
       done: counts what was done.
 
     Raises:
-      UnknownOpError: a table is a dense one, or has no contents in the checkpoint.
+      UnknownOpError: a table has no contents in the checkpoint.
     """
     if not empty_tables(meta_graph):
         return
@@ -67,15 +69,15 @@ def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
         if contents is None:
             contents = _contents(meta_graph, source)
         initialize = functions.get(own.get("_initialize", ""))
-        dense = any("Dense" in n.op for n in create.node_def)
-        if initialize is None or i not in contents or dense:
+        if initialize is None or i not in contents:
             raise UnknownOpError(
-                "The model has a table that changes at run time, and either it is a "
-                "dense one, of which TensorFlow 1.15 cannot import what the checkpoint "
-                "holds, or the checkpoint holds nothing of it. TensorFlow 1.15 would "
-                "leave it empty. Received: object {} of {!r}".format(i, source)
+                "The model has a table that changes at run time, and the checkpoint "
+                "holds nothing of it. TensorFlow 1.15 would leave it empty. Received: "
+                "object {} of {!r}".format(i, source)
             )
-        _import(initialize, *contents[i])
+        keys, values = contents[i]
+        taken = _taken(create, keys)
+        _fill(initialize, keys[taken], values[taken])
         objects.concrete_functions[own["_initialize"]].bound_inputs.append(i)
         done["a table's contents are in its initializer"] += 1
 
@@ -115,8 +117,26 @@ def _contents(meta_graph: Any, source: str) -> Dict[int, Tuple[Any, Any]]:
     return found
 
 
-def _import(function: Any, keys: Any, values: Any) -> None:
-    """Adds a table as the last argument of a function, and fills it there."""
+def _taken(create: Any, keys: Any) -> Any:
+    """Which keys mean something: a dense table is stored with its free places."""
+    nodes = {node.name: node for node in create.node_def}
+    taken = np.ones(keys.shape[:1], bool)
+    for node in create.node_def:
+        if node.op in _OPS and "Dense" in node.op:
+            # Keys that stand for a free place, and for one that got free.
+            for name in node.input[:2]:
+                key = tf.make_ndarray(nodes[name.split(":")[0]].attr["value"].tensor)
+                same = np.equal(keys, key).reshape(len(taken), -1)
+                taken &= ~same.all(axis=1)
+    return taken
+
+
+def _fill(function: Any, keys: Any, values: Any) -> None:
+    """Adds a table as the last argument of a function, and fills it there.
+
+    By an insertion: TF 1.15 lets no values of another shape than the keys be imported,
+    and nothing of a dense table but all of its places.
+    """
     signature = function.signature
     names = Names(
         [node.name for node in function.node_def]
@@ -138,7 +158,7 @@ def _import(function: Any, keys: Any, values: Any) -> None:
         set_attr(node, "dtype", ("type", proto.dtype))
         tensors.append(node.name + ":output:0")
         dtypes.append(proto.dtype)
-    filled = function.node_def.add(name=names.take("fill"), op="LookupTableImportV2")
+    filled = function.node_def.add(name=names.take("fill"), op="LookupTableInsertV2")
     filled.input.extend([table] + tensors)
     set_attr(filled, "Tin", ("type", dtypes[0]))
     set_attr(filled, "Tout", ("type", dtypes[1]))
@@ -147,5 +167,5 @@ def _import(function: Any, keys: Any, values: Any) -> None:
         if node.op == "Identity":
             node.input.append("^" + filled.name)
     signature.is_stateful = True
-    signature.control_output.append(_FILL)
-    function.control_ret[_FILL] = filled.name
+    signature.control_output.append(_FILLED)
+    function.control_ret[_FILLED] = filled.name

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict
 import numpy as np
 
 from ..graph import DT_INT32, DT_INT64
-from .arithmetic import binary, cast, concat, reshape, vector_slice
+from .arithmetic import DT_FLOAT, binary, cast, concat, reshape, vector_slice
 from .scope import Rewrite
 
 __all__ = ["OPS"]
@@ -83,40 +83,52 @@ def _seed_of(rewrite: Rewrite, key: str, counter: str) -> str:
 
 
 def _full_integers(rewrite: Rewrite) -> None:
-    """Any integer of a dtype, from 32 bits at a time.
+    """Any integer of a dtype, by 64-bit integers between the least and the greatest.
 
-    TF 1.15 has integers below a bound only, so 64-bit ones below 2**32, of which the
-    low half is kept. The numbers are not those of TensorFlow 2.21.
+    TF 1.15 has integers below a bound only, and the bound itself is never drawn: one
+    integer in 2**64 comes out as another. 32-bit integers are the halves of those.
     """
     shape, key, counter = rewrite.inputs[:3]
-    dtype, shape_type = rewrite.type("dtype"), rewrite.type("Tshape")
-    shape = cast(rewrite, shape, shape_type, DT_INT32)
-    words = 2 if dtype in (DT_INT64, DT_UINT64) else 1
-    longer = concat(rewrite, [shape, rewrite.constant([words])], DT_INT32)
+    dtype = rewrite.type("dtype")
+    shape = cast(rewrite, shape, rewrite.type("Tshape"), DT_INT32)
+    wide = dtype in (DT_INT64, DT_UINT64)
+    count = rewrite.add(
+        "Prod",
+        [shape, rewrite.constant([0])],
+        T=("type", DT_INT32),
+        Tidx=("type", DT_INT32),
+        keep_dims=True,
+    )
+    if not wide:
+        half = binary(rewrite, "AddV2", count, rewrite.constant(1), DT_INT32)
+        half = binary(rewrite, "FloorDiv", half, rewrite.constant(2), DT_INT32)
+    least = rewrite.constant(-(2**63), DT_INT64)
     numbers = rewrite.add(
         "StatelessRandomUniformInt",
         [
-            longer,
+            count if wide else half,
             _seed_of(rewrite, key, counter),
-            rewrite.constant(0, DT_INT64),
-            rewrite.constant(2**32, DT_INT64),
+            least,
+            rewrite.constant(2**63 - 1, DT_INT64),
         ],
         dtype=("type", DT_INT64),
         T=("type", DT_INT32),
         Tseed=("type", DT_INT64),
     )
-    halves = _bits(rewrite, numbers, DT_INT64, DT_INT32)
-    low = rewrite.add(
-        "GatherV2",
-        [halves, rewrite.constant(0), rewrite.constant(-1)],
-        Tparams=("type", DT_INT32),
-        Tindices=("type", DT_INT32),
-        Taxis=("type", DT_INT32),
-        batch_dims=0,
-    )
-    if words == 1:
-        low = reshape(rewrite, low, shape, DT_INT32)
-    rewrite.done([_bits(rewrite, low, DT_INT32, dtype)])
+    # They are counted from the least on.
+    numbers = binary(rewrite, "BitwiseXor", numbers, least, DT_INT64)
+    if not wide:
+        halves = _bits(rewrite, numbers, DT_INT64, DT_INT32)
+        numbers = reshape(rewrite, halves, rewrite.constant([-1]), DT_INT32)
+        numbers = rewrite.add(
+            "Slice",
+            [numbers, rewrite.constant([0]), count],
+            T=("type", DT_INT32),
+            Index=("type", DT_INT32),
+        )
+    own = DT_INT64 if wide else DT_INT32
+    numbers = reshape(rewrite, numbers, shape, own)
+    rewrite.done([_bits(rewrite, numbers, own, dtype) if dtype != own else numbers])
 
 
 def _stateless(older: str, bounds: int = 0) -> Callable[[Rewrite], None]:
@@ -171,6 +183,60 @@ def _gamma(rewrite: Rewrite) -> None:
     )
 
 
+def _poisson(rewrite: Rewrite) -> None:
+    """Poisson-distributed numbers; other ones in each run, as those of gamma."""
+    shape, _, rates = rewrite.inputs
+    rate_type = rewrite.type("Rtype")
+    everywhere = rewrite.add(
+        "BroadcastTo",
+        [rates, shape],
+        T=("type", rate_type),
+        Tidx=("type", rewrite.type("T")),
+    )
+    rewrite.done(
+        rewrite.emit(
+            "RandomPoissonV2",
+            [rewrite.constant(np.zeros([0], np.int32)), everywhere],
+            S=("type", DT_INT32),
+            R=("type", rate_type),
+            dtype=rewrite.attr("dtype"),
+            seed=0,
+            seed2=0,
+        )
+    )
+
+
+def _shuffle(rewrite: Rewrite) -> None:
+    """Another order than in 2.21: that of random numbers, the same for a seed."""
+    value, key, counter = rewrite.inputs[:3]
+    dtype = rewrite.attr("T")
+    shape = rewrite.add("Shape", [value], T=dtype, out_type=("type", DT_INT32))
+    count = vector_slice(rewrite, shape, 0, 1, DT_INT32)
+    numbers = rewrite.add(
+        "StatelessRandomUniform",
+        [count, _seed_of(rewrite, key, counter)],
+        dtype=("type", DT_FLOAT),
+        T=("type", DT_INT32),
+        Tseed=("type", DT_INT64),
+    )
+    scalar = reshape(
+        rewrite, count, rewrite.constant(np.zeros([0], np.int32)), DT_INT32
+    )
+    order = rewrite.emit(
+        "TopKV2", [numbers, scalar], T=("type", DT_FLOAT), sorted=True
+    )[1]
+    rewrite.done(
+        rewrite.emit(
+            "GatherV2",
+            [value, order, rewrite.constant(0)],
+            Tparams=dtype,
+            Tindices=("type", DT_INT32),
+            Taxis=("type", DT_INT32),
+            batch_dims=0,
+        )
+    )
+
+
 def _read_and_skip(rewrite: Rewrite) -> None:
     """Read, then RngSkip, which moves the counter on by as much.
 
@@ -199,6 +265,8 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {
     "StatelessRandomGetKeyCounter": _key_counter,
     "StatelessRandomGetKeyCounterAlg": _key_counter_algorithm,
     "StatelessRandomGammaV3": _gamma,
+    "StatelessRandomPoisson": _poisson,
+    "StatelessShuffle": _shuffle,
     "StatelessRandomNormalV2": _stateless("StatelessRandomNormal"),
     "StatelessRandomUniformFullIntV2": _full_integers,
     "StatelessRandomUniformIntV2": _stateless("StatelessRandomUniformInt", 2),

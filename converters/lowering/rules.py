@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-from . import arithmetic, gradients, random, traced
+from . import arithmetic, arrays, gradients, parsing, random, traced
 from .scope import Rewrite
 
-__all__ = ["ATTRIBUTES", "OPS", "settle_for_tf1"]
+__all__ = ["ATTRIBUTES", "OPS", "settle_for_tf1", "unsettled_for_tf1"]
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {}
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {}
-for _module in (arithmetic, random, traced):
+for _module in (arithmetic, arrays, parsing, random, traced):
     OPS.update(_module.OPS)
     ATTRIBUTES.update(getattr(_module, "ATTRIBUTES", {}))
 
@@ -19,3 +19,8 @@ for _module in (arithmetic, random, traced):
 def settle_for_tf1(rewrite: Rewrite, done: Dict[str, int]) -> None:
     """What TF 1.15 has, and does not do as TF 2 does."""
     gradients.settle(rewrite, done)
+
+
+def unsettled_for_tf1(node: Any) -> bool:
+    """Whether TF 1.15 has a node's op, and not all that TF 2 does with it."""
+    return gradients.unsettled(node)

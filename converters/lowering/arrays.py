@@ -1,0 +1,118 @@
+"""Ops that make, take apart or change tensors and lists of them."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+from ..graph import DT_INT32, DT_STRING
+from .arithmetic import cast
+from .scope import Rewrite, Unlowerable
+
+__all__ = ["ATTRIBUTES", "OPS"]
+
+DT_UINT8, DT_UINT16 = 4, 17
+
+
+def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
+    """V3 of an op on diagonals is V2 with an ``align``; V2's is LEFT_LEFT.
+
+    A single diagonal is not padded, so its alignment means nothing.
+    """
+
+    def rule(rewrite: Rewrite) -> None:
+        lower = rewrite.inputs[2 if older == "MatrixSetDiagV2" else 1]
+        single = rewrite.scope.constant(lower)
+        if rewrite.attr("align").s != b"LEFT_LEFT" and (
+            single is None or single.size != 1
+        ):
+            raise Unlowerable(
+                "{} aligns several diagonals as {}".format(
+                    rewrite.node.op, rewrite.attr("align").s.decode()
+                )
+            )
+        rewrite.done(rewrite.emit(older, rewrite.inputs, T=rewrite.attr("T")))
+
+    return rule
+
+
+def _list_set_item(rewrite: Rewrite) -> bool:
+    """An array that grows as it is written: made longer first, where it is too short."""
+    handle, index, item = rewrite.inputs
+    length = rewrite.add("TensorListLength", [handle])
+    end = rewrite.add("AddV2", [index, rewrite.constant(1)], T=("type", DT_INT32))
+    longer = rewrite.add("Maximum", [length, end], T=("type", DT_INT32))
+    resized = rewrite.add("TensorListResize", [handle, longer])
+    rewrite.done(
+        rewrite.emit(
+            "TensorListSetItem",
+            [resized, index, item],
+            **rewrite.attrs("element_dtype"),
+        )
+    )
+    return True
+
+
+def _segment_ids(rewrite: Rewrite) -> bool:
+    """Segment ids of int64; TF 1.15 has int32 only, for indices as well on a CPU."""
+    data, indices, segments = rewrite.inputs[:3]
+    indices = cast(rewrite, indices, rewrite.type("Tidx"), DT_INT32)
+    segments = cast(rewrite, segments, rewrite.type("Tsegmentids"), DT_INT32)
+    names = ["T"] + ["Tnumsegments"] * (len(rewrite.inputs) > 3)
+    rewrite.done(
+        rewrite.emit(
+            rewrite.node.op,
+            [data, indices, segments] + rewrite.inputs[3:],
+            Tidx=("type", DT_INT32),
+            **rewrite.attrs(*names),
+        )
+    )
+    return True
+
+
+def _decode_image(rewrite: Rewrite) -> None:
+    """DecodePng of TF 1.15 reads JPEG files, and GIF files of one image, as well."""
+    if rewrite.attr("expand_animations").b:
+        raise Unlowerable("DecodeImage, for its attribute expand_animations=true")
+    if rewrite.type("dtype") not in (DT_UINT8, DT_UINT16):
+        raise Unlowerable("DecodeImage of other numbers than uint8 and uint16")
+    rewrite.done(
+        rewrite.emit("DecodePng", rewrite.inputs, **rewrite.attrs("channels", "dtype"))
+    )
+
+
+def _sparse_cross(rewrite: Rewrite) -> None:
+    """Crosses as strings; TF 1.15 has one separator only."""
+    separator = rewrite.scope.constant(rewrite.inputs[-1])
+    if separator is None or bytes(separator.item()) != b"_X_":
+        raise Unlowerable("SparseCrossV2, for a separator that is not '_X_'")
+    rewrite.done(
+        rewrite.emit(
+            "SparseCross",
+            rewrite.inputs[:-1],
+            hashed_output=False,
+            num_buckets=0,
+            hash_key=0,
+            out_type=("type", DT_STRING),
+            internal_type=("type", DT_STRING),
+            **rewrite.attrs("N", "sparse_types", "dense_types"),
+        )
+    )
+
+
+OPS: Dict[str, Callable[[Rewrite], Any]] = {
+    "DecodeImage": _decode_image,
+    "MatrixDiagPartV3": _matrix_diag("MatrixDiagPartV2"),
+    "MatrixDiagV3": _matrix_diag("MatrixDiagV2"),
+    "MatrixSetDiagV3": _matrix_diag("MatrixSetDiagV2"),
+    "SparseCrossV2": _sparse_cross,
+}
+
+# A rule that returns True leaves the attribute to be dropped.
+ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {
+    **{
+        ("SparseSegment" + op + more, "Tsegmentids"): _segment_ids
+        for op in ("Mean", "SqrtN", "Sum")
+        for more in ("", "WithNumSegments")
+    },
+    ("TensorListSetItem", "resize_if_index_out_of_bounds"): _list_set_item,
+}
