@@ -45,6 +45,7 @@ def prevent_gradients(
     lost: Collection[str] = (),
     own: Collection[str] = (),
     left: Mapping[str, str] = MappingProxyType({}),
+    looping: Collection[str] = (),
 ) -> List[str]:
     """Guards every tensor whose gradient a loaded function cannot give.
 
@@ -56,13 +57,15 @@ def prevent_gradients(
         ``custom_gradients.lost_functions``.
       left: why nodes of loops and conditionals are what they were, see
         ``loops.make_functional``.
+      looping: functions with loops and conditionals in them, see
+        ``loops.inline_calls``.
 
     Returns:
       Names of the nodes that are guarded now.
     """
     reasons = {}
     for name, node in graph.nodes.items():
-        reason = _reason(node, lost, own)
+        reason = _reason(node, lost, own, looping)
         if reason:
             if name in left:
                 reason += ", which was not rewritten, as " + left[name]
@@ -85,7 +88,10 @@ def prevent_gradients(
 
 
 def _reason(
-    node: node_def_pb2.NodeDef, lost: Collection[str], own: Collection[str]
+    node: node_def_pb2.NodeDef,
+    lost: Collection[str],
+    own: Collection[str],
+    looping: Collection[str],
 ) -> str:
     """Why there is no gradient through a node; empty where there may be one."""
     op = node.op
@@ -95,6 +101,8 @@ def _reason(
         return "ends a TF1 conditional (tf.cond)"
     if own and not called_by(node).isdisjoint(own):
         return "calls a function with a gradient of its own (Defun, tf.custom_gradient)"
+    if looping and not called_by(node).isdisjoint(looping):
+        return "calls a function with a TF1 loop or conditional in it (Defun)"
     if op.startswith(_TENSOR_ARRAY):
         kind = op[len(_TENSOR_ARRAY) :].rstrip("V23")
         if kind in _TENSOR_ARRAY_READS:

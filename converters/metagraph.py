@@ -94,6 +94,8 @@ def add_variant(
         gradients=list(meta_graph.graph_def.library.gradient),
     )
     calls.make_partitioned(graph)
+    own = custom_gradients.lost_functions(graph, variant.gradients)
+    looping = loops.inline_calls(graph, own)
     lost = custom_gradients.settle_gradients(graph)
     paths = {node_of(definition.tensor_info.name) for definition in assets}
     wanted = len(variant.update_ops)
@@ -106,8 +108,7 @@ def add_variant(
             )
         )
     lost.intersection_update(graph.nodes)
-    own = custom_gradients.lost_functions(graph, variant.gradients)
-    guarded = control_flow.prevent_gradients(graph, lost, own, left)
+    guarded = control_flow.prevent_gradients(graph, lost, own, left, looping)
     if guarded:
         model.warnings.append(
             "variant {}: some TF1 control flow or custom gradients run forward only; "

@@ -235,7 +235,8 @@ def value_of(graph: Graph, tensor: str) -> str:
     """The tensor to fetch for ``tensor``: its value where it is a reference."""
     tensor = normal(tensor)
     dtype = graph.references.get(tensor)
-    tensor = graph.aliases.get(tensor, tensor)
+    while tensor in graph.aliases:
+        tensor = graph.aliases[tensor]
     if dtype is None:
         return tensor
     name = graph.unique_name(node_of(tensor) + "/value")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Tuple
 
 import large
+import modules_decoding
 import modules_graphs
 import modules_loops
 import modules_signatures
@@ -23,6 +24,7 @@ DEFINITIONS: Tuple[Definition, ...] = (
     + modules_signatures.DEFINITIONS
     + modules_graphs.DEFINITIONS
     + modules_loops.DEFINITIONS
+    + modules_decoding.DEFINITIONS
     + saved_models.DEFINITIONS
 )
 LARGE: Tuple[Definition, ...] = large.DEFINITIONS

@@ -80,7 +80,10 @@ def test_report_names_what_runs_forward_only(tmp_path: Any) -> None:
     assert any("forward only" in warning for warning in report.warnings)
 
 
-@pytest.mark.parametrize("name", ["loops", "branches", "arrays", "recurrent"])
+@pytest.mark.parametrize(
+    "name",
+    ["arrays", "branches", "cells", "decoding", "language", "loops", "recurrent"],
+)
 def test_nothing_of_TF1_is_left(name: str, tmp_path: Any) -> None:
     """A converted module has no node of TF1's control flow."""
     from hub_compat._tf import saved_model_pb2

@@ -139,8 +139,35 @@ def many_in_turn(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     return value
 
 
+def in_function(v1: Any, x: Any, weights: Any, steps: Any, defun: Any = None) -> Any:
+    """A function with a loop and a conditional, in a branch and in a loop."""
+    import tensorflow as tf
+    from tensorflow.python.framework import function
+
+    def turned(value: Any, kernel: Any) -> Any:
+        half = v1.cond(v1.reduce_sum(value) > 0.0, lambda: value * 0.5, lambda: value)
+        found = v1.while_loop(
+            lambda i, _: i < 2,
+            lambda i, v: (i + 1, v1.tanh(v1.matmul(v, kernel))),
+            [0, half],
+        )[1]
+        return v1.reshape(found, [2, 3])
+
+    if defun is None:
+        defun = function.Defun(tf.float32, tf.float32)
+    turned = defun(turned)
+    value = v1.cond(v1.reduce_sum(x) > 0.0, lambda: turned(x, weights), lambda: x)
+    _, value = v1.while_loop(
+        lambda i, _: i < 2,
+        lambda i, v: (i + 1, v1.reshape(turned(v, weights), [2, 3]) + 0.5),
+        [0, v1.reshape(value, [2, 3])],
+    )
+    return value
+
+
 PROGRAMS = (
     deep,
+    in_function,
     many_in_turn,
     assign_in_branch,
     assign_in_other_branch,
@@ -234,6 +261,64 @@ def test_gradient(program: Callable[..., Any], tmp_path: Path) -> None:
     assert in_x is not None
     assert np.all(np.isfinite(in_x))
     assert np.any(in_weights)
+
+
+def test_gradient_through_a_function(tmp_path: Path) -> None:
+    """It is that of the same program without a function; TF1's own was zero."""
+    import tensorflow as tf
+
+    def inlined(*arguments: Any) -> Any:
+        return in_function(*arguments, defun=lambda function: function)
+
+    found = []
+    for name, program in (("defun", in_function), ("inlined", inlined)):
+        write(program, tmp_path / name)
+        with replay.Runtime(lambda name=name: hub.load(tmp_path / name)) as run:
+            variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
+            x = tf.constant(X)
+
+            def loss(run: Any = run, x: Any = x) -> Any:
+                return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
+
+            found.append(run.gradients(loss, [x, variables["weights"]]))
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+
+
+def effect_in_function(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """A function that does more in its loop than to give results."""
+    import tensorflow as tf
+    from tensorflow.python.framework import function
+
+    @function.Defun(tf.float32, tf.float32)
+    def checked(value: Any, kernel: Any) -> Any:
+        def body(i: Any, v: Any) -> Any:
+            check = v1.debugging.Assert(v1.reduce_all(v > -99.0), [v])
+            with v1.control_dependencies([check]):
+                return i + 1, v1.matmul(v, kernel)
+
+        return v1.while_loop(lambda i, _: i < 2, body, [0, value])[1]
+
+    return v1.cond(v1.reduce_sum(x) > 0.0, lambda: x * 2.0, lambda: x) + v1.reshape(
+        checked(x, weights), [2, 3]
+    )
+
+
+def test_function_that_stays_says_so(tmp_path: Path) -> None:
+    """It runs forward, and a gradient through it raises our error, with the node."""
+    import tensorflow as tf
+
+    known = write(effect_in_function, tmp_path / "model")
+    with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
+        x = tf.constant(X)
+
+        def loss() -> Any:
+            return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
+
+        with pytest.raises(LookupError, match="hub_compat: node.*calls a function"):
+            run.gradients(loss, [x])
+        found = run.run(run.loaded.signatures["go"](x=x)["y"])
+        np.testing.assert_allclose(found, known["runs"][0], rtol=1e-5)
 
 
 def update_in_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:

@@ -110,7 +110,7 @@ def test_saved_again_and_again(module: str, check: str, tmp_path: Path) -> None:
 
 def test_control_flow_trains_when_it_was_saved(tmp_path: Path) -> None:
     """Loops and branches, saved and loaded by another process, train on."""
-    names = ["branches", "language", "recurrent"]
+    names = ["branches", "cells", "decoding", "language", "recurrent"]
     for name in names:
         save_again(expected.load_expected(name).path, tmp_path / name)
     found = reloaded(tmp_path, replay, "object", str(tmp_path), *names)

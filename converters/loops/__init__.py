@@ -5,6 +5,7 @@ a function, but cannot differentiate it: the gradient code looks for Python obje
 that a loaded graph does not have. It can differentiate While and If, whose branches
 and bodies are functions, and TensorLists, which are values.
 
+* ``inlining``: functions that hold it, put in the place of their calls.
 * ``regions``: which nodes are in which loop and in which branch.
 * ``tangles``: which of them can only be rewritten together.
 * ``hoisting``: reads of variables and tables, moved before.
@@ -21,10 +22,11 @@ from typing import Any, Collection, Dict, List, Mapping
 
 from ..graph import CONTROL_FLOW_OPS, DT_RESOURCE, PLACEHOLDERS, Graph
 from . import conditionals, frames, hoisting, tensor_arrays
+from .inlining import inline_calls
 from .regions import Frame, NotUnderstood, Regions, topological
 from .tangles import find_tangles, has_control_flow
 
-__all__ = ["make_functional"]
+__all__ = ["inline_calls", "make_functional"]
 
 
 def make_functional(

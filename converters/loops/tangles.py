@@ -7,7 +7,7 @@ from typing import Dict, List, Set
 from ..graph import CONTROL_FLOW_OPS, Graph
 from .regions import Regions
 
-__all__ = ["ARRAY", "STACKS", "find_tangles", "has_control_flow"]
+__all__ = ["ARRAY", "STACKS", "find_tangles", "has_control_flow", "is_control_flow"]
 
 ARRAY = "TensorArray"
 STACKS = ("Stack", "StackV2", "StackPush", "StackPushV2", "StackPop", "StackPopV2")
@@ -18,10 +18,11 @@ _FLOWS = ("handle", "grad_handle", "flow", "flow_out")
 
 def has_control_flow(graph: Graph) -> bool:
     """Whether a graph has anything to rewrite."""
-    return any(_is_control_flow(node.op) for node in graph.nodes.values())
+    return any(is_control_flow(node.op) for node in graph.nodes.values())
 
 
-def _is_control_flow(op: str) -> bool:
+def is_control_flow(op: str) -> bool:
+    """Whether an op is one of TF1's loops, conditionals and arrays."""
     return op in CONTROL_FLOW_OPS or op.startswith(ARRAY) or op in STACKS
 
 
@@ -37,7 +38,7 @@ def find_tangles(graph: Graph, regions: Regions) -> List[List[str]]:
         for name in regions.order
         if regions.frames[name]
         or regions.guards[name]
-        or _is_control_flow(graph.nodes[name].op)
+        or is_control_flow(graph.nodes[name].op)
         or name in arrays
     ]
     parents = {name: name for name in members}
