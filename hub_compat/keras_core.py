@@ -9,11 +9,12 @@ import os
 from typing import Any, List, Mapping, Optional, Sequence
 
 from hub_compat import _files, origin, provenance
-from hub_compat._tf import call_arguments, tf, traces_of
+from hub_compat._tf import call_arguments, tf, traces_of, used_variables
 from hub_compat.embedded import Embedded, pack
 from hub_compat.errors import LayerError, SignatureError
 from hub_compat.formats import Format
 from hub_compat.keras_inputs import InputSpecs, described
+from hub_compat.lifetime import objects_of, state_of
 from hub_compat.loader import load
 
 __all__ = ["KerasCore"]
@@ -247,7 +248,17 @@ class KerasCore:
         if own is None or (not own and self._owner is not self.loaded):
             # Keras 3 keeps the weights of an export on its root.
             own = own or getattr(self.loaded, name, None)
+        if own is None and getattr(self.loaded, "variables", None) is None:
+            return self._used(name)
         return list(own or ())
+
+    def _used(self, name: str) -> List[Any]:
+        """The variables that the function reads, of an object that lists none."""
+        found = objects_of(self.loaded)
+        used = used_variables(self.function, state_of(self.function) or list(found))
+        if name == "trainable_variables":
+            return [variable for variable in used if variable.trainable]
+        return used if name == "variables" else []
 
     @property
     def losses(self) -> List[Any]:

@@ -152,6 +152,40 @@ def test_freezing_a_built_model(k: Keras) -> None:
         assert one.tobytes() == other.tobytes()
 
 
+@pytest.mark.eager
+@pytest.mark.parametrize("signature", [None, "serving_default"])
+def test_weights_that_no_list_names(signature: Any, k: Keras, tmp_path: Path) -> None:
+    """Of an object without ``variables``, those that the function reads are weights."""
+    import tensorflow as tf
+
+    class Module(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = tf.Variable(tf.ones([3, 2]))
+            self.others = {"scale": tf.Variable(2.0, trainable=False)}
+            self.unused = tf.Variable(1.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32)])
+        def __call__(self, x: Any) -> Any:
+            return {"y": tf.matmul(x, self.kernel) * self.others["scale"]}
+
+    module = Module()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__)
+    layer = k.Layer(
+        str(tmp_path), trainable=True, signature=signature, output_key="y"
+    )
+    assert [tuple(w.shape) for w in layer.trainable_weights] == [(3, 2)]
+    assert [tuple(w.shape) for w in layer.non_trainable_weights] == [()]
+    inputs = k.keras.Input((3,))
+    model = k.keras.Model(inputs, layer(inputs))
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    before, scale = layer.get_weights()
+    model.fit(np.ones((4, 3), np.float32), np.ones((4, 2)), verbose=0)
+    after, same = layer.get_weights()
+    assert np.all(before != after)
+    assert scale == same == 2.0
+
+
 @pytest.mark.parametrize(
     "name",
     [pytest.param("keras2_reusable", marks=pytest.mark.eager), "keras3_reusable"],
