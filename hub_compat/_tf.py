@@ -77,6 +77,7 @@ __all__ = [
     "tracked_objects",
     "tracks_attributes",
     "types_pb2",
+    "used_variables",
     "variable_pb2",
     "wrap_call",
 ]
@@ -464,18 +465,26 @@ def call_arguments(function: Any) -> Sequence[str]:
 
 
 def traces_of(function: Any) -> List[Any]:
-    """The positional arguments that the traces of a loaded function were made for.
-
-    Returns:
-      For each trace, a tuple of nests of TensorSpecs and Python values.
-    """
-    if not hasattr(function, "concrete_functions") and callable(function):
-        function = function.__call__
+    """For each trace of a loaded function, its positional arguments: nests of specs."""
     return [
         trace.structured_input_signature[0]
-        for trace in getattr(function, "concrete_functions", None) or ()
+        for trace in _traces(function)
         if trace.structured_input_signature is not None
     ]
+
+
+def used_variables(function: Any, candidates: Sequence[Any]) -> List[Any]:
+    """Those of some objects that are variables which a loaded function uses."""
+    traces = _traces(function) or [function]
+    handles = {id(c) for t in traces for c in getattr(t, "captured_inputs", ())}
+    variables = [found for found in candidates if isinstance(found, tf.Variable)]
+    return [variable for variable in variables if id(variable.handle) in handles]
+
+
+def _traces(function: Any) -> Sequence[Any]:
+    if not hasattr(function, "concrete_functions") and callable(function):
+        function = function.__call__
+    return getattr(function, "concrete_functions", None) or ()
 
 
 def load_options_class() -> Optional[type]:

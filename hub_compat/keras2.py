@@ -48,9 +48,9 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         )
         # The loaded functions say what they take; Keras would guess.
         kwargs.setdefault("autocast", False)
-        if core.input_dtype not in (None, "float32") and "input_shape" in kwargs:
+        if core.inputs.dtype not in (None, "float32") and "input_shape" in kwargs:
             # Of the Input that Keras makes for it.
-            kwargs.setdefault("dtype", core.input_dtype)
+            kwargs.setdefault("dtype", core.inputs.dtype)
         super().__init__(trainable=trainable, **kwargs)
         self._core = core
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
@@ -97,11 +97,17 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
         return value
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the layer."""
+    def __call__(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer; Python numbers and strings become tensors."""
         self._warn_if_lost(calling_layer(self))
-        return super().__call__(*args, **kwargs)
+        inputs = self._core.inputs.tensors(inputs)
+        if self._core.inputs.nothing and tf.__version__.startswith("1."):
+            # Keras of TF 1.15 would call it in a graph, for want of an eager tensor.
+            return self.call(inputs, *args, **kwargs)
+        return super().__call__(inputs, *args, **kwargs)
 
+    # TF 1.15 would rewrite all of hub_compat, and says of what it cannot.
+    @tf.autograph.experimental.do_not_convert
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""
         if training is None:

@@ -6,16 +6,18 @@ The arguments and their meaning are those of ``tensorflow_hub.KerasLayer``.
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from hub_compat import _files, origin, provenance
-from hub_compat._tf import call_arguments, tf, traces_of
+from hub_compat._tf import call_arguments, tf, traces_of, used_variables
 from hub_compat.embedded import Embedded, pack
 from hub_compat.errors import LayerError, SignatureError
 from hub_compat.formats import Format
+from hub_compat.keras_inputs import InputSpecs, described
+from hub_compat.lifetime import objects_of, state_of
 from hub_compat.loader import load
 
-__all__ = ["KerasCore", "as_tensors"]
+__all__ = ["KerasCore"]
 
 
 class KerasCore:
@@ -85,7 +87,7 @@ class KerasCore:
         self.function = self._choose()
         self._owner = self.function if self._reusable is None else self._reusable
         self._has_training = "training" in call_arguments(self.function)
-        self._traces = traces_of(self.function)
+        self.inputs = self._input_specs()
 
     # ---- what is called
 
@@ -149,7 +151,7 @@ class KerasCore:
         if self._called not in signatures:
             return ""
         outputs = signatures[self._called].structured_outputs
-        return "The outputs of {!r} are {}. ".format(self._called, _described(outputs))
+        return "The outputs of {!r} are {}. ".format(self._called, described(outputs))
 
     def _names(self) -> str:
         return ", ".join(sorted(getattr(self.loaded, "signatures", ()))) or "none"
@@ -212,7 +214,7 @@ class KerasCore:
             raise LayerError(
                 "The signature {!r} has no output of this name; it has {}. Received: "
                 "output_key={!r}".format(
-                    self._called, _described(outputs), self.output_key
+                    self._called, described(outputs), self.output_key
                 )
             )
 
@@ -246,7 +248,17 @@ class KerasCore:
         if own is None or (not own and self._owner is not self.loaded):
             # Keras 3 keeps the weights of an export on its root.
             own = own or getattr(self.loaded, name, None)
+        if own is None and getattr(self.loaded, "variables", None) is None:
+            return self._used(name)
         return list(own or ())
+
+    def _used(self, name: str) -> List[Any]:
+        """The variables that the function reads, of an object that lists none."""
+        found = objects_of(self.loaded)
+        used = used_variables(self.function, state_of(self.function) or list(found))
+        if name == "trainable_variables":
+            return [variable for variable in used if variable.trainable]
+        return used if name == "variables" else []
 
     @property
     def losses(self) -> List[Any]:
@@ -272,10 +284,11 @@ class KerasCore:
         Args:
           inputs: a nest of tensors, in the structure that the function takes.
           training: a bool, or a scalar tensor where that is known later only.
+
+        Raises:
+          LayerError: it does not take these inputs.
         """
-        if not self._has_training:
-            return self._call(inputs, {})
-        if "training" in self.arguments:
+        if not self._has_training or "training" in self.arguments:
             return self._call(inputs, {})
         if not isinstance(training, tf.Tensor):
             return self._call(inputs, {"training": bool(training)})
@@ -287,25 +300,42 @@ class KerasCore:
 
     def _call(self, inputs: Any, training: Mapping[str, Any]) -> Any:
         keywords = dict(self.arguments, **training)
-        if self._called is None:
-            results = self.function(self._cast(inputs), **keywords)
-        elif self._reusable is not None:
-            results = self.function(self._cast(self._alone(inputs)), **keywords)
-        elif isinstance(inputs, Mapping):
-            results = self.function(**dict(keywords, **self._cast_named(inputs)))
-        elif not keywords:
-            results = self.function(inputs)
-        else:
-            (name, *more) = [n for n in self._input_names() if n not in keywords]
-            if more:
-                raise LayerError(
-                    "The signature {!r} has several inputs: call the layer with a "
-                    "dict. It takes {}. Received: {!r}".format(
-                        self._called, ", ".join([name] + more), inputs
-                    )
-                )
-            results = self.function(**dict(keywords, **{name: inputs}))
+        if self._reusable is not None:
+            inputs = self._alone(inputs)
+        try:
+            results = self._results(inputs, keywords)
+        except LayerError:
+            raise
+        except Exception as error:
+            problem = self.inputs.problem(inputs)
+            if problem is None:
+                raise
+            what = "module" if self._called is None else "signature " + self._called
+            raise LayerError(
+                "The {} does not take these inputs. {}".format(what, problem)
+            ) from error
         return self._pick(results)
+
+    def _results(self, inputs: Any, keywords: Mapping[str, Any]) -> Any:
+        if self.inputs.nothing and _is_nothing(inputs):
+            return self.function(**keywords)
+        prepared = self.inputs.prepared(inputs)
+        if self._called is None or self._reusable is not None:
+            return self.function(prepared, **keywords)
+        if isinstance(prepared, Mapping):
+            return self.function(**dict(keywords, **prepared))
+        if not keywords:
+            return self.function(prepared)
+        names = sorted(self.function.structured_input_signature[1])
+        (name, *more) = [n for n in names if n not in keywords]
+        if more:
+            raise LayerError(
+                "The signature {!r} has several inputs: call the layer with a dict. It "
+                "takes {}. Received: {!r}".format(
+                    self._called, ", ".join([name] + more), inputs
+                )
+            )
+        return self.function(**dict(keywords, **{name: prepared}))
 
     def _alone(self, inputs: Any) -> Any:
         """The only input of a signature, where it was given by its name."""
@@ -318,32 +348,10 @@ class KerasCore:
             (inputs,) = inputs.values()
         return inputs
 
-    def _input_names(self) -> Sequence[str]:
-        return sorted(self.function.structured_input_signature[1])
-
-    def _cast(self, inputs: Any) -> Any:
-        """Inputs in the floating-point dtype that a trace was made for."""
-        flat = tf.nest.flatten(inputs)
-        for specs in self._traces:
-            if not specs:
-                continue
-            try:
-                tf.nest.assert_same_structure(specs[0], inputs)
-            except (TypeError, ValueError):
-                continue
-            wanted = [
-                getattr(spec, "dtype", None) for spec in tf.nest.flatten(specs[0])
-            ]
-            pairs = [_to_dtype(value, dtype) for value, dtype in zip(flat, wanted)]
-            return tf.nest.pack_sequence_as(inputs, pairs)
-        return inputs
-
-    def _cast_named(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
-        specs = self.function.structured_input_signature[1]
-        return {
-            name: _to_dtype(value, getattr(specs.get(name), "dtype", None))
-            for name, value in inputs.items()
-        }
+    def _input_specs(self) -> InputSpecs:
+        if self._called is not None and self._reusable is None:
+            return InputSpecs((), self.function.structured_input_signature[1])
+        return InputSpecs(traces_of(self.function))
 
     def _pick(self, results: Any) -> Any:
         if self._reusable is not None and not isinstance(results, Mapping):
@@ -388,41 +396,13 @@ class KerasCore:
         Args:
           input_shapes: a nest of TensorShapes or tuples.
         """
-        shapes = _to_shapes(input_shapes)
-        dtypes = self._input_dtypes(shapes)
-        specs = tf.nest.map_structure(tf.TensorSpec, shapes, dtypes)
+        specs = self.inputs.with_shapes(_to_shapes(input_shapes))
 
         def call(inputs: Any) -> Any:
             return self.with_shapes(inputs, self.call(inputs, False))
 
         outputs = tf.function(call).get_concrete_function(specs).structured_outputs
         return tf.nest.map_structure(lambda output: output.shape, outputs)
-
-    def _input_dtypes(self, shapes: Any) -> Any:
-        """The dtypes that the function takes; float32 where it does not say."""
-        if self._called is not None and self._reusable is None:
-            specs = self.function.structured_input_signature[1]
-            if isinstance(shapes, Mapping):
-                return {name: specs[name].dtype for name in shapes}
-            return next(iter(specs.values())).dtype
-        for args in self._traces:
-            if args:
-                try:
-                    tf.nest.assert_same_structure(args[0], shapes)
-                except (TypeError, ValueError):
-                    continue
-                return tf.nest.map_structure(lambda spec: spec.dtype, args[0])
-        return tf.nest.map_structure(lambda _: tf.float32, shapes)
-
-    @property
-    def input_dtype(self) -> Optional[str]:
-        """The dtype of the only input; None where there are several, or it is unknown."""
-        if self._called is not None and self._reusable is None:
-            specs = list(self.function.structured_input_signature[1].values())
-        else:
-            specs = tf.nest.flatten([args[0] for args in self._traces if args][:1])
-        dtypes = [getattr(spec, "dtype", None) for spec in specs]
-        return dtypes[0].name if len(dtypes) == 1 and dtypes[0] is not None else None
 
     def with_shapes(self, inputs: Any, outputs: Any) -> Any:
         """Outputs with the static shapes that ``output_shape`` promises."""
@@ -439,16 +419,6 @@ class KerasCore:
 
         shapes = _shapes(self.output_shape, outputs)
         return tf.nest.map_structure(promise, outputs, shapes)
-
-
-def as_tensors(inputs: Any) -> Any:
-    """Numbers, strings and lists of them as tensors; other inputs as they are."""
-    values = tf.nest.flatten(inputs)
-    if values and all(isinstance(v, (bool, int, float, str, bytes)) for v in values):
-        if isinstance(inputs, Mapping):
-            return {name: as_tensors(value) for name, value in inputs.items()}
-        return tf.convert_to_tensor(inputs)
-    return inputs
 
 
 def _to_shapes(shapes: Any) -> Any:
@@ -471,21 +441,9 @@ def _shapes(shape: Any, outputs: Any) -> Any:
     return shape
 
 
-def _to_dtype(value: Any, dtype: Any) -> Any:
-    """A floating-point tensor in another floating-point dtype; others as they are."""
-    own = getattr(value, "dtype", None)
-    if own is None or dtype is None or not tf.as_dtype(dtype).is_floating:
-        return value
-    own = tf.as_dtype(own)
-    return tf.cast(value, dtype) if own.is_floating and own != dtype else value
+def _is_nothing(inputs: Any) -> bool:
+    return inputs is None or (isinstance(inputs, (list, tuple, dict)) and not inputs)
 
 
 def _once(variables: Sequence[Any]) -> List[Any]:
     return list({id(variable): variable for variable in variables}.values())
-
-
-def _described(specs: Mapping[str, Any]) -> str:
-    return ", ".join(
-        "{} ({} {})".format(name, spec.dtype.name, spec.shape)
-        for name, spec in sorted(specs.items())
-    )

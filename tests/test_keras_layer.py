@@ -388,7 +388,7 @@ def test_arguments_must_be_serializable(k: Keras) -> None:
         (
             dict(signature="image_feature_vector", output_key="nope"),
             errors.LayerError,
-            r"it has default \(float32 \(.*6\)\), net/block1/conv",
+            r"it has \{'default': float32 \(.*6\), 'net/block1/conv'",
         ),
         (dict(tags={"nope"}), errors.VariantError, r"\['train'\]"),
         (
