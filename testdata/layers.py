@@ -153,7 +153,9 @@ def record(
                 continue
             inputs = {"x{}".format(i): v.numpy() for i, v in enumerate(entry.inputs)}
             # Nobody trains what is before an augmentation of images.
-            trains = not name.startswith(("Aug", "CutMix", "MixUp", "Rand"))
+            trains = not name.startswith(
+                ("Aug", "CutMix", "Equal", "MixUp", "Rand", "Solar")
+            )
             call = functools.partial(
                 layers_replay.run, loaded, key_of(name), mode, inputs
             )

@@ -54,8 +54,9 @@ def run(
     function = loaded.signatures["{}_{}".format(key, mode)]
     if evaluate is None:
         before = {name: value.numpy() for name, value in variables.items()}
+        # TF 1.15 prepares for gradients when a function is called, if a tape watches.
         with tf.GradientTape() as tape:
-            tape.watch(list(given.values()))
+            tape.watch([value for value in given.values() if gradients])
             outputs = _outputs(function(**given))
             loss = tf221_replay.loss_of(outputs)
         grads = tape.gradient(loss, list(sources.values())) if gradients else []
