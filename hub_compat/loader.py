@@ -12,6 +12,7 @@ from hub_compat import (
     graph_mode,
     lifetime,
     origin,
+    own_gradients,
     provenance,
     restore,
 )
@@ -279,6 +280,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
             ) from error
         raise
     drop_missing_variables(loaded)
+    own_gradients.register_gradients(loaded)
     if tf.executing_eagerly():
         keep_inner_control_flow(list(getattr(loaded, "signatures", {}).values()))
     lifetime.keep_state_alive(loaded)

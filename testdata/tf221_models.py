@@ -23,15 +23,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from tf221_ops import module_ops, numbers  # noqa: E402
 
 HERE = Path(__file__).resolve().parent / "tf221"
-
-
-def numbers(*shape: int) -> np.ndarray:
-    """Reproducible numbers between -1 and 1."""
-    size = int(np.prod(shape))
-    values = np.sin(np.arange(1, size + 1, dtype=np.float64) * 12.9898) * 43758.5453
-    return ((values % 2) - 1).astype(np.float32).reshape(shape)
 
 
 def set_weights(variables: List[Any]) -> None:
@@ -344,6 +338,7 @@ MODELS: Dict[str, Callable[[str], Dict[str, Any]]] = {
         keras3_reusable,
         keras3_transformer,
         module_control_flow,
+        module_ops,
         module_structures,
     )
 }

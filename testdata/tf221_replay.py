@@ -122,7 +122,7 @@ def run(
     if evaluate is None:
         with tf.GradientTape() as tape:
             outputs = _named(function(given))
-            loss = _loss(outputs)
+            loss = loss_of(outputs)
         grads = tape.gradient(loss, [variables[name] for name in names])
         found = {"out": {k: v.numpy() for k, v in outputs.items()}, "grad": {}}
         for name, grad in zip(names, grads):
@@ -131,7 +131,7 @@ def run(
         after = {k: v.numpy() for k, v in variables.items()}
     else:
         outputs = _named(function(given))
-        grads = tf.gradients(_loss(outputs), [variables[name] for name in names])
+        grads = tf.gradients(loss_of(outputs), [variables[name] for name in names])
         wanted = {
             "out": outputs,
             "grad": {
@@ -159,12 +159,13 @@ def _named(outputs: Any) -> Dict[str, Any]:
     return {"output": tf.convert_to_tensor(outputs)}
 
 
-def _loss(outputs: Dict[str, Any]) -> Any:
+def loss_of(outputs: Dict[str, Any]) -> Any:
     """A number to which every element of every output counts another much."""
     total = tf.constant(0.0)
     for name in sorted(outputs):
         value = outputs[name]
         if value.dtype.is_floating:
             weights = tf.cos(tf.cast(tf.range(tf.size(value)), tf.float32) * 0.7 + 0.3)
-            total += tf.reduce_sum(tf.reshape(value, [-1]) * weights)
+            flat = tf.cast(tf.reshape(value, [-1]), tf.float32)
+            total += tf.reduce_sum(flat * weights)
     return total

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.tensorflow
 def applications(root: Path, testdata: Path) -> Path:
     """The directory of the models and what was recorded of them."""
     digest = hashlib.sha256()
-    for name in ("tf221_models.py", "tf221_replay.py"):
+    for name in ("tf221_models.py", "tf221_ops.py", "tf221_replay.py"):
         digest.update((testdata / name).read_bytes())
     folder = root / "build" / "tf221" / digest.hexdigest()[:10]
     folder.mkdir(parents=True, exist_ok=True)

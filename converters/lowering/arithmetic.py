@@ -1,10 +1,10 @@
-"""Ops on numbers that got new forms: products, normalization, counts, functions."""
+"""Ops on numbers that got new forms: products, normalization, functions."""
 
 from __future__ import annotations
 
 from typing import Any, Callable, Dict, List
 
-from ..graph import DT_BOOL, DT_INT32, DT_INT64
+from ..graph import DT_INT32
 from .scope import Rewrite
 
 __all__ = ["ATTRIBUTES", "OPS"]
@@ -137,139 +137,6 @@ def _permute(rewrite: Rewrite, tensor: str, order: List[int]) -> str:
     )
 
 
-def _dense_bincount(rewrite: Rewrite) -> None:
-    """Counts by a sum over segments.
-
-    A row's values become segments of a number line that all rows share; what is not
-    below ``size`` goes to the segment -1, which UnsortedSegmentSum leaves out.
-    Works for a vector, which is one row, and for a matrix.
-    """
-    values, size, weights = rewrite.inputs
-    tidx, dtype = rewrite.type("Tidx"), rewrite.type("T")
-    shape = rewrite.add(
-        "Shape", [values], T=("type", tidx), out_type=("type", DT_INT32)
-    )
-    outer = vector_slice(rewrite, shape, 0, -1, DT_INT32)
-    rows = rewrite.add(
-        "Prod",
-        [outer, rewrite.constant(0)],
-        T=("type", DT_INT32),
-        Tidx=("type", DT_INT32),
-        keep_dims=False,
-    )
-    row = rewrite.add(
-        "Range",
-        [rewrite.constant(0), rows, rewrite.constant(1)],
-        Tidx=("type", DT_INT32),
-    )
-    column = reshape(rewrite, row, rewrite.constant([-1, 1]), DT_INT32)
-    last = vector_slice(rewrite, shape, -1, 0, DT_INT32)
-    rows_1d = reshape(rewrite, rows, rewrite.constant([1]), DT_INT32)
-    matrix = reshape(rewrite, values, concat(rewrite, [rows_1d, last], DT_INT32), tidx)
-    matrix_shape = concat(rewrite, [rows_1d, last], DT_INT32)
-    row_of = rewrite.add(
-        "BroadcastTo",
-        [column, matrix_shape],
-        T=("type", DT_INT32),
-        Tidx=("type", DT_INT32),
-    )
-    flat = rewrite.constant([-1])
-    counts = _sum_by_row(
-        rewrite,
-        reshape(rewrite, matrix, flat, tidx),
-        reshape(rewrite, row_of, flat, DT_INT32),
-        rows,
-        size,
-        weights,
-        tidx,
-        dtype,
-    )
-    size32 = reshape(
-        rewrite, cast(rewrite, size, tidx, DT_INT32), rewrite.constant([1]), DT_INT32
-    )
-    result = reshape(rewrite, counts, concat(rewrite, [outer, size32], DT_INT32), dtype)
-    rewrite.done([result])
-
-
-def _sum_by_row(
-    rewrite: Rewrite,
-    values: str,
-    rows_of: str,
-    rows: str,
-    size: str,
-    weights: str,
-    tidx: int,
-    dtype: int,
-) -> str:
-    """Sums of weights, or counts, for each row and value: a vector of both.
-
-    Args:
-      rewrite: the node.
-      values: a vector of ``tidx``.
-      rows_of: the row of each value, int32.
-      rows: how many rows there are, an int32 scalar.
-      size: how many different values there are, a scalar of ``tidx``.
-      weights: of each value, or none at all for counts.
-      tidx: dtype of the values.
-      dtype: dtype of the weights and of the result.
-    """
-    size64 = cast(rewrite, size, tidx, DT_INT64)
-    values64 = cast(rewrite, values, tidx, DT_INT64)
-    base = binary(
-        rewrite, "Mul", cast(rewrite, rows_of, DT_INT32, DT_INT64), size64, DT_INT64
-    )
-    segment = binary(rewrite, "AddV2", base, values64, DT_INT64)
-    inside = binary(rewrite, "Less", values64, size64, DT_INT64)
-    nowhere = rewrite.add(
-        "Fill",
-        [
-            rewrite.add(
-                "Shape", [values], T=("type", tidx), out_type=("type", DT_INT32)
-            ),
-            rewrite.constant(-1, DT_INT64),
-        ],
-        T=("type", DT_INT64),
-        index_type=("type", DT_INT32),
-    )
-    segment = rewrite.add("Select", [inside, segment, nowhere], T=("type", DT_INT64))
-    count = rewrite.add(
-        "Shape", [values], T=("type", tidx), out_type=("type", DT_INT32)
-    )
-    ones = rewrite.add(
-        "Fill",
-        [count, rewrite.constant(1, dtype)],
-        T=("type", dtype),
-        index_type=("type", DT_INT32),
-    )
-    if not rewrite.attr("binary_output").b:
-        # Without weights there are none to stand before the ones.
-        both = concat(
-            rewrite,
-            [reshape(rewrite, weights, rewrite.constant([-1]), dtype), ones],
-            dtype,
-        )
-        ones = rewrite.add(
-            "Slice",
-            [both, rewrite.constant([0]), count],
-            T=("type", dtype),
-            Index=("type", DT_INT32),
-        )
-    total = binary(
-        rewrite, "Mul", cast(rewrite, rows, DT_INT32, DT_INT64), size64, DT_INT64
-    )
-    counts = rewrite.add(
-        "UnsortedSegmentSum",
-        [ones, segment, cast(rewrite, total, DT_INT64, DT_INT32)],
-        T=("type", dtype),
-        Tindices=("type", DT_INT64),
-        Tnumsegments=("type", DT_INT32),
-    )
-    if rewrite.attr("binary_output").b:
-        there = binary(rewrite, "Greater", counts, rewrite.constant(0, dtype), dtype)
-        counts = cast(rewrite, there, DT_BOOL, dtype)
-    return counts
-
-
 def _xlog1py(rewrite: Rewrite) -> None:
     """x * log(1 + y), 0 where x is 0 whatever y is."""
     x, y = rewrite.inputs
@@ -310,7 +177,6 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {
     "BatchMatMulV3": _batch_matmul,
     "BesselI0": _bessel("BesselI0e"),
     "BesselI1": _bessel("BesselI1e"),
-    "DenseBincount": _dense_bincount,
     "DisableCopyOnRead": _nothing,
     "Xlog1py": _xlog1py,
 }

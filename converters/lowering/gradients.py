@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
+from hub_compat.own_gradients import PREFIX
+
 from ..custom_gradients import NOT_IN_THE_MODULE, is_swish
 from ..functions import set_attr
 from ..graph import DT_INT32
-from .arithmetic import concat, emit_batch_norm, vector_slice
+from .arithmetic import concat, emit_batch_norm, reshape, vector_slice
 from .einsum import rewrite_einsum
 from .scope import Rewrite
 
@@ -43,20 +45,27 @@ def _call(rewrite: Rewrite) -> str:
 
 
 def _custom(rewrite: Rewrite) -> str:
-    """The gradient of a ``tf.custom_gradient`` function, which stays behind.
+    """The gradient of a ``tf.custom_gradient`` function that is not in the model.
 
-    It was registered in the process of the writer, or is a function that only newer
-    loaders register. That of swish only saves memory; any other raises a LookupError
+    It was registered in the process of the writer. That of swish only saves memory; any other raises a LookupError
     with this name, rather than being what the program did not mean.
     """
     node = rewrite.node
-    if _ATTRIBUTE not in node.attr:
+    if not _lost(node):
         return ""
     if is_swish(node.input[0], rewrite.scope.producers()):
         del node.attr[_ATTRIBUTE]
         return "swish is differentiated as what it computes"
     node.attr[_ATTRIBUTE].s = NOT_IN_THE_MODULE
     return "a custom gradient is refused"
+
+
+def _lost(node: Any) -> bool:
+    """Whether a node's gradient is neither kept nor said to be lost."""
+    if _ATTRIBUTE not in node.attr:
+        return False
+    name = node.attr[_ATTRIBUTE].s
+    return name != NOT_IN_THE_MODULE and not name.startswith(PREFIX.encode())
 
 
 def _einsum(rewrite: Rewrite) -> str:
@@ -140,6 +149,58 @@ def _batch_norm(rewrite: Rewrite) -> str:
     return "FusedBatchNormV3 with channels first is transposed"
 
 
+def _convolution(rewrite: Rewrite) -> str:
+    """Convolutions in groups of channels, which have no kernel on a CPU."""
+    x, kernel = rewrite.inputs
+    channels, shape = rewrite.scope.shape(x), rewrite.scope.shape(kernel)
+    first = rewrite.attr("data_format").s != b"NHWC"
+    if first or not channels or not shape or channels[3] < 0 or shape[2] < 0:
+        return ""
+    groups = channels[3] // shape[2]
+    if groups == 1:
+        return ""
+    strides = list(rewrite.attr("strides").list.i)
+    if (
+        shape[2] == 1
+        and strides[1] == strides[2]
+        and set(rewrite.attr("dilations").list.i) == {1}
+        and rewrite.attr("padding").s != b"EXPLICIT"
+    ):
+        turned = reshape(
+            rewrite,
+            kernel,
+            rewrite.constant(shape[:2] + [groups, -1]),
+            rewrite.type("T"),
+        )
+        rewrite.done(
+            rewrite.emit(
+                "DepthwiseConv2dNative",
+                [x, turned],
+                **rewrite.attrs("T", "strides", "padding", "data_format", "dilations"),
+            )
+        )
+        return "Conv2D of each channel is DepthwiseConv2dNative"
+    parts = [
+        rewrite.emit(
+            "Split", [rewrite.constant(3), one], num_split=groups, T=rewrite.attr("T")
+        )
+        for one in (x, kernel)
+    ]
+    names = ("T", "strides", "padding", "explicit_paddings", "data_format")
+    attrs = rewrite.attrs("use_cudnn_on_gpu", "dilations", *names)
+    made = [rewrite.add("Conv2D", list(pair), **attrs) for pair in zip(*parts)]
+    rewrite.done(
+        rewrite.emit(
+            "ConcatV2",
+            made + [rewrite.constant(3)],
+            N=groups,
+            T=rewrite.attr("T"),
+            Tidx=("type", DT_INT32),
+        )
+    )
+    return "Conv2D in groups is one for each"
+
+
 def _scatter(op: str) -> Callable[[Rewrite], str]:
     """Changes a variable's value, for TF 1.15 does not see its shape in a function."""
 
@@ -158,6 +219,7 @@ def _scatter(op: str) -> Callable[[Rewrite], str]:
 
 
 _RULES: Dict[str, Callable[[Rewrite], Any]] = {
+    "Conv2D": _convolution,
     "Einsum": _einsum,
     "FusedBatchNormV3": _batch_norm,
     "IdentityN": _custom,
@@ -175,9 +237,7 @@ _THERE: Dict[str, Callable[[Any], bool]] = {
     "FusedBatchNormV3": lambda node: (
         "data_format" in node.attr and node.attr["data_format"].s == b"NCHW"
     ),
-    "IdentityN": lambda node: (
-        _ATTRIBUTE in node.attr and node.attr[_ATTRIBUTE].s != NOT_IN_THE_MODULE
-    ),
+    "IdentityN": _lost,
     "PartitionedCall": lambda node: _ATTRIBUTE not in node.attr,
     "RaggedTensorToTensor": lambda node: node.attr["T"].type in _FLOATS,
     "ResourceScatterNdAdd": lambda node: True,

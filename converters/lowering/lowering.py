@@ -12,6 +12,7 @@ from ..calls import called_by
 from ..graph import builtin_ops
 from . import attributes, objects, rules
 from .mutable_tables import empty_tables, fill_tables
+from .own_gradients import keep_gradients
 from .registry import NEWEST, Registry, ops_of
 from .scope import Rewrite, Scope, Unlowerable
 from .unknown import explain
@@ -141,6 +142,8 @@ class _Lowering:
 
     def run(self) -> None:
         """Does everything."""
+        if self._registry.version < (2, 0):
+            keep_gradients(self._meta_graph, self._source_op, self._done)
         for function in self._graph.library.function:
             self._rewrite(function.node_def, function)
         self._rewrite(self._graph.node, None)

@@ -36,7 +36,7 @@ def _parse_example(rewrite: Rewrite) -> None:
         + rewrite.inputs[5:],
         Nsparse=sparse + ragged,
         Ndense=dense,
-        sparse_types=_types(sparse_types + ragged_types),
+        sparse_types=("types", sparse_types + ragged_types),
         **rewrite.attrs("Tdense", "dense_shapes"),
     )
     both = sparse + ragged
@@ -65,15 +65,6 @@ def _parse_example(rewrite: Rewrite) -> None:
     for one, dtype in zip(indices[sparse:], split_types):
         results.append(_row_splits(rewrite, one, shape, dtype))
     rewrite.done(results)
-
-
-def _types(types: List[int]) -> Any:
-    from hub_compat._tf import attr_value_pb2
-
-    value = attr_value_pb2.AttrValue()
-    value.list.SetInParent()
-    value.list.type.extend(types)
-    return value
 
 
 def _each(rewrite: Rewrite, vector: str, count: int) -> List[str]:

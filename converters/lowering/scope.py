@@ -84,6 +84,29 @@ class Scope:
             return None
         return tf.make_ndarray(node.attr["value"].tensor)
 
+    def shape(self, tensor: str) -> Optional[List[int]]:
+        """The shape that the writer knew a tensor to have, with -1 for what may vary.
+
+        None where the rank may vary, or nothing is said.
+        """
+        node = self.producer(tensor)
+        shapes: Any = []
+        index = 0
+        if node is not None:
+            shapes = node.attr["_output_shapes"].list.shape if (
+                "_output_shapes" in node.attr
+            ) else []
+            names = self.source_outputs(node)
+            index = names.index(tensor) if tensor in names else 0
+        elif self._function is not None:
+            names = [arg.name for arg in self._function.signature.input_arg]
+            if tensor in names and "_input_shapes" in self._function.attr:
+                shapes = self._function.attr["_input_shapes"].list.shape
+                index = names.index(tensor)
+        if index >= len(shapes) or shapes[index].unknown_rank:
+            return None
+        return [dim.size for dim in shapes[index].dim]
+
     def source_outputs(self, node: Any) -> List[str]:
         """The outputs of a node of the model, as other nodes refer to them."""
         return self._outputs(node, self.source_op(node.op))

@@ -1,0 +1,132 @@
+"""Compares the layers of testdata/tf221_layers with what they gave in TF 2.21.
+
+For tests/test_lowering_layers.py and tools/survey_layers.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+
+TESTDATA = Path(__file__).resolve().parent.parent / "testdata"
+sys.path.insert(0, str(TESTDATA))
+
+import layers_replay  # noqa: E402
+
+LIBRARIES = ("keras3", "tf_keras")
+GROUPS = 10
+SAME, RANDOM = "ok", "ok, other random numbers"
+GOOD = (SAME, RANDOM)
+
+
+def facts(library: str) -> Dict[str, str]:
+    """By ``layer|mode``: what is to be expected, or why there is nothing."""
+    path = TESTDATA / "tf221_layers" / library / "facts.json"
+    return dict(json.loads(path.read_text()))
+
+
+@functools.lru_cache(maxsize=None)
+def recorded(library: str) -> Dict[str, Any]:
+    """All recorded arrays, by ``layer|mode|part|name``."""
+    path = TESTDATA / "tf221_layers" / library / "expected.npz"
+    with np.load(str(path)) as arrays:
+        return dict(arrays)
+
+
+def names(library: str) -> List[str]:
+    """The layers that could be saved."""
+    found = {
+        key.split("|")[0]
+        for key, fact in facts(library).items()
+        if fact in ("same", "random")
+    }
+    return sorted(found)
+
+
+def unpacked(library: str, folder: Path) -> Path:
+    """The module, where TensorFlow can load it."""
+    path = folder / library
+    shutil.copytree(str(TESTDATA / "tf221_layers" / library / "packed"), str(path))
+    packed = path / "saved_model.pb.gz"
+    (path / "saved_model.pb").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    return path
+
+
+def compare(runtime: Any, library: str, name: str) -> Dict[str, str]:
+    """By mode: one of GOOD, or what differs or fails."""
+    results = {}
+    for mode in ("infer", "train"):
+        fact = facts(library).get("{}|{}".format(name, mode))
+        if fact is not None:
+            try:
+                results[mode] = _compare(runtime, library, name, mode, fact)
+            except Exception as error:
+                results[mode] = "fails: " + " ".join(str(error).split())[:300]
+    return results
+
+
+def _compare(runtime: Any, library: str, name: str, mode: str, fact: str) -> str:
+    wanted: Dict[str, Dict[str, Any]] = {"in": {}, "out": {}, "grad": {}, "after": {}}
+    start = "{}|{}|".format(name, mode)
+    for key, value in recorded(library).items():
+        if key.startswith(start):
+            _, _, part, one = key.split("|")
+            wanted[part][one] = value
+    found = layers_replay.run(
+        runtime.loaded,
+        re.sub(r"\W", "_", name),
+        mode,
+        wanted["in"],
+        None if runtime.eager else runtime.run,
+        gradients=any(np.any(v) for v in wanted["grad"].values()),
+    )
+    # What is zero but for rounding is other noise in each runtime.
+    largest = [np.max(np.abs(v), initial=0) for v in wanted["grad"].values()]
+    noise = 1e-6 * float(max(largest, default=0.0))
+    half = 50 if "float16" in name else 1
+    for part, relative in (("out", 1e-5), ("grad", 1e-4), ("after", 1e-5)):
+        if sorted(found[part]) != sorted(wanted[part]):
+            missing = set(wanted[part]) - set(found[part])
+            if missing or any(np.any(v) for v in found[part].values()):
+                return "{}: {} instead of {}".format(
+                    part, sorted(found[part]), sorted(wanted[part])
+                )
+        for one, value in wanted[part].items():
+            said = _difference(
+                found[part][one],
+                value,
+                relative * half,
+                noise if part == "grad" else 0.0,
+                fact == "random",
+            )
+            if said:
+                return "{} {}: {}".format(part, one, said)
+    return RANDOM if fact == "random" else SAME
+
+
+def _difference(
+    found: Any, wanted: Any, relative: float, noise: float, random: bool
+) -> str:
+    found = np.asarray(found)
+    if found.shape != wanted.shape:
+        return "shape {}, not {}".format(found.shape, wanted.shape)
+    if wanted.dtype.kind == "S":
+        return "" if np.array_equal(found.astype("S"), wanted) else "other strings"
+    if found.dtype != wanted.dtype:
+        return "dtype {}, not {}".format(found.dtype, wanted.dtype)
+    if random:
+        return "" if np.all(np.isfinite(found)) else "not finite"
+    scale = float(np.max(np.abs(wanted))) if wanted.size else 0.0
+    largest = np.max(np.abs(found.astype(np.float64) - wanted), initial=0.0)
+    if largest > relative * max(scale, 1e-3) + noise:
+        return "differs by {:.1e} of {:.1e}".format(largest, scale)
+    return ""
