@@ -333,7 +333,7 @@ def main(argv: List[str]) -> int:
     """Runs the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Runs the suite on the wheel.")
     parser.add_argument("--legs", default="", help="names, by comma; default: all")
-    parser.add_argument("--timeout", type=float, default=1500, help="seconds per leg")
+    parser.add_argument("--timeout", type=float, default=2700, help="seconds per leg")
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     options = parser.parse_args(argv)
     names = [name for name in options.legs.split(",") if name]
