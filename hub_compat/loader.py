@@ -270,6 +270,17 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
                     text,
                 )
             ) from error
+        if "No OpKernel was registered" in text:
+            raise UnknownOpError(
+                "The running TensorFlow {} has no implementation of an op that the "
+                "module {!r} needs, although it knows its name; TensorFlow {}, which "
+                "wrote the module, has. Received: {}".format(
+                    tf.__version__,
+                    detection.path,
+                    detection.producer.tensorflow_version or "of unknown version",
+                    text,
+                )
+            ) from error
         if isinstance(error, tf.errors.OpError):
             raise CorruptModuleError(
                 "TensorFlow cannot load the module {!r}; it may be damaged or only "
