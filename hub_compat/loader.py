@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Optional, Tuple
+from typing import Any, Iterable, List, Optional, Tuple
 
 from hub_compat import (
     _files,
@@ -108,10 +108,19 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
     try:
         root = _load(detection, directory, options)
     except (CorruptModuleError, UnknownOpError) + LOAD_ERRORS as error:
-        directory = _converted(detection, wanted or None, error)
+        tried = [directory]
+        if detection.format.is_tf2:
+            _forget(tried)
+            raise
+        try:
+            directory = _converted(detection, wanted or None, error)
+            tried.append(directory)
+            root = _load(detection, directory, options)
+        except CorruptModuleError:
+            _forget(tried)
+            raise
         facts = provenance.read(directory)
         assert facts is not None
-        root = _load(detection, directory, options)
     if facts.weights_elsewhere:
         restore.restore_variables(root.variables, facts.variables, path)
     loaded = _select(root, facts, wanted, path)
@@ -119,6 +128,12 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
     origin.remember(loaded, detection, directory, None if loaded is root else root)
     return loaded
+
+
+def _forget(directories: List[str]) -> None:
+    """Makes place in the cache: a whole copy of a damaged module has the same one."""
+    for directory in directories:
+        cache.forget(directory)
 
 
 def _tag_set(tags: Any) -> Tuple[str, ...]:
