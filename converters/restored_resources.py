@@ -21,7 +21,7 @@ __all__ = ["fillers"]
 
 
 def fillers(graph: Graph, saver: Any, source: str) -> List[str]:
-    """The nodes of the restore graph that fill such resources, reading no file.
+    """The nodes of the restore graph that fill such resources, with constants.
 
     Args:
       graph: the graph, before any pass; gets the constants.
@@ -34,11 +34,12 @@ def fillers(graph: Graph, saver: Any, source: str) -> List[str]:
     restore = node_of(saver.restore_op_name)
     if restore not in graph.nodes:
         return []
-    resources = {node.name for node in find_tables(graph)}
-    resources.update(n.name for n in graph.nodes.values() if n.op in _OF_OLD)
+    names = graph.slice(["^" + restore])
+    resources = {node.name for node in find_tables(graph, names)}
+    resources.update(name for name in names if graph.nodes[name].op in _OF_OLD)
     found = []
     reader = None
-    for name in graph.slice(["^" + restore]) if resources else ():
+    for name in names if resources else ():
         node = graph.nodes[name]
         tensors = [normal(tensor) for tensor in node.input if tensor[0] != "^"]
         read = [graph.nodes[node_of(t)].op == "RestoreV2" for t in tensors]
