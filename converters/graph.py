@@ -102,6 +102,7 @@ class Graph:
       declared_ops: the OpDefs that the model itself lists.
       aliases: tensors that a pass has replaced, by their old names.
       references: tensors that were references to a variable, and its dtype.
+      stopped: Exits of loops that no gradient goes through.
     """
 
     def __init__(self, meta_graph: Any) -> None:
@@ -118,6 +119,7 @@ class Graph:
         self._ops.update((name, f.signature) for name, f in self.library.items())
         self.aliases: Dict[str, str] = {}
         self.references: Dict[str, int] = {}
+        self.stopped: Set[str] = set()
         self._outputs: Dict[str, List[Output]] = {}
         self._inputs: Dict[str, List[Edge]] = {}
         self._order: Dict[str, int] = {}

@@ -19,6 +19,8 @@ from . import (
     dropped_ops,
     initialization,
     loops,
+    restored_resources,
+    stopped_loops,
     tables,
     variables,
 )
@@ -44,6 +46,7 @@ def add_variant(
     meta_graph: Any,
     by_saver: bool = False,
     exclusions: Exclusions = NOTHING,
+    source: str = "",
 ) -> VariantGraph:
     """Adds one MetaGraphDef, which it takes apart, to the model.
 
@@ -53,6 +56,7 @@ def add_variant(
       by_saver: whether the checkpoint's keys are those that its saver restores,
         and not the names of the variables.
       exclusions: what to leave out.
+      source: the model's directory, for what the saver restores beside variables.
     """
     graph = Graph(meta_graph)
     collections = meta_graph.collection_def
@@ -67,6 +71,8 @@ def add_variant(
     update_ops = node_list(graph, collections, "update_ops")
     losses = tensor_list(collections, "regularization_losses")
     fillers = initialization.table_fillers(graph, init_ops)
+    if by_saver:
+        fillers += restored_resources.fillers(graph, meta_graph.saver_def, source)
     initializers = list(
         dict.fromkeys(node_list(graph, collections, "table_initializer") + fillers)
     )
@@ -79,6 +85,7 @@ def add_variant(
         graph.slice(tensors + losses + ["^" + op for op in update_ops + initializers]),
         variables.HANDLE_OPS,
     )
+    graph.stopped = stopped_loops.exits(collections)
     dropped_ops.replace_dropped_ops(graph)
     variables.make_resources(graph)
     tables.make_resources(graph)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Dict, List
+from typing import Dict, Iterable, List, Optional
 
 from hub_compat._tf import attr_value_pb2, node_def_pb2
 
@@ -51,10 +51,18 @@ def make_resources(graph: Graph) -> None:
             graph.forget(node.name)
 
 
-def find_tables(graph: Graph) -> List[node_def_pb2.NodeDef]:
-    """Nodes without inputs that hand out a resource which is no variable."""
-    kinds = {op for op in {n.op for n in graph.nodes.values()} if is_table(graph, op)}
-    return [node for node in graph.nodes.values() if node.op in kinds]
+def find_tables(
+    graph: Graph, names: Optional[Iterable[str]] = None
+) -> List[node_def_pb2.NodeDef]:
+    """Nodes without inputs that hand out a resource which is no variable.
+
+    Args:
+      graph: the graph.
+      names: the nodes to look at; all by default.
+    """
+    nodes = [graph.nodes[name] for name in (graph.nodes if names is None else names)]
+    kinds = {op for op in {node.op for node in nodes} if is_table(graph, op)}
+    return [node for node in nodes if node.op in kinds]
 
 
 def is_table(graph: Graph, name: str) -> bool:

@@ -163,7 +163,7 @@ def _read_model(
     for own, meta_graph in meta_graphs.items():
         attempt = model.copy()
         try:
-            add_variant(attempt, meta_graph, by_saver, exclusions)
+            add_variant(attempt, meta_graph, by_saver, exclusions, detection.path)
         except (ConversionError, CorruptModuleError) as error:
             if own == wanted:
                 raise

@@ -38,10 +38,20 @@ _FOREIGN = (
 _GRAPH_SUFFIXES = (".pb", ".pbtxt")
 
 
+def _working_directory() -> str:
+    """The working directory; empty where it has been deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 def not_found(directory: str) -> HandleError:
     """Returns the error for a path at which there is nothing."""
     hint = "Check the spelling"
-    if not _files.is_remote(directory) and directory:
+    if not os.path.isabs(directory) and not _working_directory():
+        hint = "The working directory has been deleted"
+    elif not _files.is_remote(directory) and directory:
         parent, name = os.path.split(os.path.abspath(directory))
         while not os.path.isdir(parent) and parent != os.path.dirname(parent):
             parent, name = os.path.split(parent)

@@ -37,6 +37,7 @@ from tensorflow.core.framework import (
     variable_pb2,
 )
 from tensorflow.core.protobuf import (
+    control_flow_pb2,
     meta_graph_pb2,
     saved_model_pb2,
     saved_object_graph_pb2,
@@ -49,6 +50,7 @@ __all__ = [
     "attr_value_pb2",
     "drop_missing_variables",
     "call_arguments",
+    "control_flow_pb2",
     "function_pb2",
     "explain_missing_signatures",
     "has_op",
@@ -440,7 +442,9 @@ def prepare_gradients(outputs: Any, variables: Sequence[Any]) -> None:
         return
     floating = [t for t in tf.nest.flatten(outputs) if t.dtype.is_floating]
     if floating:
-        tf.gradients(floating, list(variables))
+        # What has no gradient fails again, and with reason, when one is asked for.
+        with contextlib.suppress(AssertionError, LookupError, TypeError, ValueError):
+            tf.gradients(floating, list(variables))
 
 
 def call_arguments(function: Any) -> Sequence[str]:

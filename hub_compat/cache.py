@@ -53,7 +53,7 @@ try:
 except ImportError:
     fcntl = None
 
-__all__ = ["directory", "fingerprint", "normalised"]
+__all__ = ["directory", "fingerprint", "forget", "normalised"]
 
 _logger = logging.getLogger(__name__)
 
@@ -126,6 +126,22 @@ def normalised(
         "The module was written to while it was read, {} times in a row. Try again "
         "when whatever writes it is done. Received: {!r}".format(_ATTEMPTS, source)
     )
+
+
+def forget(model: str) -> None:
+    """Takes what ``normalised`` returned out of the cache; other paths are left alone.
+
+    Args:
+      model: path of the directory with the converted form.
+    """
+    entry, name = os.path.split(model)
+    roots = [root for root in (_temporary.get(os.getpid()),) if root]
+    with contextlib.suppress(CacheError):
+        roots.append(directory())
+    if name != "model" or os.path.dirname(os.path.dirname(entry)) not in roots:
+        return
+    with contextlib.suppress(CacheError, DestinationError), _locked(entry):
+        shutil.rmtree(entry, ignore_errors=True)
 
 
 class _Request(NamedTuple):

@@ -279,7 +279,7 @@ def _list_module(directory: str) -> List[str]:
     if directory.lower().startswith(("http://", "https://")):
         raise HandleError(
             "{} is a handle, not a directory: detect reads local or mounted files. "
-            "Download it first with hub_compat.resolve(handle). Received: {!r}".format(
+            "Download and unpack it, and pass its directory. Received: {!r}".format(
                 directory, directory
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Optional, Tuple
+from typing import Any, Iterable, List, Optional, Tuple
 
 from hub_compat import (
     _files,
@@ -109,12 +109,19 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
     try:
         root = _load(detection, directory, options)
     except (CorruptModuleError, UnknownOpError) + LOAD_ERRORS as error:
+        tried = [directory]
         if detection.format.is_tf2:
+            _forget(tried)
             raise
-        directory = _converted(detection, wanted or None, error)
+        try:
+            directory = _converted(detection, wanted or None, error)
+            tried.append(directory)
+            root = _load(detection, directory, options)
+        except CorruptModuleError:
+            _forget(tried)
+            raise
         facts = provenance.read(directory)
         assert facts is not None
-        root = _load(detection, directory, options)
     if facts.weights_elsewhere:
         restore.restore_variables(root.variables, facts.variables, path)
     loaded = _select(root, facts, wanted, path)
@@ -122,6 +129,12 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
     origin.remember(loaded, detection, directory, None if loaded is root else root)
     return loaded
+
+
+def _forget(directories: List[str]) -> None:
+    """Makes place in the cache: a whole copy of a damaged module has the same one."""
+    for directory in directories:
+        cache.forget(directory)
 
 
 def _tag_set(tags: Any) -> Tuple[str, ...]:
@@ -270,6 +283,17 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
                     detection.path,
                     detection.producer.tensorflow_version or "of unknown version",
                     tf.__version__,
+                    text,
+                )
+            ) from error
+        if "No OpKernel was registered" in text:
+            raise UnknownOpError(
+                "The running TensorFlow {} has no implementation of an op that the "
+                "module {!r} needs, although it knows its name; TensorFlow {}, which "
+                "wrote the module, has. Received: {}".format(
+                    tf.__version__,
+                    detection.path,
+                    detection.producer.tensorflow_version or "of unknown version",
                     text,
                 )
             ) from error

@@ -17,7 +17,7 @@ from typing import (
 from hub_compat._tf import node_def_pb2
 
 from ..functions import set_attr
-from ..graph import DT_INT32, DT_RESOURCE, Graph, normal
+from ..graph import DT_BOOL, DT_INT32, DT_RESOURCE, DT_STRING, Graph, normal
 from .parts import (
     Outside,
     Part,
@@ -192,13 +192,13 @@ def make_ifs(
       sources: the placeholders behind nodes, as bits.
 
     Returns:
-      The If nodes.
+      The If nodes, and what is before them.
     """
     left = []
     for conditional in _conditionals(graph, names, regions):
         left += _apart(graph, regions, conditional, sources)
     waiting: Set[str] = {merge.name for each in left for merge in each.merges}
-    made = []
+    made: List[str] = []
     while left:
         later = []
         for conditional in left:
@@ -208,7 +208,7 @@ def make_ifs(
             if not waiting.isdisjoint(inside):
                 later.append(conditional)
                 continue
-            made.append(_write_if(graph, regions, conditional, parts, predicate, fixed))
+            made += _write_if(graph, regions, conditional, parts, predicate, fixed)
             waiting -= own
         if len(later) == len(left):
             raise NotUnderstood(
@@ -313,7 +313,7 @@ def _write_if(
     parts: Tuple[Part, Part],
     predicate: str,
     fixed: Collection[str],
-) -> str:
+) -> List[str]:
     first = conditional.merges[0].name
     types = []
     for merge in conditional.merges:
@@ -348,7 +348,12 @@ def _write_if(
             edge.node for edge in graph.inputs(merge.name) if edge.tensor[0] == "^"
         )
     node.input.append(predicate)
-    node.input.extend(tensor for tensor, _, _ in taken)
+    own = []
+    for tensor, dtype, shape in taken:
+        if dtype in (DT_BOOL, DT_STRING):
+            own.append(_stopped(graph, name + "/stop", tensor, dtype, shape))
+            tensor = own[-1] + ":0"
+        node.input.append(tensor)
     node.input.extend("^" + wait for wait in sorted(waits))
     set_attr(node, "Tcond", ("type", graph.output(predicate).dtype))
     set_attr(node, "Tin", ("types", [dtype for _, dtype, _ in taken]))
@@ -364,7 +369,23 @@ def _write_if(
             set_attr(result, "_output_shapes", shapes_attr(shapes[i : i + 1]))
         graph.replace(result)
         del regions.choices[merge.name]
-    regions.order[name] = regions.order[first]
-    regions.frames[name] = regions.frames[first]
-    regions.guards[name] = conditional.guards
-    return name
+    own.append(name)
+    for each in own:
+        regions.order[each] = regions.order[first]
+        regions.frames[each] = regions.frames[first]
+        regions.guards[each] = conditional.guards
+    return own
+
+
+def _stopped(graph: Graph, name: str, tensor: str, dtype: int, shape: Any) -> str:
+    """A tensor that an If takes, without a gradient.
+
+    TF 1.15 gives it one of zeros, and cannot add up the zeros of two Ifs.
+    """
+    node = node_def_pb2.NodeDef(name=graph.unique_name(name), op="StopGradient")
+    node.input.append(tensor)
+    set_attr(node, "T", ("type", dtype))
+    if shape is not None:
+        set_attr(node, "_output_shapes", shapes_attr([shape]))
+    graph.replace(node)
+    return str(node.name)

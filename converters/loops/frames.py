@@ -365,7 +365,8 @@ def _replace(
     for exit_name in exits:
         old = graph.nodes[exit_name]
         i = places[loop.switches[graph.inputs(exit_name)[0].node]]
-        result = node_def_pb2.NodeDef(name=exit_name, op="Identity")
+        op = "StopGradient" if exit_name in graph.stopped else "Identity"
+        result = node_def_pb2.NodeDef(name=exit_name, op=op)
         result.input.append("{}:{}".format(name, i))
         result.input.extend(t for t in old.input if t.startswith("^"))
         set_attr(result, "T", ("type", types[i]))

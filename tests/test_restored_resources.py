@@ -1,0 +1,43 @@
+"""Tables whose contents are in the checkpoint of a TF1 SavedModel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import replay
+
+import hub_compat as hub
+
+pytestmark = pytest.mark.tensorflow
+
+WORDS = np.array([b"b", b"c", b"z"], object)
+
+
+def write(path: Path) -> None:
+    """A table that a program filled while it ran, under a SavedModel's saver."""
+    import tensorflow as tf
+    from tensorflow.python.ops import lookup_ops
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        words = v1.placeholder(tf.string, [None], name="words")
+        table = lookup_ops.MutableHashTable(tf.string, tf.float32, -1.0)
+        scale = v1.get_variable("scale", initializer=[2.0])
+        found = table.lookup(words) * scale
+        session.run(v1.global_variables_initializer())
+        session.run(table.insert(tf.constant(["b", "c"]), tf.constant([0.5, 1.5])))
+        inputs, outputs = {"words": words}, {"found": found}
+        v1.saved_model.simple_save(session, str(path), inputs, outputs)
+
+
+def test_contents_of_a_table(tmp_path: Path) -> None:
+    """A table that changes at run time comes up with what the saver restores."""
+    write(tmp_path / "source")
+    wanted = np.array([1.0, 3.0, -2.0], np.float32)
+    hub.convert(tmp_path / "source", tmp_path / "out")
+    for directory in ("source", "out"):
+        with replay.Runtime(lambda d=directory: hub.load(tmp_path / d)) as runtime:
+            found = runtime.run(runtime.loaded(replay.tensor(WORDS)))
+            np.testing.assert_array_equal(found, wanted)
