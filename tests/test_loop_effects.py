@@ -306,7 +306,9 @@ def by_hand(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
         leaves, stays = raw.Switch(data=tensor, pred=v1.less(turn, most))
         back = raw.NextIteration(data=following(stays))
         tensor.op._update_input(1, back)
-    return v1.cond(v1.reduce_sum(x) > 0.0, lambda: x, lambda: -x) + raw.Exit(data=leaves)
+    return v1.cond(v1.reduce_sum(x) > 0.0, lambda: x, lambda: -x) + raw.Exit(
+        data=leaves
+    )
 
 
 def test_frame_that_is_not_understood(tmp_path: Path) -> None:
