@@ -103,6 +103,7 @@ class Graph:
       aliases: tensors that a pass has replaced, by their old names.
       references: tensors that were references to a variable, and its dtype.
       stopped: Exits of loops that no gradient goes through.
+      added: names of the nodes that were not in the file, in the order of time.
     """
 
     def __init__(self, meta_graph: Any) -> None:
@@ -120,6 +121,7 @@ class Graph:
         self.aliases: Dict[str, str] = {}
         self.references: Dict[str, int] = {}
         self.stopped: Set[str] = set()
+        self.added: List[str] = []
         self._outputs: Dict[str, List[Output]] = {}
         self._inputs: Dict[str, List[Edge]] = {}
         self._order: Dict[str, int] = {}
@@ -227,6 +229,8 @@ class Graph:
 
     def replace(self, node: node_def_pb2.NodeDef) -> None:
         """Puts a node in place of the one of the same name, or adds it."""
+        if node.name not in self.nodes:
+            self.added.append(node.name)
         self.nodes[node.name] = node
         self.forget(node.name)
         self._order.clear()

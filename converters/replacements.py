@@ -15,7 +15,7 @@ _graphs: Dict[Tuple[str, ...], Any] = {}
 
 
 def graph_for(*tags: str) -> Any:
-    """A GraphDef that takes ``input_0``, ``input_1``, ... and gives the outputs of ``output``.
+    """A GraphDef from ``input_0``, ``input_1``, ... to the outputs of ``output``.
 
     Args:
       *tags: the op, then the dtypes or other attributes that it was traced for.

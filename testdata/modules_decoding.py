@@ -125,7 +125,8 @@ DEFINITIONS = (
         why="recurrent cells of tf.contrib: compatible with cuDNN, and of one op",
         build=cells,
         calls=tuple(
-            Call(_INPUTS, name) for name in ("default", "gru", "lstm_block", "gru_block")
+            Call(_INPUTS, name)
+            for name in ("default", "gru", "lstm_block", "gru_block")
         ),
     ),
     Definition(

@@ -101,9 +101,7 @@ def test_module_of_words_trains(k: Keras) -> None:
     model.fit(given, np.ones((2, 1), np.float32), batch_size=2, verbose=0)
     changed = {
         name
-        for name, value, variable in zip(
-            names, values, layer.resolved_object.variables
-        )
+        for name, value, variable in zip(names, values, layer.resolved_object.variables)
         if not same([value], [variable.numpy()])
     }
     assert changed == {

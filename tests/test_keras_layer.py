@@ -95,8 +95,7 @@ TRAINED = [
     for name in MODULES
     for number in stepped.cases(expected.load_expected(name))
     for case in [expected.load_expected(name).cases[number]]
-    if len(case.inputs) == 1
-    or (case.inputs and all(map(dense, case.inputs.values())))
+    if len(case.inputs) == 1 or (case.inputs and all(map(dense, case.inputs.values())))
 ]
 
 

@@ -285,6 +285,52 @@ def test_gradient_through_a_function(tmp_path: Path) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
 
 
+def by_hand(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """A frame without a LoopCond: it runs, but tf.while_loop makes none."""
+    import tensorflow as tf
+
+    raw = tf.raw_ops
+
+    def enter(data: Any, is_constant: bool = True) -> Any:
+        return raw.Enter(data=data, frame_name="odd", is_constant=is_constant)
+
+    one, most = enter(v1.constant(1)), enter(v1.constant(3))
+    kernel = enter(weights.read_value())
+    turn, value = (enter(data, False) for data in (v1.constant(0), x))
+    turn = raw.Merge(inputs=[turn, turn]).output
+    value = raw.Merge(inputs=[value, value]).output
+    for tensor, following in (
+        (turn, lambda inside: inside + one),
+        (value, lambda inside: v1.tanh(v1.matmul(inside, kernel))),
+    ):
+        leaves, stays = raw.Switch(data=tensor, pred=v1.less(turn, most))
+        back = raw.NextIteration(data=following(stays))
+        tensor.op._update_input(1, back)
+    return v1.cond(v1.reduce_sum(x) > 0.0, lambda: x, lambda: -x) + raw.Exit(
+        data=leaves
+    )
+
+
+def test_frame_that_is_not_understood(tmp_path: Path) -> None:
+    """It runs forward as it is; its gradient is our error with the node and reason."""
+    import tensorflow as tf
+
+    known = write(by_hand, tmp_path / "model")
+    report = hub.convert(tmp_path / "model", tmp_path / "out")
+    assert any("forward only" in warning for warning in report.warnings)
+    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as run:
+        x = tf.constant(X)
+        (weights,) = [v for v in run.loaded.variables if "weights" in v.name]
+
+        def loss() -> Any:
+            return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
+
+        with pytest.raises(LookupError, match="hub_compat: node.*0 conditions"):
+            run.gradients(loss, [x, weights])
+        found = run.run(run.loaded.signatures["go"](x=x)["y"])
+        np.testing.assert_allclose(found, known["runs"][0], rtol=1e-5)
+
+
 def effect_in_function(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     """A function that does more in its loop than to give results."""
     import tensorflow as tf

@@ -62,19 +62,22 @@ def make_functional(
         regions = Regions(graph, list(graph.nodes))
     written = hoisting.written_resources(graph)
     sources = _sources(graph, regions)
+    numbered = conditionals.numbered(graph, regions, outputs)
     left: Dict[str, str] = {}
+    rewritten: List[str] = []
     for names in find_tangles(graph, regions):
         attempt = _Attempt(graph, names)
         try:
             for name in names:
                 if name in regions.problems:
                     raise NotUnderstood(name, regions.problems[name])
-            inside = _rewrite(graph, names, regions, written, outputs, sources, fixed)
+            rewritten += _rewrite(
+                graph, names, regions, written, numbered, sources, fixed
+            )
         except NotUnderstood as error:
             attempt.undo()
             left.update(dict.fromkeys(names, str(error)))
-        else:
-            _remove_unused(graph, inside)
+    _remove_unused(graph, rewritten)
     return left
 
 
@@ -107,7 +110,7 @@ class _Attempt:
 
     def __init__(self, graph: Graph, names: List[str]) -> None:
         self._graph = graph
-        self._before = set(graph.nodes)
+        self._added = len(graph.added)
         self._functions = set(graph.library)
         self._nodes: Dict[str, Any] = {}
         for name in names:
@@ -117,8 +120,8 @@ class _Attempt:
     def undo(self) -> None:
         """Puts everything back."""
         graph = self._graph
-        for name in [name for name in graph.nodes if name not in self._before]:
-            del graph.nodes[name]
+        for name in graph.added[self._added :]:
+            graph.nodes.pop(name, None)
             graph.forget(name)
         for node in self._nodes.values():
             graph.replace(node)
@@ -131,12 +134,12 @@ def _rewrite(
     names: List[str],
     regions: Regions,
     written: Mapping[str, List[str]],
-    outputs: Collection[str],
+    numbered: Collection[str],
     sources: Mapping[str, int],
     fixed: Collection[str],
 ) -> List[str]:
     """Rewrites a tangle; returns the nodes that may have become unused."""
-    names = names + conditionals.split_merges(graph, names, regions, outputs)
+    names = names + conditionals.split_merges(graph, names, regions, numbered)
     names = names + hoisting.read_before(graph, names, regions, written)
     names = tensor_arrays.make_lists(graph, topological(graph, names))
     regions = Regions(graph, names)

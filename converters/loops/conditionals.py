@@ -33,7 +33,7 @@ from .parts import (
 )
 from .regions import Choice, Guards, NotUnderstood, Regions, data_inputs
 
-__all__ = ["end", "make_ifs", "split_merges"]
+__all__ = ["end", "make_ifs", "numbered", "split_merges"]
 
 
 class _Merge(NamedTuple):
@@ -106,8 +106,26 @@ def end(graph: Graph, regions: Regions, target: str) -> str:
     return target
 
 
+def numbered(graph: Graph, regions: Regions, outputs: Collection[str]) -> Set[str]:
+    """The Merges that are asked for the number of the input they took.
+
+    Args:
+      graph: the graph.
+      regions: how the Merges choose.
+      outputs: tensors that are wanted of the graph.
+    """
+    found = {name for name in regions.choices if name + ":1" in outputs}
+    found.update(
+        edge.node
+        for name in graph.nodes
+        for edge in graph.inputs(name)
+        if edge.tensor.endswith(":1") and edge.node in regions.choices
+    )
+    return found
+
+
 def split_merges(
-    graph: Graph, names: List[str], regions: Regions, outputs: Collection[str]
+    graph: Graph, names: List[str], regions: Regions, numbered: Collection[str]
 ) -> List[str]:
     """Gives each Merge two inputs, and none the number of the one it took.
 
@@ -115,19 +133,12 @@ def split_merges(
       graph: the graph.
       names: the nodes, Merges among them.
       regions: how the Merges choose.
-      outputs: tensors that are wanted of the graph.
+      numbered: see the function of that name.
 
     Returns:
       The nodes that were added.
     """
     added: List[str] = []
-    numbered = {name for name in regions.choices if name + ":1" in outputs}
-    numbered.update(
-        edge.node
-        for name in graph.nodes
-        for edge in graph.inputs(name)
-        if edge.tensor.endswith(":1") and edge.node in regions.choices
-    )
 
     def add(node: Any) -> str:
         graph.replace(node)

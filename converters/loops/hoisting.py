@@ -164,7 +164,9 @@ class _Hoisting:
         graph = self._graph
         edges = data_inputs(graph, name)
         resources = {
-            i for i, e in enumerate(edges) if graph.output(e.tensor).dtype == DT_RESOURCE
+            i
+            for i, e in enumerate(edges)
+            if graph.output(e.tensor).dtype == DT_RESOURCE
         }
         # What is computed inside says where the table is.
         inside = [

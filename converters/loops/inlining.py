@@ -6,7 +6,7 @@ have no gradient either, and what is in a graph can be rewritten.
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, List, Set
+from typing import Collection, Dict, List, Set
 
 from hub_compat._tf import node_def_pb2
 
@@ -115,9 +115,7 @@ def _inline(graph: Graph, name: str) -> List[str]:
         del copy.input[:]
         copy.input.extend(inputs)
         graph.forget(copy.name)
-    results = [
-        tensors[function.ret[arg.name]] for arg in function.signature.output_arg
-    ]
+    results = [tensors[function.ret[arg.name]] for arg in function.signature.output_arg]
     graph.redirect(
         {"{}:{}".format(name, i): tensor for i, tensor in enumerate(results)}
     )
