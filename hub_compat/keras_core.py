@@ -190,8 +190,9 @@ class KerasCore:
                 # Says why.
                 signatures[self._called]
             raise SignatureError(
-                "The module has no signature of this name. {}. Received: "
-                "{!r}".format(self._offers(), self._called)
+                "The module has no signature of this name. {}. Received: {!r}".format(
+                    self._offers(), self._called
+                )
             )
         if self.signature is not None:
             self._check_output_key(signatures[self._called].structured_outputs)
