@@ -51,7 +51,8 @@ def calling_layer(layer: Any) -> Any:
     if hasattr(layer, "_get_call_context"):
         return getattr(layer._get_call_context(), "entry_layer", None)
     for base in type(layer).__mro__:
-        utils = getattr(sys.modules.get(base.__module__), "base_layer_utils", None)
+        module: Any = sys.modules.get(base.__module__)
+        utils: Any = getattr(module, "base_layer_utils", None)
         if hasattr(utils, "call_context"):
             return getattr(utils.call_context(), "layer", None)
     return None

@@ -60,9 +60,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             self.add_loss(self._only_if_trainable(loss))
         self.built = True
         if embed is True:
-            self._core.pack(
-                self._core.trainable_variables + self._core.other_variables
-            )
+            self._core.pack(self._core.trainable_variables + self._core.other_variables)
 
     def _adopt_weights(self) -> None:
         for is_trainable, variables in (

@@ -51,8 +51,8 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         # The loaded functions say what they take; Keras would guess.
         kwargs.setdefault("autocast", False)
         if core.inputs.dtype not in (None, "float32") and _knows(core.inputs.dtype):
-            # Of the Input that a Sequential makes when it has seen one; for a shape that
-            # is given before, it makes one of float32.
+            # Of the Input that a Sequential makes when it has seen one; for a shape
+            # that is given before, it makes one of float32.
             kwargs.setdefault("dtype", core.inputs.dtype)
             kwargs.pop("input_shape", None)
         super().__init__(trainable=trainable, **kwargs)
@@ -111,7 +111,11 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
         Keras itself has none that are ragged.
         """
-        function = tf.function(lambda given: self.call(given, training), autograph=False)
+
+        def call(given: Any) -> Any:
+            return self.call(given, training)
+
+        function = tf.function(call, autograph=False)
         specs = tf.nest.map_structure(_spec, inputs)
         outputs = function.get_concrete_function(specs).structured_outputs
         return tf.nest.map_structure(_symbolic, outputs)

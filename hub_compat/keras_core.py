@@ -134,27 +134,37 @@ class KerasCore:
         if self._called is None and self.as_dict:
             raise LayerError(
                 "signature_outputs_as_dict is only valid if specifying a signature; "
-                "the object itself returns what it does. There are {}. Received: "
-                "signature=None".format(self._names())
+                "the object itself returns what it does. {}. Received: "
+                "signature=None".format(self._offers())
             )
         if self._called is not None and bool(self.as_dict) == bool(self.output_key):
             raise LayerError(
                 "When using a signature, either output_key or "
-                "signature_outputs_as_dict=True should be set. {}Received: signature="
+                "signature_outputs_as_dict=True should be set. {}. Received: signature="
                 "{!r}, output_key={!r}, signature_outputs_as_dict={!r}".format(
-                    self._offered_outputs(), self._called, self.output_key, self.as_dict
+                    self._offers(), self._called, self.output_key, self.as_dict
                 )
             )
 
-    def _offered_outputs(self) -> str:
-        signatures = getattr(self.loaded, "signatures", {})
-        if self._called not in signatures:
-            return ""
-        outputs = signatures[self._called].structured_outputs
-        return "The outputs of {!r} are {}. ".format(self._called, described(outputs))
-
-    def _names(self) -> str:
-        return ", ".join(sorted(getattr(self.loaded, "signatures", ()))) or "none"
+    def _offers(self) -> str:
+        """What can be asked for, and how."""
+        signatures = getattr(self.loaded, "signatures", None) or {}
+        if not signatures:
+            return "The object has no signatures: leave out signature to call it"
+        lines = [
+            "{!r}, from {} to {}".format(
+                name,
+                described(signatures[name].structured_input_signature[1]),
+                described(signatures[name].structured_outputs),
+            )
+            for name in sorted(signatures)
+        ]
+        name = self._called if self._called in signatures else min(signatures)
+        key = min(signatures[name].structured_outputs, default="")
+        return (
+            "The signatures are {}; to call one, KerasLayer(..., signature={!r}, "
+            "output_key={!r})".format("; ".join(lines), name, key)
+        )
 
     def _choose(self) -> Any:
         if self._called is None:
@@ -165,8 +175,8 @@ class KerasCore:
             if callable(serve):
                 return serve
             raise LayerError(
-                "The object cannot be called, so a signature must be named; it has {}. "
-                "Received: signature=None".format(self._names())
+                "The object cannot be called, so a signature must be named. {}. "
+                "Received: signature=None".format(self._offers())
             )
         signatures = getattr(self.loaded, "signatures", None)
         if signatures is None:
@@ -180,8 +190,9 @@ class KerasCore:
                 # Says why.
                 signatures[self._called]
             raise SignatureError(
-                "The module has no signature of this name; it has {}. Received: "
-                "{!r}".format(self._names(), self._called)
+                "The module has no signature of this name. {}. Received: {!r}".format(
+                    self._offers(), self._called
+                )
             )
         if self.signature is not None:
             self._check_output_key(signatures[self._called].structured_outputs)
@@ -212,9 +223,9 @@ class KerasCore:
     def _check_output_key(self, outputs: Any) -> None:
         if self.output_key is not None and self.output_key not in outputs:
             raise LayerError(
-                "The signature {!r} has no output of this name; it has {}. Received: "
-                "output_key={!r}".format(
-                    self._called, described(outputs), self.output_key
+                "The signature {!r} has no output of this name; it has {}: "
+                "output_key={!r} would do. Received: output_key={!r}".format(
+                    self._called, described(outputs), min(outputs), self.output_key
                 )
             )
 
@@ -307,14 +318,30 @@ class KerasCore:
         except LayerError:
             raise
         except Exception as error:
-            problem = self.inputs.problem(inputs)
+            problem = self._problem(inputs, keywords)
             if problem is None:
                 raise
             what = "module" if self._called is None else "signature " + self._called
-            raise LayerError(
-                "The {} does not take these inputs. {}".format(what, problem)
-            ) from error
+            raise LayerError("The {} does not take {}".format(what, problem)) from error
         return self._pick(results)
+
+    def _problem(self, inputs: Any, keywords: Mapping[str, Any]) -> Optional[str]:
+        """What is wrong with a call that failed; None if nothing is known to be."""
+        if self.inputs.nests or self.inputs.nothing:
+            known = self._input_names() or call_arguments(self.function)
+            unknown = sorted(set(keywords).difference(known))
+            if unknown:
+                return "the arguments {}; it takes {}. Received: arguments={!r}".format(
+                    unknown, sorted(set(known) - {"self"}), self.arguments
+                )
+        problem = self.inputs.problem(inputs)
+        return problem and "these inputs. " + problem
+
+    def _input_names(self) -> List[str]:
+        """The inputs of a signature that is called by names."""
+        if self._called is None or self._reusable is not None:
+            return []
+        return sorted(self.function.structured_input_signature[1])
 
     def _results(self, inputs: Any, keywords: Mapping[str, Any]) -> Any:
         if self.inputs.nothing and _is_nothing(inputs):
@@ -326,8 +353,7 @@ class KerasCore:
             return self.function(**dict(keywords, **prepared))
         if not keywords:
             return self.function(prepared)
-        names = sorted(self.function.structured_input_signature[1])
-        (name, *more) = [n for n in names if n not in keywords]
+        (name, *more) = [n for n in self._input_names() if n not in keywords]
         if more:
             raise LayerError(
                 "The signature {!r} has several inputs: call the layer with a dict. It "
@@ -417,8 +443,16 @@ class KerasCore:
                 output = tf.ensure_shape(output, full)
             return output
 
-        shapes = _shapes(self.output_shape, outputs)
-        return tf.nest.map_structure(promise, outputs, shapes)
+        try:
+            shapes = _shapes(self.output_shape, outputs)
+            return tf.nest.map_structure(promise, outputs, shapes)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LayerError(
+                "output_shape must be a nest like the outputs, of shapes without the "
+                "batch dimension; the outputs are {}. Received: output_shape={}".format(
+                    described(outputs), self.output_shape
+                )
+            ) from error
 
 
 def _to_shapes(shapes: Any) -> Any:

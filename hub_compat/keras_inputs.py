@@ -38,7 +38,7 @@ class InputSpecs:
 
     @property
     def dtype(self) -> Optional[str]:
-        """The dtype of the only input; None where there are several, or it is unknown."""
+        """The dtype of the only input; None if there are several, or unknown ones."""
         leaves = tf.nest.flatten(self.nests[:1])
         return str(leaves[0].dtype.name) if len(leaves) == 1 else None
 
@@ -55,7 +55,7 @@ class InputSpecs:
         return inputs
 
     def tensors(self, inputs: Any) -> Any:
-        """Python's numbers, strings and lists of them as tensors; others as they are."""
+        """Python's numbers, strings and lists of them as tensors; others as is."""
         for nest in self.nests:
             pairs = _pairs(nest, inputs)
             if pairs is not None:

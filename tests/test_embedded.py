@@ -138,7 +138,7 @@ def test_within_other_layers(k: Keras, tmp_path: Path) -> None:
 
 
 def test_missing_directory_without_it(k: Keras, tmp_path: Path) -> None:
-    """The error says what would have kept the module; a SavedModel loads all the same."""
+    """The error says what would have kept the module; a SavedModel loads anyway."""
     source = copied("image_bn", tmp_path)
     model = trained(k, k.Layer(source, trainable=True))
     wanted = model.predict(IMAGES, verbose=0)
@@ -161,7 +161,7 @@ def test_missing_directory_without_it(k: Keras, tmp_path: Path) -> None:
 
 
 def test_config_has_the_module(k: Keras, tmp_path: Path) -> None:
-    """from_config() and clone_model() take the directory, or what was embedded of it."""
+    """from_config() takes the directory, or what was embedded of it."""
     source = copied("image_bn", tmp_path)
     name = "image_feature_vector"
     keywords = dict(signature=name, output_key="net/block1/conv", tags={"train"})
@@ -169,8 +169,9 @@ def test_config_has_the_module(k: Keras, tmp_path: Path) -> None:
     config = json.loads(json.dumps(layer.get_config()))
     assert set(config["embed"]) == {"data", "fingerprint", "hub_module"}
     # The same module is the same text.
-    assert k.Layer(source, embed=True, **keywords).get_config()["embed"] == (
-        config["embed"]
+    assert (
+        k.Layer(source, embed=True, **keywords).get_config()["embed"]
+        == (config["embed"])
     )
     weights = layer.get_weights()
     for again in (k.Layer.from_config(config), k.Layer.from_config(config)):

@@ -191,7 +191,7 @@ def test_ragged(k: Keras, module: Any) -> None:
 @pytest.mark.tf2
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_policies(policy: str, k: Keras, module: Any) -> None:
-    """Floating-point inputs are cast to what the module takes, outputs to the policy."""
+    """Floats are cast to what the module takes, and outputs to the policy."""
     import tensorflow as tf
 
     half = tf.as_dtype(policy[len("mixed_") :])
@@ -214,7 +214,7 @@ def test_mixed_policies(policy: str, k: Keras, module: Any) -> None:
 @pytest.mark.parametrize(
     "name, inputs, text",
     [
-        ("one", [[1.0]], r"takes float32 \(.*3\): call it as layer\(inputs\).*\(1, 1\)"),
+        ("one", [[1.0]], r"float32 \(.*3\): call it as layer\(inputs\).*\(1, 1\)"),
         ("text", np.ones((2,), np.float32), r"takes string \(.*\).*float32 \(2,\)"),
         ("int64", np.ones((1, 3), np.int32), r"takes int64 \(.*3\).*int32 \(1, 3\)"),
         ("dict", {"a": ONES}, r"layer\(\{'a': \.\.\., 'b': \.\.\.\}\).*\{'a': float32"),

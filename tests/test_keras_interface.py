@@ -171,9 +171,7 @@ def test_weights_that_no_list_names(signature: Any, k: Keras, tmp_path: Path) ->
 
     module = Module()
     tf.saved_model.save(module, str(tmp_path), signatures=module.__call__)
-    layer = k.Layer(
-        str(tmp_path), trainable=True, signature=signature, output_key="y"
-    )
+    layer = k.Layer(str(tmp_path), trainable=True, signature=signature, output_key="y")
     assert [tuple(w.shape) for w in layer.trainable_weights] == [(3, 2)]
     assert [tuple(w.shape) for w in layer.non_trainable_weights] == [()]
     inputs = k.keras.Input((3,))

@@ -57,10 +57,15 @@ def test_lost_weights_are_said(wrap: Any, trainable: bool, k: Keras) -> None:
     layer = k.Layer(path("image_bn"), trainable=trainable, name="module")
     inputs = k.keras.Input(shape=(8, 8, 3))
     outer = wrap(k, layer)
-    with pytest.warns(UserWarning, match="'module' is part of .*" + LOST):
+
+    def build_and_predict() -> Any:
         # Keras 3 takes the shape from the outer layer and may call it later.
         model = k.keras.Model(inputs, outer(inputs))
         model.predict(IMAGES, verbose=0)
+        return model
+
+    with pytest.warns(UserWarning, match="'module' is part of .*" + LOST):
+        model = build_and_predict()
     assert not any(w is v for w in model.weights for v in layer.weights)
 
 
@@ -131,7 +136,7 @@ def functional(k: Keras, layer: Any) -> Any:
     "wrap", [attribute, in_a_list, sequential, subclassed, functional]
 )
 def test_weights_within_others(wrap: Any, k: Keras) -> None:
-    """Each weight is there once, counted, and trained, with the losses of the module."""
+    """Each weight is there once, counted, and trained, with the module's losses."""
     recorded = expected.load_expected("image_bn")
     layer = k.Layer(path("image_bn"), trainable=True)
     inputs = k.keras.Input(shape=(8, 8, 3))

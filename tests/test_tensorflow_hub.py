@@ -1,4 +1,4 @@
-"""Converted modules in the unmodified tensorflow_hub.KerasLayer, and its models here."""
+"""Converted modules in tensorflow_hub's unmodified layer, and its models here."""
 
 from __future__ import annotations
 

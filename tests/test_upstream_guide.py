@@ -80,7 +80,7 @@ def test_low_level() -> None:
     obj = hub.load(path("image_bn"))
     images = tf.constant(IMAGES)
     function = obj.signatures["serving_default"]
-    inputs = {name: images for name in function.structured_input_signature[1]}
+    inputs = dict.fromkeys(function.structured_input_signature[1], images)
     outputs = function(**inputs)
     called = obj(images, training=False)
     assert any(np.array_equal(value, called) for value in outputs.values())
