@@ -44,8 +44,9 @@ def initialize_replicas(loaded: Any) -> None:
     """Has each replica's variable restored when variables are initialized.
 
     Of a variable that a strategy mirrors, TF 1.15 gives the whole what restores all
-    of it, and the parts, which are those in the graph's collections, nothing. Private:
-    ``_initializer_op``, and ``values`` of such a variable; without them, nothing is done.
+    of it, and the parts, which are those in the graph's collections, nothing.
+    Private: ``_initializer_op``, and ``values`` of such a variable; without them,
+    nothing is done.
 
     Args:
       loaded: what TensorFlow's loader returned.
