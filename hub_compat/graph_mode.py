@@ -1,4 +1,4 @@
-"""Collections of a ``tf.Graph``, filled as ``hub.Module`` filled them."""
+"""What a loaded object needs in a ``tf.Graph``: collections, initializers, assets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from hub_compat._tf import in_control_flow, tf, wrap_call
 from hub_compat.errors import OptionsError
 from hub_compat.lifetime import objects_of
 
-__all__ = ["add_assets", "check_collections", "fill_collections", "variables"]
+__all__ = [
+    "add_assets",
+    "check_collections",
+    "fill_collections",
+    "initialize_replicas",
+    "variables",
+]
 
 _KEYS = tf.compat.v1.GraphKeys
 
@@ -32,6 +38,25 @@ def check_collections() -> None:
 def variables() -> List[Any]:
     """The variables of the graph at hand; none where operations run eagerly."""
     return [] if tf.executing_eagerly() else tf.compat.v1.global_variables()
+
+
+def initialize_replicas(loaded: Any) -> None:
+    """Has each replica's variable restored when variables are initialized.
+
+    Of a variable that a strategy mirrors, TF 1.15 gives the whole what restores all
+    of it, and the parts, which are those in the graph's collections, nothing.
+    Private: ``_initializer_op``, and ``values`` of such a variable; without them,
+    nothing is done.
+
+    Args:
+      loaded: what TensorFlow's loader returned.
+    """
+    for found in objects_of(loaded):
+        restore = getattr(found, "_initializer_op", None)
+        parts = getattr(found, "values", None) if restore else None
+        for part in parts or ():
+            if getattr(part, "_initializer_op", restore) is None:
+                part._initializer_op = tf.group(restore)
 
 
 def add_assets(loaded: Any) -> None:

@@ -310,6 +310,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
     lifetime.keep_state_alive(loaded)
     if not tf.executing_eagerly():
         graph_mode.add_assets(loaded)
+        graph_mode.initialize_replicas(loaded)
     return loaded
 
 

@@ -82,7 +82,10 @@ def test_averages_are_each_replicas_own() -> None:
 
     # Its VariableDefs say nothing of it, as all before TensorFlow 1.13.
     loaded = hub.load(expected.load_expected("train_ops").path)
-    found = {v.name.split(":")[0]: (v.synchronization, v.aggregation) for v in loaded.variables}
+    found = {
+        v.name.split(":")[0]: (v.synchronization, v.aggregation)
+        for v in loaded.variables
+    }
     on_read = tf.VariableSynchronization.ON_READ
     assert found.pop("average") == (on_read, tf.VariableAggregation.MEAN)
     assert found

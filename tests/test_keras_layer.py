@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -152,6 +153,32 @@ def test_fit_trains_and_freezing_stops_it(k: Keras) -> None:
     assert len(model.trainable_weights) == 2
     model.fit(IMAGES, TARGETS, epochs=2, verbose=0)
     assert same(before, frozen.get_weights())
+
+
+def test_fit_trains_as_hub_module(k: Keras, testdata: Path) -> None:
+    """fit() takes the steps that a loop over hub.Module took under TF 1.15."""
+    from train_in_graph import RATE, STEPS, batch
+
+    recorded = json.loads((testdata / "training.json").read_text())["waits"]
+    layer = k.Layer(path("image_bn"), trainable=True)
+    inputs = k.keras.Input(shape=(8, 8, 3))
+    model = k.keras.Model(inputs, layer(inputs))
+    model.compile(k.keras.optimizers.SGD(RATE), k.keras.losses.MeanSquaredError())
+    losses = [
+        model.fit(batch(n), np.ones([4, 6], np.float32), verbose=0).history["loss"][0]
+        for n in range(STEPS)
+    ]
+    np.testing.assert_allclose(losses, recorded["losses"], rtol=1e-5)
+    # Of Keras 3, the variables' names are those of its own.
+    names = [v.name.split(":")[0] for v in layer.resolved_object.variables]
+    order = {
+        w.name.split(":")[0].replace(".", "/"): n for n, w in enumerate(layer.weights)
+    }
+    values = layer.get_weights()
+    for name in names:
+        wanted, found = recorded["variables"][name], np.ravel(values[order[name]])
+        np.testing.assert_allclose(found, wanted, 1e-5, 1e-6, err_msg=name)
+    assert len(names) == len(values) == len(recorded["variables"])
 
 
 @pytest.mark.eager
