@@ -73,7 +73,7 @@ survey:
 	@$(PYTHON) tools/survey_ops.py
 
 survey-layers:
-	@$(PYTHON) tools/survey_layers.py
+	@$(PYTHON) tools/survey_layers.py $(ARGS)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -69,6 +69,16 @@ def _segment_ids(rewrite: Rewrite) -> bool:
     return True
 
 
+def _top_k(rewrite: Rewrite) -> bool:
+    """Indices of another dtype than int32."""
+    values, indices = rewrite.emit(
+        "TopKV2", rewrite.inputs, **rewrite.attrs("T", "sorted")
+    )
+    wanted = rewrite.type("index_type")
+    rewrite.done([values, cast(rewrite, indices, DT_INT32, wanted)])
+    return True
+
+
 def _decode_image(rewrite: Rewrite) -> None:
     """DecodePng of TF 1.15 reads JPEG files, and GIF files of one image, as well."""
     if rewrite.attr("expand_animations").b:
@@ -114,5 +124,6 @@ ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {
         for op in ("Mean", "SqrtN", "Sum")
         for more in ("", "WithNumSegments")
     },
+    ("TopKV2", "index_type"): _top_k,
     ("TensorListSetItem", "resize_if_index_out_of_bounds"): _list_set_item,
 }

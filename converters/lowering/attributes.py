@@ -25,6 +25,7 @@ MEANINGLESS = frozenset(
         ("*", "xla_compile_attr"),
         # Checks a shape that has been checked when the model was traced.
         ("AssignVariableOp", "validate_shape"),
+        ("ScanDataset", "use_default_device"),
         # Of tables: for how long an object lives, which the loader decides.
         ("VarHandleOp", "allowed_devices"),
         # The form of the gradient, dense or IndexedSlices; it has the same values.

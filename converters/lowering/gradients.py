@@ -10,6 +10,7 @@ from ..custom_gradients import NOT_IN_THE_MODULE, is_swish
 from ..functions import set_attr
 from ..graph import DT_INT32
 from .arithmetic import concat, emit_batch_norm, reshape, vector_slice
+from .branches import rewrite_case
 from .einsum import rewrite_einsum
 from .scope import Rewrite
 
@@ -66,6 +67,11 @@ def _lost(node: Any) -> bool:
         return False
     name = node.attr[_ATTRIBUTE].s
     return name != NOT_IN_THE_MODULE and not name.startswith(PREFIX.encode())
+
+
+def _case(rewrite: Rewrite) -> str:
+    rewrite_case(rewrite)
+    return "Case is written as Ifs"
 
 
 def _einsum(rewrite: Rewrite) -> str:
@@ -219,6 +225,7 @@ def _scatter(op: str) -> Callable[[Rewrite], str]:
 
 
 _RULES: Dict[str, Callable[[Rewrite], Any]] = {
+    "Case": _case,
     "Conv2D": _convolution,
     "Einsum": _einsum,
     "FusedBatchNormV3": _batch_norm,
@@ -233,6 +240,7 @@ _RULES: Dict[str, Callable[[Rewrite], Any]] = {
 
 # Whether a rule has something to do.
 _THERE: Dict[str, Callable[[Any], bool]] = {
+    "Case": lambda node: True,
     "Einsum": lambda node: True,
     "FusedBatchNormV3": lambda node: (
         "data_format" in node.attr and node.attr["data_format"].s == b"NCHW"

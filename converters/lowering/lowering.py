@@ -144,9 +144,12 @@ class _Lowering:
         """Does everything."""
         if self._registry.version < (2, 0):
             keep_gradients(self._meta_graph, self._source_op, self._done)
+        made = []
         for function in self._graph.library.function:
-            self._rewrite(function.node_def, function)
-        self._rewrite(self._graph.node, None)
+            made.extend(self._rewrite(function.node_def, function))
+        made.extend(self._rewrite(self._graph.node, None))
+        self._graph.library.function.extend(made)
+        self._functions = {f.signature.name: f for f in self._graph.library.function}
         self._leave_out()
         objects.lower(self._meta_graph, self._registry, self._done)
         self._declare()
@@ -162,7 +165,7 @@ class _Lowering:
     def _target_op(self, op: str) -> Any:
         return self._registry.get(op) or self._source_op(op)
 
-    def _rewrite(self, nodes: Any, function: Any) -> None:
+    def _rewrite(self, nodes: Any, function: Any) -> List[Any]:
         scope = Scope(nodes, self._source_op, self._target_op, function)
         registry, done = self._registry, self._done
         settle = self._attributes.settle
@@ -188,6 +191,7 @@ class _Lowering:
                 self._missing.setdefault(scope.name, {})[op] = str(error)
 
         scope.rewrite(visit)
+        return scope.made
 
     def _leave_out(self) -> None:
         """Takes away the functions that cannot be, and the signatures behind them."""

@@ -27,6 +27,9 @@ class Unlowerable(Exception):
 class Scope:
     """One FunctionDef, or the GraphDef outside all functions.
 
+    Attributes:
+      made: FunctionDefs that rules made, for the library.
+
     Args:
       nodes: its ``node_def`` or ``node`` field.
       source_op: from the name of an op or a function to its OpDef, as the model's
@@ -48,6 +51,7 @@ class Scope:
         self._controls: Dict[str, List[str]] = {}
         self._producers: Optional[Dict[str, Any]] = None
         self.changed = False
+        self.made: List[Any] = []
 
     @property
     def name(self) -> str:

@@ -1,0 +1,189 @@
+"""Rules of the lowering, each against the op that it stands for, in a TF that has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+import numpy as np
+import pytest
+from test_lowering import gradient, lowered_function, numbers, ops_of, parsed
+
+import hub_compat as hub
+from hub_compat import errors
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.tf2]
+
+
+# By a name: the function, its argument, and the op that has to go.
+CASES: Dict[str, Any] = {
+    "bessel_i0": (lambda tf, x: tf.math.bessel_i0(x), "BesselI0"),
+    "bessel_i1": (lambda tf, x: tf.math.bessel_i1(x * 3.0), "BesselI1"),
+    "xlog1py": (lambda tf, x: tf.math.xlog1py(tf.nn.relu(x), x), "Xlog1py"),
+    "case": (
+        lambda tf, x: tf.switch_case(
+            tf.cast(tf.size(x), tf.int32) - 5,
+            [lambda: x, lambda: x * 2.0, lambda: tf.sin(x), lambda: x],
+        ),
+        "StatelessCase",
+    ),
+    "case beyond": (
+        lambda tf, x: tf.switch_case(
+            tf.cast(tf.size(x), tf.int32), [lambda: x, lambda: x * x]
+        ),
+        "StatelessCase",
+    ),
+    "top_k": (
+        lambda tf, x: tf.cast(
+            tf.raw_ops.TopKV2(input=x, k=2, index_type=tf.int64).indices, tf.float32
+        ),
+        None,
+    ),
+    "decode_image": (
+        lambda tf, x: tf.cast(
+            tf.io.decode_image(
+                tf.io.encode_png(tf.cast(x, tf.uint8)), expand_animations=False
+            ),
+            tf.float32,
+        ),
+        "DecodeImage",
+    ),
+    "groups": (
+        lambda tf, x: tf.nn.conv2d(
+            x, tf.constant(numbers(3, 3, 2, 6)), 1, "VALID", dilations=2
+        ),
+        None,
+    ),
+    "depth": (
+        lambda tf, x: tf.nn.conv2d(x, tf.constant(numbers(3, 3, 1, 8)), 2, "SAME"),
+        None,
+    ),
+}
+SHAPES = {"decode_image": (4, 4, 3), "groups": (2, 7, 7, 4), "depth": (2, 7, 7, 4)}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_values_and_gradients(name: str, tmp_path: Path) -> None:
+    """The op is gone, and what stands for it gives the same values and gradients."""
+    import tensorflow as tf
+
+    body, op = CASES[name]
+    shape = SHAPES.get(name, (7,))
+    spec = [tf.TensorSpec((None,) + shape[1:])]
+    compiled = name in ("groups", "depth")
+    function = tf.function(
+        lambda x: body(tf, x), input_signature=spec, jit_compile=compiled
+    )
+    lowered = lowered_function(function, tmp_path)
+    assert op is None or op in ops_of(parsed(tmp_path / "source"))
+    assert op not in ops_of(parsed(tmp_path / "out"))
+    x = tf.constant(numbers(*shape))
+    np.testing.assert_allclose(lowered(x), function(x), rtol=1e-5, atol=1e-6)
+    wanted = gradient(function, x)
+    if wanted is not None:
+        np.testing.assert_allclose(
+            gradient(lowered, x), wanted, rtol=1e-4, atol=1e-6, equal_nan=False
+        )
+
+
+@pytest.mark.parametrize("separator", ["_X_", "-"])
+def test_sparse_cross(separator: str, tmp_path: Path) -> None:
+    """Crosses of strings with the old separator; another is refused."""
+    import tensorflow as tf
+
+    def cross(words: Any) -> Any:
+        both = [words[:, tf.newaxis], tf.strings.lower(words)[:, tf.newaxis]]
+        return tf.sparse.to_dense(tf.sparse.cross(both, separator=separator), "")
+
+    function = tf.function(cross, input_signature=[tf.TensorSpec([None], tf.string)])
+    if separator == "-":
+        with pytest.raises(errors.UnknownOpError, match="separator"):
+            lowered_function(function, tmp_path)
+        return
+    lowered = lowered_function(function, tmp_path)
+    words = tf.constant(["A", "Bc"])
+    np.testing.assert_array_equal(lowered(words), function(words))
+
+
+def test_poisson_numbers_are_distributed_alike(tmp_path: Path) -> None:
+    """Means and variances are the rates."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([2], tf.int32)])
+    def function(seed: Any) -> Any:
+        return tf.random.stateless_poisson([20000, 2], seed, [0.5, 3.0], tf.int32)
+
+    found = lowered_function(function, tmp_path)(tf.constant([1, 2])).numpy()
+    np.testing.assert_allclose(found.mean(axis=0), [0.5, 3.0], rtol=0.06)
+    np.testing.assert_allclose(found.var(axis=0), [0.5, 3.0], rtol=0.1)
+
+
+def test_shuffle_is_a_permutation(tmp_path: Path) -> None:
+    """All elements are there once, in an order that the seed decides."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([2], tf.int32)])
+    def function(seed: Any) -> Any:
+        return tf.random.experimental.stateless_shuffle(tf.range(50), seed)
+
+    lowered = lowered_function(function, tmp_path)
+    orders = [lowered(tf.constant([1, n])).numpy().tolist() for n in (2, 2, 3)]
+    assert sorted(orders[0]) == list(range(50))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def needs(function: Callable[[Any], Any], dtype: Any, folder: Path, to: str) -> bool:
+    """Whether a function without variables is lowered for a target."""
+    import tensorflow as tf
+
+    from hub_compat.converters import lowering
+
+    module = tf.Module()
+    module.run = tf.function(function, input_signature=[tf.TensorSpec([3, 3], dtype)])
+    tf.saved_model.save(module, str(folder))
+    return lowering.needs_lowering(parsed(folder), lowering.of_target(to))
+
+
+def test_gradients_and_dtypes_are_reasons_to_lower(tmp_path: Path) -> None:
+    """An op that TF 1.15 has is not enough where it lacks its gradient or a dtype."""
+    import tensorflow as tf
+
+    def product(x: Any) -> Any:
+        return tf.einsum("ab,bc->ac", x, x)
+
+    assert needs(product, tf.float32, tmp_path / "1", "tf1.15")
+    assert not needs(product, tf.float32, tmp_path / "2", "tf2.15")
+    assert needs(lambda x: x + x, tf.uint32, tmp_path / "3", "tf1.15")
+
+
+def test_dtype_is_refused_by_name(tmp_path: Path) -> None:
+    """What no rule casts says which op, attribute and dtype."""
+    import tensorflow as tf
+
+    function = tf.function(
+        lambda x: x + x, input_signature=[tf.TensorSpec([3], tf.uint32)]
+    )
+    with pytest.raises(errors.UnknownOpError, match="AddV2, for T=type: DT_UINT32"):
+        lowered_function(function, tmp_path)
+
+
+def test_two_models_keep_their_own_gradients(tmp_path: Path) -> None:
+    """Gradients are registered for the process, under names that no two models share."""
+    import tensorflow as tf
+
+    def times(factor: float) -> Any:
+        @tf.custom_gradient
+        def own(x: Any) -> Any:
+            return tf.identity(x), lambda upstream: upstream * factor
+
+        return tf.function(
+            lambda x: own(x) * 1.0, input_signature=[tf.TensorSpec([None])]
+        )
+
+    found = []
+    for factor in (2.0, 5.0):
+        folder = tmp_path / str(factor)
+        lowered_function(times(factor), folder)
+        found.append(hub.load(folder / "out"))
+    x = tf.constant([1.0])
+    assert [float(gradient(one.run, x)[0]) for one in found] == [2.0, 5.0]
