@@ -52,7 +52,7 @@ class Runtime:
         self._session: Any = None
 
     def __enter__(self) -> Runtime:
-        self._known = set(_gradients_of_functions())
+        self._known = _gradients_of_functions()
         if not tf.executing_eagerly():
             self._graph = tf.Graph()
             self._context = self._graph.as_default()
@@ -117,23 +117,71 @@ class Runtime:
         return [None if g is None else next(values) for g in dense]
 
 
-def _gradients_of_functions() -> Dict[str, Any]:
+def _gradient_registry() -> Dict[str, Any]:
     from tensorflow.python.framework import ops
 
     registry = getattr(ops, "gradient_registry", None) or ops._gradient_registry
     return registry._registry
 
 
+def _gradients_of_functions() -> Set[str]:
+    return {n for n in _gradient_registry() if n.startswith("PartitionedCall-")}
+
+
 def _forget_gradients(known: Set[str]) -> None:
-    """Lets go of functions that were loaded since.
+    """Lets go of functions that were loaded since, but for those that tests share.
 
     TensorFlow registers a gradient for each, and nothing takes it away again: a
     process that runs the whole suite under 1.15 would need more than 10 GB.
     """
-    registry = _gradients_of_functions()
-    for name in set(registry) - known:
-        if name.startswith("PartitionedCall-"):
-            del registry[name]
+    for name in _gradients_of_functions() - known - _Shared.gradients:
+        del _gradient_registry()[name]
+
+
+class _Shared:
+    """The objects of the module that tests are about, each loaded once.
+
+    Attributes:
+      of: what they are of.
+      objects: by tags, the object, its variables and their values.
+      gradients: of their functions.
+    """
+
+    of: Any = None
+    objects: Dict[Any, Any] = {}
+    gradients: Set[str] = set()
+
+
+def shared(of: Any, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A way to load that gives an object a second time, with its first values.
+
+    In a graph each test has an object of its own, as it has a graph of its own.
+
+    Args:
+      of: what is loaded; objects of another thing are let go of.
+      load: from tags.
+    """
+
+    def again(tags: Any) -> Any:
+        if not tf.executing_eagerly():
+            return load(tags)
+        if of != _Shared.of:
+            _Shared.of, _Shared.objects, _Shared.gradients = of, {}, set()
+        key = tuple(tags or ())
+        if key not in _Shared.objects:
+            known = _gradients_of_functions()
+            loaded = load(tags)
+            variables = list(getattr(loaded, "_local_variables", ()))
+            variables += list(loaded.variables)
+            values = [v.read_value() for v in variables]
+            _Shared.objects[key] = loaded, variables, values
+            _Shared.gradients |= _gradients_of_functions() - known
+        loaded, variables, values = _Shared.objects[key]
+        for variable, value in zip(variables, values):
+            variable.assign(value)
+        return loaded
+
+    return again
 
 
 def _numpy(value: Any) -> Any:
@@ -398,7 +446,7 @@ def check_training_calls(recorded: Any, load: Callable[..., Any]) -> None:
     for case in recorded.cases:
         if case.tags != wanted or case.signature not in defaults:
             continue
-        # A new load for each: the updates change the variables.
+        # Loaded for each: the updates change the variables.
         with Runtime(lambda: load(())) as runtime:
             function = callable_of(runtime.loaded, recorded, case)
             if function is None:
@@ -619,7 +667,7 @@ def main(mode: str, converted: str, names: List[str]) -> None:
             checks["session"] = functools.partial(check_session, recorded, directory)
         else:
             for key, check in OBJECT_CHECKS.items():
-                load = plain_load(directory)
+                load = shared(directory, plain_load(directory))
                 checks[key] = functools.partial(check, recorded, load)
         for key, run in checks.items():
             try:

@@ -74,9 +74,12 @@ def bytes_read() -> int:
 def test_values(name: str, check: str, large: Dict[str, Any]) -> None:
     """A large module gives what it gave under TF 1.15."""
     recorded = large[name]
-    replay.OBJECT_CHECKS[check](
-        recorded, lambda tags: hub.load(recorded.path, tags=tags or None)
-    )
+
+
+    def load(tags: Any) -> Any:
+        return hub.load(recorded.path, tags=tags or None)
+
+    replay.OBJECT_CHECKS[check](recorded, replay.shared(recorded.path, load))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/io")

@@ -65,7 +65,7 @@ def test_load(module: str, check: str) -> None:
         # No tags ask for what is loaded by default.
         return hub.load(recorded.path, tags=tags or None)
 
-    replay.OBJECT_CHECKS[check](recorded, load)
+    replay.OBJECT_CHECKS[check](recorded, replay.shared(recorded.path, load))
 
 
 @pytest.fixture(scope="session")
