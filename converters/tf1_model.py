@@ -75,6 +75,7 @@ def convert_tf1_model(
         _leave_out_without_value(model, index)
     mapping = _map_variables(model, index)
     _leave_out_dropped(model, available_ops)
+    _leave_out_dense_tables(model)
     reusable = build(model, meta_graphs, whole)
     unused = _unused_keys(index, mapping)
     keys: Dict[str, Tuple[str, Any]] = {}
@@ -227,6 +228,26 @@ def _leave_out_dropped(model: Model, available: Collection[str]) -> None:
             )
 
         _leave_out_what_needs(set(ops), model, variant, reason)
+
+
+def _leave_out_dense_tables(model: Model) -> None:
+    """Leaves out what needs a table that takes its empty key as a tensor.
+
+    No object of a SavedModel can be made from a tensor of a graph, and in a function
+    each call would have a table of its own, empty.
+    """
+    for variant in model.variants:
+        nodes = {
+            name
+            for name, node in variant.graph.nodes.items()
+            if node.op.startswith("MutableDenseHashTable")
+        }
+        _leave_out_what_needs(
+            nodes,
+            model,
+            variant,
+            "it needs the dense hash table {!r}, which would be empty".format,
+        )
 
 
 def _leave_out_what_needs(

@@ -9,7 +9,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- FormatError (ValueError)            not a module, or a format we refuse
     |   `-- CorruptModuleError              a module, but damaged or incomplete
     |-- VariantError (ValueError, RuntimeError)   no such tag set
-    |-- SignatureError (KeyError)             no such signature
+    |-- SignatureError (KeyError, ValueError)   no such signature
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- LayerError (ValueError, TypeError)  a KerasLayer cannot be made or called so
@@ -79,7 +79,7 @@ class VariantError(HubCompatError, ValueError, RuntimeError):
     """The module has no MetaGraph with the requested tag set."""
 
 
-class SignatureError(HubCompatError, KeyError):
+class SignatureError(HubCompatError, KeyError, ValueError):
     """The module has no signature of that name, or it was left out."""
 
 

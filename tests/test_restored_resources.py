@@ -9,6 +9,7 @@ import pytest
 import replay
 
 import hub_compat as hub
+from hub_compat import errors
 
 pytestmark = pytest.mark.tensorflow
 
@@ -41,3 +42,35 @@ def test_contents_of_a_table(tmp_path: Path) -> None:
         with replay.Runtime(lambda d=directory: hub.load(tmp_path / d)) as runtime:
             found = runtime.run(runtime.loaded(replay.tensor(WORDS)))
             np.testing.assert_array_equal(found, wanted)
+
+
+def test_dense_tables_are_left_out(tmp_path: Path) -> None:
+    """A signature with a table that would come up empty is left out, and says why."""
+    import tensorflow as tf
+    from tensorflow.python.ops import lookup_ops
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        ids = v1.placeholder(tf.int64, [None], name="ids")
+        table = lookup_ops.DenseHashTable(
+            tf.int64, tf.float32, -1.0, empty_key=0, deleted_key=-7
+        )
+        scale = v1.get_variable("scale", initializer=[2.0])
+        session.run(v1.global_variables_initializer())
+        signature = v1.saved_model.predict_signature_def
+        builder = v1.saved_model.Builder(str(tmp_path / "source"))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {
+                "serving_default": signature(
+                    {"ids": ids}, {"y": tf.cast(ids, tf.float32) * scale}
+                ),
+                "table": signature({"ids": ids}, {"found": table.lookup(ids)}),
+            },
+        )
+        builder.save()
+    with replay.Runtime(lambda: hub.load(tmp_path / "source")) as runtime:
+        assert list(runtime.loaded.signatures) == ["serving_default"]
+        with pytest.raises(errors.SignatureError, match="dense hash table"):
+            runtime.loaded.signatures["table"]

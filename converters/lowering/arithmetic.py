@@ -189,4 +189,3 @@ for _kind in ("Mean", "SqrtN", "Sum"):
     for _form in ("", "Grad", "WithNumSegments"):
         _op = "SparseSegment" + _kind + _form
         ATTRIBUTES[_op, "Tsegmentids"] = _segment_ids
-
