@@ -101,6 +101,22 @@ def table_in_loop(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     return v1.while_loop(lambda i, _: i < 4, body, [0, x])[1]
 
 
+def strings_in_loop(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """A loop that reads strings and writes some, beside what trains."""
+    import tensorflow as tf
+
+    def row(given: Any) -> Any:
+        text, value = given
+        whole = v1.foldl(lambda a, b: v1.strings.join([a, b]), text, "")
+        shorter = v1.strings.substr(text, 0, 2)
+        size = v1.cast(v1.strings.length(whole), tf.float32)
+        return v1.reshape(v1.matmul(value[None], weights), [3]) * size, shorter
+
+    given = (v1.as_string(x), x)
+    values, texts = v1.map_fn(row, given, dtype=(tf.float32, tf.string))
+    return values + v1.cast(v1.strings.length(texts), tf.float32)
+
+
 def assert_in_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     """An assert that holds, in a branch."""
 
@@ -175,6 +191,7 @@ PROGRAMS = (
     assign_in_branch_of_loop,
     table_in_branch,
     table_in_loop,
+    strings_in_loop,
     assert_in_branch,
 )
 
