@@ -101,6 +101,34 @@ def table_in_loop(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     return v1.while_loop(lambda i, _: i < 4, body, [0, x])[1]
 
 
+def strings_in_loop(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """A loop that reads strings and writes some, beside what trains."""
+    import tensorflow as tf
+
+    def row(given: Any) -> Any:
+        text, value = given
+        whole = v1.foldl(lambda a, b: v1.strings.join([a, b]), text, "")
+        shorter = v1.strings.substr(text, 0, 2)
+        size = v1.cast(v1.strings.length(whole), tf.float32)
+        return v1.reshape(v1.matmul(value[None], weights), [3]) * size, shorter
+
+    given = (v1.as_string(x), x)
+    values, texts = v1.map_fn(row, given, dtype=(tf.float32, tf.string))
+    return values + v1.cast(v1.strings.length(texts), tf.float32)
+
+
+def value_of_a_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """What a branch computes, and not what the conditional gives."""
+    kept = []
+
+    def taken() -> Any:
+        kept.append(v1.matmul(x, weights))
+        return v1.cond(kept[0][0, 0] > 99.0, lambda: x, lambda: -x)
+
+    v1.cond(v1.reduce_sum(x) > 0.0, taken, lambda: x)
+    return kept[0]
+
+
 def assert_in_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     """An assert that holds, in a branch."""
 
@@ -175,6 +203,8 @@ PROGRAMS = (
     assign_in_branch_of_loop,
     table_in_branch,
     table_in_loop,
+    strings_in_loop,
+    value_of_a_branch,
     assert_in_branch,
 )
 
@@ -261,6 +291,16 @@ def test_gradient(program: Callable[..., Any], tmp_path: Path) -> None:
     assert in_x is not None
     assert np.all(np.isfinite(in_x))
     assert np.any(in_weights)
+
+
+def test_branch_that_is_not_taken(tmp_path: Path) -> None:
+    """A value of it is an error, as in a session of the original, and says why."""
+    import tensorflow as tf
+
+    write(value_of_a_branch, tmp_path / "model")
+    with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="is not taken"):
+            run.run(run.loaded.signatures["go"](x=tf.constant(-X))["y"])
 
 
 def test_gradient_through_a_function(tmp_path: Path) -> None:

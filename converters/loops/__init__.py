@@ -7,6 +7,7 @@ and bodies are functions, and TensorLists, which are values.
 
 * ``inlining``: functions that hold it, put in the place of their calls.
 * ``regions``: which nodes are in which loop and in which branch.
+* ``ends``: conditionals that have no Merge, but of which something is wanted.
 * ``tangles``: which of them can only be rewritten together.
 * ``hoisting``: reads of variables and tables, moved before.
 * ``tensor_arrays``: arrays as lists.
@@ -21,7 +22,7 @@ from __future__ import annotations
 from typing import Any, Collection, Dict, List, Mapping
 
 from ..graph import CONTROL_FLOW_OPS, DT_RESOURCE, PLACEHOLDERS, Graph
-from . import conditionals, frames, hoisting, tensor_arrays
+from . import conditionals, ends, frames, hoisting, tensor_arrays
 from .inlining import inline_calls
 from .regions import Frame, NotUnderstood, Regions, topological
 from .tangles import find_tangles, has_control_flow
@@ -52,13 +53,15 @@ def make_functional(
         return {}
     _free_resources(graph)
     regions = Regions(graph, list(graph.nodes))
-    ended = [
-        conditionals.end(graph, regions, target)
+    known = len(graph.added)
+    targets[:] = [
+        ends.end(graph, regions, target)
         for target in targets
         if not regions.frames[target]
     ]
-    if ended != targets:
-        targets[:] = ended
+    for tensor in outputs:
+        ends.take_out(graph, regions, tensor)
+    if len(graph.added) > known:
         regions = Regions(graph, list(graph.nodes))
     written = hoisting.written_resources(graph)
     sources = _sources(graph, regions)

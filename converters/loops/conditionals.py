@@ -33,7 +33,7 @@ from .parts import (
 )
 from .regions import Choice, Guards, NotUnderstood, Regions, data_inputs
 
-__all__ = ["end", "make_ifs", "numbered", "split_merges"]
+__all__ = ["make_ifs", "numbered", "split_merges"]
 
 
 class _Merge(NamedTuple):
@@ -60,50 +60,6 @@ class _Conditional(NamedTuple):
     predicate: str
     guards: Guards
     merges: List[_Merge]
-
-
-def end(graph: Graph, regions: Regions, target: str) -> str:
-    """A node that runs whenever one of a branch does, and also where that does not.
-
-    TF1 runs an op in a branch that is not taken by doing nothing. There the
-    conditional has no Merge, so this adds one.
-
-    Returns:
-      The node itself if it is in no branch.
-    """
-    guards = regions.guards[target]
-    while guards:
-        pivot = None
-        for predicate, branch in sorted(guards):
-            rest = guards - {(predicate, branch)}
-            for name in regions.order:
-                if regions.guards[name] == rest and regions.is_branching(name):
-                    if regions.predicate(name) == predicate:
-                        pivot = name
-                        break
-            if pivot is not None:
-                break
-        if pivot is None:
-            return target
-        skipped = node_def_pb2.NodeDef(op="Identity")
-        skipped.name = graph.unique_name(target + "/skipped")
-        skipped.input.append("{}:{}".format(pivot, 1 - branch))
-        set_attr(skipped, "T", graph.nodes[pivot].attr["T"])
-        graph.replace(skipped)
-        merge = node_def_pb2.NodeDef(op="Merge")
-        merge.name = graph.unique_name(target + "/ended")
-        for name in (target, skipped.name):
-            done = node_def_pb2.NodeDef(op="Const", input=["^" + name])
-            done.name = graph.unique_name(name + "/done")
-            set_attr(done, "dtype", ("type", DT_INT32))
-            set_attr(done, "value", int32_tensor(0))
-            graph.replace(done)
-            merge.input.append(done.name)
-        set_attr(merge, "T", ("type", DT_INT32))
-        set_attr(merge, "N", 2)
-        graph.replace(merge)
-        target, guards = merge.name, rest
-    return target
 
 
 def numbered(graph: Graph, regions: Regions, outputs: Collection[str]) -> Set[str]:

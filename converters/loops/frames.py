@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import (
     Any,
+    Callable,
     Collection,
     Dict,
     List,
@@ -16,9 +17,20 @@ from typing import (
 
 from hub_compat._tf import node_def_pb2
 
-from ..determinism import is_random, is_write
+from ..determinism import Determinism, is_random, is_write
 from ..functions import set_attr
-from ..graph import DT_INT32, DT_RESOURCE, Graph, attr_or_default, node_of, normal
+from ..graph import (
+    DT_BOOL,
+    DT_INT32,
+    DT_RESOURCE,
+    DT_STRING,
+    DT_VARIANT,
+    Graph,
+    attr_or_default,
+    builtin_ops,
+    node_of,
+    normal,
+)
 from ..model import make_shape
 from .parts import (
     CONDITION,
@@ -34,11 +46,27 @@ from .parts import (
     shapes_attr,
     write_function,
 )
-from .regions import Frame, NotUnderstood, Regions, data_inputs, is_invariant
+from .regions import (
+    Frame,
+    NotUnderstood,
+    Regions,
+    data_inputs,
+    is_invariant,
+    resource_behind,
+)
 
 __all__ = ["make_whiles"]
 
-DT_BOOL = 10
+# Stateful, but it does not matter how often they run.
+_UNSEEN = (
+    "HashTableV2",
+    "If",
+    "ReadVariableOp",
+    "ResourceGather",
+    "StatefulPartitionedCall",
+    "VarHandleOp",
+    "While",
+)
 
 
 class _LoopVariable(NamedTuple):
@@ -102,6 +130,17 @@ class _Loop:
         )
         self.steps[merge] = steps[0]
 
+    def texts(self) -> Set[str]:
+        """The variables that are lists of strings."""
+        found = set()
+        for merge, variable in self.variables.items():
+            origin = resource_behind(self.graph, node_of(variable.initial))
+            attrs = self.graph.node(origin).attr
+            if variable.dtype == DT_VARIANT and "element_dtype" in attrs:
+                if attrs["element_dtype"].type == DT_STRING:
+                    found.add(merge)
+        return found
+
     def boundary(self, tensor: str, node: str) -> Optional[Outside]:
         """What an edge leads to outside of a turn of the loop."""
         control = tensor.startswith("^")
@@ -149,22 +188,27 @@ def make_whiles(
 
     Returns:
       The While node; several where what leaves the loop needs different inputs of
-      the graph, as a session that wants one of them is not fed the others.
+      the graph, as a session that wants one of them is not fed the others. So do
+      lists of strings, where the loop may run twice: the gradient code of TensorFlow
+      asks for zeros like each list that a While returns.
     """
     loop = _Loop(graph, names, regions)
     turn = _Turn(graph, names, loop)
-    groups: Dict[int, Tuple[Set[str], List[str]]] = {}
+    texts = loop.texts()
+    if texts and _unrepeatable(graph, names, _is_effect) is not None:
+        texts.clear()
+    groups: Dict[Tuple[int, bool], Tuple[Set[str], List[str]]] = {}
     for exit_name in regions.left[frame]:
         variable = loop.switches[graph.inputs(exit_name)[0].node]
         needed = turn.needed(variable)
-        variables, exits = groups.setdefault(turn.sources(needed, sources), (set(), []))
+        key = (turn.sources(needed, sources), variable in texts)
+        variables, exits = groups.setdefault(key, (set(), []))
         variables.update(needed)
         exits.append(exit_name)
     if len(groups) > 1:
-        for name in names:
-            op = graph.nodes[name].op
-            if is_write(op) or is_random(op):
-                raise NotUnderstood(name, "is in a loop of which signatures need parts")
+        name = _unrepeatable(graph, names, lambda op: is_write(op) or is_random(op))
+        if name is not None:
+            raise NotUnderstood(name, "is in a loop of which signatures need parts")
     waits: Set[str] = set()
     for enter in regions.entered[frame]:
         waits.update(e.node for e in graph.inputs(enter) if e.tensor[0] == "^")
@@ -175,6 +219,25 @@ def make_whiles(
             _write_while(graph, regions, loop, turn, chosen, exits, frame, waits, fixed)
         )
     return made
+
+
+def _unrepeatable(
+    graph: Graph, names: List[str], is_effect: Callable[[str], bool]
+) -> Optional[str]:
+    """The first node with an op, its own or of a function it calls, of some kind."""
+    determinism = Determinism(graph)
+    for name in names:
+        if any(is_effect(op) for op in determinism.ops([name])):
+            return name
+    return None
+
+
+def _is_effect(op: str) -> bool:
+    """Whether it matters how often an op runs."""
+    op_def = builtin_ops().get(op)
+    if op_def is None or op in _UNSEEN or op.startswith("LookupTable"):
+        return is_write(op)
+    return bool(op_def.is_stateful)
 
 
 class _Turn:
