@@ -104,8 +104,6 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             return self.call(inputs, *args, **kwargs)
         return super().__call__(inputs, *args, **kwargs)
 
-    # TF 1.15 would rewrite all of hub_compat, and says of what it cannot.
-    @tf.autograph.experimental.do_not_convert
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""
         if training is None:

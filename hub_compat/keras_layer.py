@@ -90,6 +90,8 @@ class LayerMixin:
             )
         )
 
+    # Keras 2 would rewrite all of hub_compat, and says of what it cannot.
+    @tf.autograph.experimental.do_not_convert
     def _call_core(self, inputs: Any, training: Any) -> Any:
         self._warn_of_no_weights()
         if training is None or not self.trainable:
