@@ -67,8 +67,8 @@ def calling_layer(layer: Any) -> Any:
 def graph_session(layer: Any) -> Any:
     """The session in which Keras 2 runs the graph of a layer.
 
-    Private: ``backend`` in the module of Keras' Layer (1.15 to tf_keras), as only TF 1.15
-    has ``get_session`` in public. Without it, the current session.
+    Private: ``backend`` in the module of Keras' Layer (1.15 to tf_keras), as only TF
+    1.15 has ``get_session`` in public. Without it, the current session.
     """
     for base in type(layer).__mro__:
         backend: Any = getattr(sys.modules.get(base.__module__), "backend", None)

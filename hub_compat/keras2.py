@@ -108,9 +108,9 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         elif self.trainable and self._frozen_in_graph:
             self._frozen_in_graph = False
             warnings.warn(
-                "In graph mode a layer stays in inference mode that was called while it "
-                "was frozen, and TensorFlow 1.15 may refuse to differentiate it. Make "
-                "the model with trainable=True, and freeze the layer after that. "
+                "In graph mode a layer stays in inference mode that was called while "
+                "it was frozen, and TensorFlow 1.15 may refuse to differentiate it. "
+                "Make the model with trainable=True, and freeze the layer after that. "
                 "Received: {!r}".format(self),
                 stacklevel=2,
             )
