@@ -11,7 +11,13 @@ from typing import Any, Callable, List
 
 from hub_compat._tf import tf, tracked_objects
 
-__all__ = ["calling_layer", "has_weights_of", "variable_of", "weight_losses"]
+__all__ = [
+    "calling_layer",
+    "graph_session",
+    "has_weights_of",
+    "variable_of",
+    "weight_losses",
+]
 
 
 def variable_of(weight: Any) -> Any:
@@ -56,6 +62,19 @@ def calling_layer(layer: Any) -> Any:
         if hasattr(utils, "call_context"):
             return getattr(utils.call_context(), "layer", None)
     return None
+
+
+def graph_session(layer: Any) -> Any:
+    """The session in which Keras 2 runs the graph of a layer.
+
+    Private: ``backend`` in the module of Keras' Layer (1.15 to tf_keras), as only TF
+    1.15 has ``get_session`` in public. Without it, the current session.
+    """
+    for base in type(layer).__mro__:
+        backend: Any = getattr(sys.modules.get(base.__module__), "backend", None)
+        if hasattr(backend, "get_session"):
+            return backend.get_session()
+    return tf.compat.v1.get_default_session()
 
 
 def has_weights_of(outer: Any, layer: Any) -> bool:

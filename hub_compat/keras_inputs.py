@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
@@ -47,23 +57,26 @@ class InputSpecs:
 
         Where none has the structure they are as they were.
         """
-        for nest in self.nests:
-            pairs = _pairs(nest, inputs)
-            if pairs is not None:
-                values = [_to_dtype(value, spec.dtype) for spec, value in pairs]
-                return tf.nest.pack_sequence_as(nest, values)
-        return inputs
+        return self._mapped(_to_dtype, inputs, inputs)
 
     def tensors(self, inputs: Any) -> Any:
         """Python's numbers, strings and lists of them as tensors; others as is."""
+        found = self._mapped(_to_tensor, inputs, None)
+        if found is None and isinstance(inputs, Mapping):
+            return {name: _to_tensor(value, None) for name, value in inputs.items()}
+        return _to_tensor(inputs, None) if found is None else found
+
+    def _mapped(self, function: Callable[[Any, Any], Any], inputs: Any, no: Any) -> Any:
+        """Inputs, through a function of value and dtype; ``no`` if no trace fits."""
         for nest in self.nests:
             pairs = _pairs(nest, inputs)
             if pairs is not None:
-                values = [_to_tensor(value, spec.dtype) for spec, value in pairs]
+                values = [function(value, spec.dtype) for spec, value in pairs]
+                if pairs[0][0] is nest:
+                    # Most modules take one tensor, and are called often.
+                    return values[0]
                 return tf.nest.pack_sequence_as(nest, values)
-        if isinstance(inputs, Mapping):
-            return {name: _to_tensor(value, None) for name, value in inputs.items()}
-        return _to_tensor(inputs, None)
+        return no
 
     def with_shapes(self, shapes: Any) -> Any:
         """A nest of TensorShapes as specs; float32 where the dtypes are unknown."""
@@ -187,6 +200,8 @@ def _to_dtype(value: Any, dtype: Any) -> Any:
 
 
 def _to_tensor(value: Any, dtype: Any) -> Any:
+    if hasattr(value, "dtype"):
+        return value
     leaves: Dict[int, Any] = {id(leaf): leaf for leaf in tf.nest.flatten(value)}
     if not leaves or not all(
         isinstance(leaf, (bool, int, float, str, bytes, np.generic))

@@ -9,8 +9,6 @@ import warnings
 import weakref
 from typing import Any, Dict, List, Mapping, Sequence
 
-import numpy as np
-
 from hub_compat import _files
 from hub_compat._keras import has_weights_of, variable_of
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
@@ -90,13 +88,15 @@ class LayerMixin:
             )
         )
 
+    # Keras 2 would rewrite all of hub_compat, and says of what it cannot.
+    @tf.autograph.experimental.do_not_convert
     def _call_core(self, inputs: Any, training: Any) -> Any:
         self._warn_of_no_weights()
-        if training is None or not self.trainable:
+        if in_tf1_graph() and isinstance(training, tf.Tensor):
+            training = self._unless_frozen(training)
+        elif training is None or not self.trainable:
             # As Keras has it for batch normalization, and tensorflow_hub.
             training = False
-        elif in_tf1_graph() and isinstance(training, tf.Tensor):
-            training = self._unless_frozen_by_then(training)
         outputs = self._core.call(inputs, training)
         if self.trainable:
             if in_tf1_graph():
@@ -106,22 +106,9 @@ class LayerMixin:
         outputs = self._core.with_shapes(inputs, outputs)
         return self._in_compute_dtype(outputs)
 
-    def _unless_frozen_by_then(self, training: Any) -> Any:
-        """Whether to train, where the layer may be frozen when its graph is there.
-
-        Updates are part of the call, so Keras cannot leave them out later. Python is
-        asked in training only: a graph that is exported never is.
-        """
-
-        def trainable() -> Any:
-            found = tf.compat.v1.py_func(
-                lambda: np.bool_(self.trainable), [], tf.bool, stateful=True
-            )
-            return tf.ensure_shape(found, [])
-
-        return tf.cond(
-            tf.cast(training, tf.bool), trainable, lambda: tf.constant(False)
-        )
+    def _unless_frozen(self, training: Any) -> Any:
+        """Whether to train, in a graph that is there when a layer is frozen."""
+        return training if self.trainable else False
 
     def _with_all_variables(self, outputs: Any) -> Any:
         """Outputs that have a gradient with respect to every trained variable.

@@ -122,8 +122,8 @@ def test_within_other_layers(k: Keras, tmp_path: Path) -> None:
         source,
         trainable=True,
         embed=True,
+        # A TF1 Hub module has an output for who names none.
         signature="image_feature_vector",
-        output_key="default",
         name="two",
     )
     inner = trained(k, one, two)

@@ -150,6 +150,23 @@ def test_freezing_a_built_model(k: Keras) -> None:
     model.fit(IMAGES, TARGETS, epochs=2, verbose=0)
     for one, other in zip(trained, layer.get_weights()):
         assert one.tobytes() == other.tobytes()
+    # And back.
+    layer.trainable = True
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    model.fit(IMAGES, TARGETS, verbose=0)
+    changed = [np.any(a != b) for a, b in zip(trained, layer.get_weights())]
+    # All but the bias of another signature.
+    assert sum(changed) == len(changed) - 1
+
+
+@pytest.mark.graph
+def test_unfreezing_a_built_model_is_warned_of(k: Keras) -> None:
+    """What graph mode cannot do is said where Keras asks for the weights."""
+    layer = k.Layer(path("image_bn"))
+    model = k.model(layer)
+    layer.trainable = True
+    with pytest.warns(UserWarning, match="freeze the layer after that"):
+        model.compile("sgd", k.keras.losses.MeanSquaredError())
 
 
 @pytest.mark.eager

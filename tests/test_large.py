@@ -1,15 +1,10 @@
 """Modules of the size that users have: a ResNet-50's graph, 300 MB of weights.
 
-They are not in the repository: the first leg that comes here has them written and
-recorded, under TensorFlow 1.15 as the small ones were.
+They are written and recorded under TensorFlow 1.15, as the small ones were.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,49 +13,21 @@ from typing import Any, Dict
 import expected
 import pytest
 import replay
+from written_once import models
 
 import hub_compat as hub
 
 NAMES = ("embedding", "resnet50")
-WRITERS = ("apply.py", "define.py", "large.py", "record.py")
+WRITERS = ("apply.py", "define.py", "large.py", "make_testdata.py", "record.py")
 
 pytestmark = pytest.mark.tensorflow
 
 
 @pytest.fixture(scope="module")
-def large(root: Path, testdata: Path) -> Dict[str, Any]:
+def large(testdata: Path) -> Dict[str, Any]:
     """The large modules and what was recorded of them, by name."""
-    digest = hashlib.sha256()
-    for name in WRITERS:
-        digest.update((testdata / name).read_bytes())
-    folder = root / "build" / "large" / digest.hexdigest()[:10]
-    folder.mkdir(parents=True, exist_ok=True)
-    complete = folder / "complete"
-    # Another leg may have come here first.
-    with open(str(folder / "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete.exists():
-            write(root, folder)
-            complete.touch()
+    folder = models("tf115", testdata / "make_testdata.py", WRITERS, NAMES)
     return {name: expected.load_expected(name, folder) for name in NAMES}
-
-
-def write(root: Path, folder: Path) -> None:
-    """Writes and records the modules, in the environment that can."""
-    environments = root / "tools" / "environments.py"
-    maker = root / "testdata" / "make_testdata.py"
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    command = [sys.executable, str(environments), "run", "tf115", str(maker)]
-    done = subprocess.run(
-        command + ["--out", str(folder)] + list(NAMES),
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode and not os.environ.get("CI"):
-        pytest.skip("needs TensorFlow 1.15: " + done.stdout[-300:])
-    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def bytes_read() -> int:

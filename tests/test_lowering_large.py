@@ -1,65 +1,31 @@
-"""Applications of Keras, written by TensorFlow 2.21, in this runtime.
-
-They are not in the repository: the first leg that comes here has them written and
-recorded in the environment of TensorFlow 2.21.
-"""
+"""Applications of Keras, written and recorded by TensorFlow 2.21, in this runtime."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tf221_compare
+from conftest import tensorflow_version
+from written_once import models
 
 NAMES = ("EfficientNetB0", "MobileNetV2", "ResNet50")
+WRITERS = ("tf221_models.py", "tf221_ops.py", "tf221_replay.py")
 
-pytestmark = pytest.mark.tensorflow
+# Nothing is lowered for the TensorFlow that writes them.
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.skipif(
+        tensorflow_version().startswith("2.21"), reason="needs an older TensorFlow"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
-def applications(root: Path, testdata: Path) -> Path:
+def applications(testdata: Path) -> Path:
     """The directory of the models and what was recorded of them."""
-    digest = hashlib.sha256()
-    for name in ("tf221_models.py", "tf221_ops.py", "tf221_replay.py"):
-        digest.update((testdata / name).read_bytes())
-    folder = root / "build" / "tf221" / digest.hexdigest()[:10]
-    folder.mkdir(parents=True, exist_ok=True)
-    complete = folder / "complete"
-    # Another leg may have come here first.
-    with open(str(folder / "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete.exists():
-            write(root, folder)
-            complete.touch()
-    return folder
-
-
-def write(root: Path, folder: Path) -> None:
-    """Writes and records the models, in the environment that can."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    command = [
-        sys.executable,
-        str(root / "tools" / "environments.py"),
-        "run",
-        "tf221",
-        str(root / "testdata" / "tf221_models.py"),
-    ]
-    done = subprocess.run(
-        command + ["--out", str(folder)] + list(NAMES),
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode and not os.environ.get("CI"):
-        pytest.skip("needs TensorFlow 2.21: " + done.stdout[-300:])
-    assert done.returncode == 0, done.stdout
+    return models("tf221", testdata / "tf221_models.py", WRITERS, NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,6 +22,19 @@ pytestmark = pytest.mark.tensorflow
 PROGRAM = Path(__file__).with_name("finetune_with_tensorflow_hub.py")
 
 
+def fine_tuned(mode: str, directory: str, size: int) -> Any:
+    """What the program found when it fine-tuned a module of images."""
+    pytest.importorskip("tensorflow_hub")
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), mode, directory, str(size)],
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=""),
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout[done.stdout.index("{") :])
+
+
 @pytest.mark.parametrize(
     "mode",
     [
@@ -32,24 +45,10 @@ PROGRAM = Path(__file__).with_name("finetune_with_tensorflow_hub.py")
 )
 def test_converted_module_is_fine_tuned(mode: str, tmp_path: Path) -> None:
     """Weights and batch-norm statistics change, losses are there, the loss falls."""
-    pytest.importorskip("tensorflow_hub")
     recorded = expected.load_expected("image_bn")
     hub.convert(recorded.path, tmp_path / "out")
     (images,) = recorded.cases[0].inputs.values()
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(PROGRAM),
-            mode,
-            str(tmp_path / "out"),
-            str(images.shape[1]),
-        ],
-        capture_output=True,
-        env=dict(os.environ, PYTHONPATH=""),
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: Any = json.loads(done.stdout[done.stdout.index("{") :])
+    found = fine_tuned(mode, str(tmp_path / "out"), images.shape[1])
     assert found["loss"][-1] < found["loss"][0]
     train = recorded.variants[("train",)]
     trainable = {name.split(":")[0] for name in found["trainable"]}
@@ -62,6 +61,23 @@ def test_converted_module_is_fine_tuned(mode: str, tmp_path: Path) -> None:
     assert found["losses"] == len(wanted.regularization_losses)
     if mode == "mirrored":
         assert "Mirrored" in found["variable"]
+
+
+@pytest.mark.eager
+def test_exported_model_is_fine_tuned(tmp_path: Path) -> None:
+    """What export_reusable() writes trains there, with its losses and statistics."""
+    keras = Keras(keras_generations()[-1]).keras
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, kernel_regularizer="l2")(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    hub.export_reusable(model, tmp_path / "out")
+    found = fine_tuned("plain", str(tmp_path / "out"), 8)
+    assert found["loss"][-1] < found["loss"][0]
+    assert found["losses"] == 1
+    assert len(found["trainable"]) == 4
+    assert len(found["changed"]) >= 6
+    assert all(found["changed"].values())
 
 
 SAVE = Path(__file__).with_name("save_with_tensorflow_hub.py")
