@@ -7,8 +7,9 @@ not public in all supported versions has a probe and a note on who needs it.
 from __future__ import annotations
 
 import contextlib
-import functools
+import importlib.util
 import inspect
+import os
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from hub_compat.errors import MissingDependencyError, OptionsError
@@ -76,8 +77,8 @@ __all__ = [
     "tracked_objects",
     "tracks_attributes",
     "types_pb2",
+    "used_variables",
     "variable_pb2",
-    "weight_losses",
     "wrap_call",
 ]
 
@@ -347,7 +348,9 @@ def keras_generation() -> int:
     """
     try:
         version = str(getattr(tf.keras, "__version__", "2"))
-    except ImportError:
+    except ImportError as error:
+        if importlib.util.find_spec("keras") is not None:
+            raise _broken_keras3(error) from error
         # TF >= 2.16 without the package keras.
         keras2()
         return 2
@@ -363,7 +366,8 @@ def keras2() -> Any:
     try:
         if str(getattr(tf.keras, "__version__", "2.")).startswith("2."):
             return tf.keras
-    except ImportError:
+    except (ImportError, RecursionError):
+        # Asked for a second time, TF 2.21's tf.keras recurses without end.
         pass
     try:
         import tf_keras
@@ -382,23 +386,13 @@ def keras3() -> Any:
       MissingDependencyError: it is not installed, or computes with something else
         than TensorFlow.
     """
-    problem: Any = None
     try:
         import keras
     except ImportError as error:
-        problem = error
-    else:
-        if not str(getattr(keras, "__version__", "2")).startswith("3."):
-            problem = "keras " + str(
-                getattr(keras, "__version__", "of unknown version")
-            )
-    if problem is not None:
-        raise MissingDependencyError(
-            "This needs Keras 3 (pip install 'keras>=3', TensorFlow 2.16 or newer); "
-            "with Keras 2 there is hub_compat.keras2.KerasLayer. Received: {}".format(
-                problem
-            )
-        )
+        raise _broken_keras3(error) from error
+    version = str(getattr(keras, "__version__", "of unknown version"))
+    if not version.startswith("3."):
+        raise _broken_keras3("keras " + version)
     if keras.backend.backend() != "tensorflow":
         raise MissingDependencyError(
             "A TensorFlow module runs in Keras 3 on the TensorFlow backend only; set "
@@ -408,23 +402,15 @@ def keras3() -> Any:
     return keras
 
 
-def weight_losses(layer: Any) -> List[Callable[[], Any]]:
-    """The losses of a Keras layer, and of those in it, that need no inputs.
-
-    Of Keras 3, each trained variable has its own. Private: ``_callable_losses`` of
-    Keras 2 (1.15 to tf_keras), which has its losses there; without it, none are found.
-    """
-    if not hasattr(layer, "_callable_losses"):
-        return [
-            functools.partial(weight.regularizer, weight)
-            for weight in layer.trainable_weights
-            if getattr(weight, "regularizer", None) is not None
-        ]
-    return [
-        loss
-        for each in tracked_objects(layer)
-        for loss in getattr(each, "_callable_losses", None) or ()
-    ]
+def _broken_keras3(problem: Any) -> MissingDependencyError:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        problem = "KERAS_BACKEND={!r}, and {}".format(backend, problem)
+    return MissingDependencyError(
+        "This needs Keras 3 (pip install 'keras>=3', TensorFlow 2.16 or newer) on the "
+        "TensorFlow backend (KERAS_BACKEND=tensorflow); with Keras 2 there is "
+        "hub_compat.keras2.KerasLayer. Received: {}".format(problem)
+    )
 
 
 def in_tf1_graph() -> bool:
@@ -479,18 +465,26 @@ def call_arguments(function: Any) -> Sequence[str]:
 
 
 def traces_of(function: Any) -> List[Any]:
-    """The positional arguments that the traces of a loaded function were made for.
-
-    Returns:
-      For each trace, a tuple of nests of TensorSpecs and Python values.
-    """
-    if not hasattr(function, "concrete_functions") and callable(function):
-        function = function.__call__
+    """For each trace of a loaded function, its positional arguments: nests of specs."""
     return [
         trace.structured_input_signature[0]
-        for trace in getattr(function, "concrete_functions", None) or ()
+        for trace in _traces(function)
         if trace.structured_input_signature is not None
     ]
+
+
+def used_variables(function: Any, candidates: Sequence[Any]) -> List[Any]:
+    """Those of some objects that are variables which a loaded function uses."""
+    traces = _traces(function) or [function]
+    handles = {id(c) for t in traces for c in getattr(t, "captured_inputs", ())}
+    variables = [found for found in candidates if isinstance(found, tf.Variable)]
+    return [variable for variable in variables if id(variable.handle) in handles]
+
+
+def _traces(function: Any) -> Sequence[Any]:
+    if not hasattr(function, "concrete_functions") and callable(function):
+        function = function.__call__
+    return getattr(function, "concrete_functions", None) or ()
 
 
 def load_options_class() -> Optional[type]:

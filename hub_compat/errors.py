@@ -5,6 +5,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
 
     HubCompatError
     |-- HandleError (OSError)               nothing usable is at the path
+    |   `-- MissingModuleError (ValueError)   what a saved model was made of is gone
     |-- FormatError (ValueError)            not a module, or a format we refuse
     |   `-- CorruptModuleError              a module, but damaged or incomplete
     |-- VariantError (ValueError, RuntimeError)   no such tag set
@@ -39,6 +40,7 @@ __all__ = [
     "HubCompatError",
     "LayerError",
     "MissingDependencyError",
+    "MissingModuleError",
     "OptionsError",
     "SaveError",
     "SignatureError",
@@ -59,6 +61,10 @@ class HubCompatError(Exception):
 
 class HandleError(HubCompatError, OSError):
     """Nothing usable is at the path or handle."""
+
+
+class MissingModuleError(HandleError, ValueError):
+    """The directory of a module is gone that a saved model refers to."""
 
 
 class FormatError(HubCompatError, ValueError):

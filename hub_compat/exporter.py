@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from hub_compat import _files
+from hub_compat._keras import variable_of, weight_losses
 from hub_compat._publish import atomic_directory
-from hub_compat._tf import (
-    call_arguments,
-    in_tf1_graph,
-    tf,
-    tracked_objects,
-    weight_losses,
-)
+from hub_compat._tf import call_arguments, in_tf1_graph, tf, tracked_objects
 from hub_compat.errors import SaveError
 
 __all__ = ["export_reusable"]
@@ -50,18 +46,36 @@ def export_reusable(
             "tf.compat.v1.enable_v2_behavior() first thing in the program, and load "
             "the model's weights there."
         )
-    if not (callable(model) and hasattr(model, "trainable_weights")):
+    # Of a model that is not built, Keras 2 does not let it be asked for.
+    if not (callable(model) and hasattr(type(model), "trainable_weights")):
         raise SaveError(
             "export_reusable() takes a model or a layer of Keras; of what load() "
             "returned, save() takes care. Received: {!r}".format(model)
         )
     specs = _input_specs(model) if inputs is None else inputs
+    _warn_of_activity_losses(model)
     # Before the model is called, after which Keras of TF 1.15 has other names.
     names = _input_names(model, specs)
     reusable = _reusable(model, specs)
     signature = _signature(model, reusable, specs, names)
     with atomic_directory(_files.as_path(directory), overwrite=overwrite) as new:
         tf.saved_model.save(reusable, new, signatures={"serving_default": signature})
+
+
+def _warn_of_activity_losses(model: Any) -> None:
+    names = [
+        found.name
+        for found in tracked_objects(model)
+        if getattr(found, "activity_regularizer", None) is not None
+    ]
+    if names:
+        warnings.warn(
+            "The losses that depend on activities are left out: regularization_losses "
+            "are functions without inputs. Add such a loss to the outputs of the model "
+            "where it is wanted. Received: layers with activity_regularizer: "
+            "{}".format(", ".join(sorted(names))),
+            stacklevel=3,
+        )
 
 
 def _reusable(model: Any, specs: Any) -> Any:
@@ -94,13 +108,11 @@ def _reusable(model: Any, specs: Any) -> Any:
 
 
 def _variables(weights: Any) -> List[Any]:
-    """TensorFlow's variables behind weights of Keras 3; those of Keras 2 are such.
+    """The variables behind weights.
 
     But for a vocabulary, which Keras 2 lists as well; the table holds it.
     """
-    found = [
-        w if isinstance(w, tf.Variable) else getattr(w, "value", w) for w in weights
-    ]
+    found = [variable_of(weight) for weight in weights]
     return [variable for variable in found if isinstance(variable, tf.Variable)]
 
 

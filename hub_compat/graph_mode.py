@@ -1,8 +1,9 @@
-"""What a loaded object needs in a ``tf.Graph``: collections, initializers, assets."""
+"""A ``tf.Graph``: its collections as ``hub.Module`` filled them; switches in it."""
 
 from __future__ import annotations
 
 import functools
+import uuid
 from typing import Any, Callable, List, Sequence
 
 from hub_compat._tf import in_control_flow, tf, wrap_call
@@ -10,6 +11,7 @@ from hub_compat.errors import OptionsError
 from hub_compat.lifetime import objects_of
 
 __all__ = [
+    "Switch",
     "add_assets",
     "check_collections",
     "fill_collections",
@@ -121,3 +123,47 @@ def _noting_updates(call: Callable[..., Any], default: bool) -> Callable[..., An
         return outputs
 
     return noting
+
+
+class Switch:
+    """A condition of a graph that is turned off and on when the graph is there.
+
+    It is a variable that is in no collection: off is when it has a value. So nothing
+    has to initialize it, no checkpoint has it, and in an export it is on.
+    """
+
+    def __init__(self) -> None:
+        with tf.init_scope():
+            self._graph = tf.compat.v1.get_default_graph()
+            handle = tf.raw_ops.VarHandleOp(
+                dtype=tf.bool,
+                shape=[],
+                shared_name="switch_{}".format(uuid.uuid4().hex),
+            )
+            self._off = tf.raw_ops.AssignVariableOp(
+                resource=handle, value=tf.constant(True)
+            )
+            self._on = tf.raw_ops.DestroyResourceOp(
+                resource=handle, ignore_lookup_error=True
+            )
+        self._handle = handle
+        self._state = True
+
+    def is_here(self) -> bool:
+        """Whether it is of the graph that is built now."""
+        with tf.init_scope():
+            return tf.compat.v1.get_default_graph() is self._graph
+
+    def is_on(self) -> Any:
+        """A scalar bool tensor."""
+        is_off = tf.raw_ops.VarIsInitializedOp(resource=self._handle)
+        return tf.logical_not(is_off)
+
+    def turn(self, on: bool, find_session: Callable[[], Any]) -> None:
+        """Turns it, in a session of its graph; it stays so until it is turned again."""
+        if on == self._state:
+            return
+        session = find_session()
+        if session is not None and session.graph is self._graph:
+            session.run(self._on if on else self._off)
+            self._state = on

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+import warnings
+from typing import Any, Dict, List, Mapping, Optional
 
+from hub_compat._keras import calling_layer, graph_session
 from hub_compat._tf import in_tf1_graph, keras2, prepare_gradients, tf
+from hub_compat.graph_mode import Switch
 from hub_compat.keras_core import KerasCore
 from hub_compat.keras_layer import LayerMixin
 
@@ -18,6 +21,9 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
     # For help(): all that is to say is the same for both.
     __doc__ = LayerMixin.__doc__
     _generation = 2
+    # Of the graph for sessions that the layer was called in, if any.
+    _switch: Any = None
+    _frozen_in_graph = False
 
     def __init__(
         self,
@@ -31,12 +37,10 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         output_key: Optional[str] = None,
         output_shape: Any = None,
         load_options: Any = None,
+        embed: Any = False,
         **kwargs: Any,
     ) -> None:
-        # The loaded functions say what they take; Keras would guess.
-        kwargs.setdefault("autocast", False)
-        super().__init__(trainable=trainable, **kwargs)
-        self._core = KerasCore(
+        core = KerasCore(
             handle,
             arguments,
             tags,
@@ -45,13 +49,23 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             output_key,
             output_shape,
             load_options,
+            embed,
         )
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        if core.inputs.dtype not in (None, "float32") and "input_shape" in kwargs:
+            # Of the Input that Keras makes for it.
+            kwargs.setdefault("dtype", core.inputs.dtype)
+        super().__init__(trainable=trainable, **kwargs)
+        self._core = core
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
-        self._loaded = self._core.loaded
+        self._func = self._core.loaded
         self._adopt_weights()
         for loss in self._core.losses:
             self.add_loss(self._only_if_trainable(loss))
         self.built = True
+        if embed is True:
+            self._core.pack(self._core.trainable_variables + self._core.other_variables)
 
     def _adopt_weights(self) -> None:
         for is_trainable, variables in (
@@ -85,6 +99,42 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             return result
 
         return value
+
+    @property
+    def trainable_weights(self) -> List[Any]:
+        """The weights that are trained; compile() asks for them."""
+        if self._switch is not None:
+            self._switch.turn(self.trainable, lambda: graph_session(self))
+        elif self.trainable and self._frozen_in_graph:
+            self._frozen_in_graph = False
+            warnings.warn(
+                "In graph mode a layer stays in inference mode that was called while "
+                "it was frozen, and TensorFlow 1.15 may refuse to differentiate it. "
+                "Make the model with trainable=True, and freeze the layer after that. "
+                "Received: {!r}".format(self),
+                stacklevel=2,
+            )
+        found: List[Any] = super().trainable_weights
+        return found
+
+    def _unless_frozen(self, training: Any) -> Any:
+        # Updates are part of the call, so Keras cannot leave them out later.
+        if not self.trainable:
+            self._frozen_in_graph = True
+            return False
+        if self._switch is None or not self._switch.is_here():
+            # Not tracked: it is no part of the layer's state.
+            object.__setattr__(self, "_switch", Switch())
+        return tf.logical_and(tf.cast(training, tf.bool), self._switch.is_on())
+
+    def __call__(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Calls the layer; Python numbers and strings become tensors."""
+        self._warn_if_lost(calling_layer(self))
+        inputs = self._core.inputs.tensors(inputs)
+        if self._core.inputs.nothing and tf.__version__.startswith("1."):
+            # Keras of TF 1.15 would call it in a graph, for want of an eager tensor.
+            return self.call(inputs, *args, **kwargs)
+        return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from hub_compat._keras import calling_layer
 from hub_compat._tf import keras3, tf
-from hub_compat.keras_core import KerasCore, as_tensors
+from hub_compat.errors import LayerError
+from hub_compat.keras_core import KerasCore
 from hub_compat.keras_layer import LayerMixin
 
 __all__ = ["KerasLayer"]
@@ -32,12 +34,10 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         output_key: Optional[str] = None,
         output_shape: Any = None,
         load_options: Any = None,
+        embed: Any = False,
         **kwargs: Any,
     ) -> None:
-        # The loaded functions say what they take; Keras would guess.
-        kwargs.setdefault("autocast", False)
-        super().__init__(trainable=trainable, **kwargs)
-        self._core = KerasCore(
+        core = KerasCore(
             handle,
             arguments,
             tags,
@@ -46,18 +46,28 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             output_key,
             output_shape,
             load_options,
+            embed,
         )
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        if core.inputs.dtype not in (None, "float32") and _knows(core.inputs.dtype):
+            # Of the Input that a Sequential makes when it has seen one; for a shape
+            # that is given before, it makes one of float32.
+            kwargs.setdefault("dtype", core.inputs.dtype)
+            kwargs.pop("input_shape", None)
+        super().__init__(trainable=trainable, **kwargs)
+        self._core = core
         # Tracked: an export of a Keras model holds the functions of its layers.
-        self._loaded = self._core.loaded
+        self._func = self._core.loaded
+        trained = [v for v in self._core.trainable_variables if _knows(v.dtype.name)]
+        others = [v for v in self._core.other_variables if _knows(v.dtype.name)]
         self._adopted: List[Any] = [
             self._adopt(variable, is_trainable)
-            for is_trainable, variables in (
-                (True, self._core.trainable_variables),
-                (False, self._core.other_variables),
-            )
+            for is_trainable, variables in ((True, trained), (False, others))
             for variable in variables
-            if _has_dtype(variable)
         ]
+        if embed is True:
+            self._core.pack(trained + others)
         self._attach_losses()
         self.built = True
         # Keras does so when `trainable` is changed, and lists them by it.
@@ -90,18 +100,64 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             if own:
                 weight.regularizer = _Sum(own)
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Calls the layer; Python numbers and strings become tensors."""
-        return super().__call__(as_tensors(inputs), *args, **kwargs)
+        return super().__call__(self._core.inputs.tensors(inputs), *args, **kwargs)
 
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """The outputs for symbolic inputs, with the dtypes that they really have."""
-        # Layer's own, where there is compute_output_shape, has all in one dtype.
-        return super(keras.layers.Layer, self).compute_output_spec(*args, **kwargs)
+    def compute_output_spec(
+        self, inputs: Any = None, training: Any = None, **kwargs: Any
+    ) -> Any:
+        """The outputs for symbolic inputs, with the dtypes that they really have.
+
+        Keras itself has none that are ragged.
+        """
+
+        def call(given: Any) -> Any:
+            return self.call(given, training)
+
+        function = tf.function(call, autograph=False)
+        specs = tf.nest.map_structure(_spec, inputs)
+        outputs = function.get_concrete_function(specs).structured_outputs
+        return tf.nest.map_structure(_symbolic, outputs)
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""
+        self._warn_if_lost(calling_layer(self))
         return self._call_core(inputs, training)
+
+
+def _spec(value: Any) -> Any:
+    """TensorFlow's spec of a symbolic tensor of Keras."""
+    if not isinstance(value, keras.KerasTensor):
+        return value
+    if getattr(value, "ragged", False):
+        rank = value.ragged_rank or 1
+        return tf.RaggedTensorSpec(value.shape, value.dtype, rank)
+    if value.sparse:
+        return tf.SparseTensorSpec(value.shape, value.dtype)
+    return tf.TensorSpec(value.shape, value.dtype)
+
+
+def _symbolic(output: Any) -> Any:
+    """Keras' symbolic tensor for an output; what is no tensor is as it was."""
+    if not hasattr(output, "dtype"):
+        return output
+    keywords: Dict[str, Any] = {}
+    if isinstance(output, (tf.SparseTensor, tf.SparseTensorSpec)):
+        keywords = dict(sparse=True)
+    # Keras < 3.10 has no ragged ones.
+    if isinstance(output, (tf.RaggedTensor, tf.RaggedTensorSpec)) and (
+        hasattr(keras.KerasTensor, "ragged")
+    ):
+        rank = getattr(output, "ragged_rank", None)
+        keywords = dict(ragged=True, ragged_rank=rank)
+    if output.shape.rank is None:
+        raise LayerError(
+            "Keras 3 needs the rank of every output, and the module does not know it: "
+            "give KerasLayer(..., output_shape=...), without the batch dimension. "
+            "Received: {!r}".format(output)
+        )
+    return keras.KerasTensor(output.shape.as_list(), output.dtype.name, **keywords)
 
 
 class _Sum:
@@ -114,10 +170,10 @@ class _Sum:
         return tf.add_n([loss() for loss in self._losses])
 
 
-def _has_dtype(variable: Any) -> bool:
-    """Whether Keras has the dtype of a variable; it has no quantized ones."""
+def _knows(dtype: Any) -> bool:
+    """Whether Keras has a dtype; it has no quantized ones."""
     try:
-        keras.backend.standardize_dtype(variable.dtype.name)
+        keras.backend.standardize_dtype(dtype)
     except ValueError:
         return False
     return True

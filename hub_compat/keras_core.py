@@ -6,15 +6,18 @@ The arguments and their meaning are those of ``tensorflow_hub.KerasLayer``.
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
-from hub_compat import origin, provenance
-from hub_compat._tf import call_arguments, tf, traces_of
+from hub_compat import _files, origin, provenance
+from hub_compat._tf import call_arguments, tf, traces_of, used_variables
+from hub_compat.embedded import Embedded, pack
 from hub_compat.errors import LayerError, SignatureError
 from hub_compat.formats import Format
+from hub_compat.keras_inputs import InputSpecs, described
+from hub_compat.lifetime import objects_of, state_of
 from hub_compat.loader import load
 
-__all__ = ["KerasCore", "as_tensors"]
+__all__ = ["KerasCore"]
 
 
 class KerasCore:
@@ -30,9 +33,12 @@ class KerasCore:
       output_key: the only output to return.
       output_shape: a nest of shapes without the batch dimension, or of TensorShapes.
       load_options: for a directory only.
+      embed: whether ``pack()`` will be called; or what ``embedded`` was, as a
+        configuration.
 
     Attributes:
       loaded: the object.
+      embedded: the module as text; None where it is not wanted.
       function: what is called.
       output_shape: a nest of TensorShapes; None where it is not given.
 
@@ -51,19 +57,29 @@ class KerasCore:
         output_key: Optional[str] = None,
         output_shape: Any = None,
         load_options: Any = None,
+        embed: Any = False,
     ) -> None:
         self.handle = handle
+        self.embedded: Optional[Embedded] = None
+        if isinstance(embed, Mapping):
+            self.embedded = Embedded.from_config(embed)
         self.arguments = dict(arguments or {})
         self.tags = [tags] if isinstance(tags, str) else sorted(tags or ())
         self.signature = signature
         self.output_key = self.given_output_key = output_key
         self.as_dict = signature_outputs_as_dict
         self.output_shape = None if output_shape is None else _to_shapes(output_shape)
-        self.loaded = self._resolve(load_options)
+        self.loaded = self._resolve(load_options, bool(embed))
         place = origin.of(self.loaded)
         self._facts = provenance.read(place.directory) if place is not None else None
         self._called = signature
-        if place is not None and place.detection.format is Format.TF1_HUB_MODULE:
+        if self.embedded is not None:
+            hub_module = self.embedded.hub_module
+        else:
+            hub_module = place is not None and (
+                place.detection.format is Format.TF1_HUB_MODULE
+            )
+        if hub_module:
             self._fill_in_hub_defaults()
         self._check_outputs()
         # What a signature of a TF1 model is as an object: it trains with its updates.
@@ -71,13 +87,19 @@ class KerasCore:
         self.function = self._choose()
         self._owner = self.function if self._reusable is None else self._reusable
         self._has_training = "training" in call_arguments(self.function)
-        self._traces = traces_of(self.function)
+        self.inputs = self._input_specs()
 
     # ---- what is called
 
-    def _resolve(self, load_options: Any) -> Any:
+    def pack(self, weights: Sequence[Any]) -> None:
+        """Makes ``embedded``, but for the values of some variables."""
+        self.embedded = pack(self.loaded, weights)
+
+    def _resolve(self, load_options: Any, embed: bool) -> Any:
         handle = self.handle
         if isinstance(handle, (str, os.PathLike)):
+            if self.embedded is not None:
+                handle = self.embedded.directory(_files.as_path(handle))
             return load(handle, tags=self.tags or None, options=load_options)
         for name, value in (("tags", self.tags), ("load_options", load_options)):
             if value:
@@ -87,6 +109,11 @@ class KerasCore:
                         name, name, value
                     )
                 )
+        if embed:
+            raise LayerError(
+                "embed=True keeps the files of a module; the handle is an object: give "
+                "the path of its directory. Received: {!r}".format(handle)
+            )
         if callable(handle) or hasattr(handle, "signatures"):
             return handle
         raise LayerError(
@@ -107,27 +134,37 @@ class KerasCore:
         if self._called is None and self.as_dict:
             raise LayerError(
                 "signature_outputs_as_dict is only valid if specifying a signature; "
-                "the object itself returns what it does. There are {}. Received: "
-                "signature=None".format(self._names())
+                "the object itself returns what it does. {}. Received: "
+                "signature=None".format(self._offers())
             )
         if self._called is not None and bool(self.as_dict) == bool(self.output_key):
             raise LayerError(
                 "When using a signature, either output_key or "
-                "signature_outputs_as_dict=True should be set. {}Received: signature="
+                "signature_outputs_as_dict=True should be set. {}. Received: signature="
                 "{!r}, output_key={!r}, signature_outputs_as_dict={!r}".format(
-                    self._offered_outputs(), self._called, self.output_key, self.as_dict
+                    self._offers(), self._called, self.output_key, self.as_dict
                 )
             )
 
-    def _offered_outputs(self) -> str:
-        signatures = getattr(self.loaded, "signatures", {})
-        if self._called not in signatures:
-            return ""
-        outputs = signatures[self._called].structured_outputs
-        return "The outputs of {!r} are {}. ".format(self._called, _described(outputs))
-
-    def _names(self) -> str:
-        return ", ".join(sorted(getattr(self.loaded, "signatures", ()))) or "none"
+    def _offers(self) -> str:
+        """What can be asked for, and how."""
+        signatures = getattr(self.loaded, "signatures", None) or {}
+        if not signatures:
+            return "The object has no signatures: leave out signature to call it"
+        lines = [
+            "{!r}, from {} to {}".format(
+                name,
+                described(signatures[name].structured_input_signature[1]),
+                described(signatures[name].structured_outputs),
+            )
+            for name in sorted(signatures)
+        ]
+        name = self._called if self._called in signatures else min(signatures)
+        key = min(signatures[name].structured_outputs, default="")
+        return (
+            "The signatures are {}; to call one, KerasLayer(..., signature={!r}, "
+            "output_key={!r})".format("; ".join(lines), name, key)
+        )
 
     def _choose(self) -> Any:
         if self._called is None:
@@ -138,8 +175,8 @@ class KerasCore:
             if callable(serve):
                 return serve
             raise LayerError(
-                "The object cannot be called, so a signature must be named; it has {}. "
-                "Received: signature=None".format(self._names())
+                "The object cannot be called, so a signature must be named. {}. "
+                "Received: signature=None".format(self._offers())
             )
         signatures = getattr(self.loaded, "signatures", None)
         if signatures is None:
@@ -153,8 +190,9 @@ class KerasCore:
                 # Says why.
                 signatures[self._called]
             raise SignatureError(
-                "The module has no signature of this name; it has {}. Received: "
-                "{!r}".format(self._names(), self._called)
+                "The module has no signature of this name. {}. Received: {!r}".format(
+                    self._offers(), self._called
+                )
             )
         if self.signature is not None:
             self._check_output_key(signatures[self._called].structured_outputs)
@@ -185,9 +223,9 @@ class KerasCore:
     def _check_output_key(self, outputs: Any) -> None:
         if self.output_key is not None and self.output_key not in outputs:
             raise LayerError(
-                "The signature {!r} has no output of this name; it has {}. Received: "
-                "output_key={!r}".format(
-                    self._called, _described(outputs), self.output_key
+                "The signature {!r} has no output of this name; it has {}: "
+                "output_key={!r} would do. Received: output_key={!r}".format(
+                    self._called, described(outputs), min(outputs), self.output_key
                 )
             )
 
@@ -205,12 +243,33 @@ class KerasCore:
         every = self._listed("variables") + self._listed("non_trainable_variables")
         return [v for v in _once(every) if id(v) not in known]
 
+    @property
+    def order_in_tensorflow_hub(self) -> List[Any]:
+        """The variables as tensorflow_hub's layer has them, if that is another order.
+
+        It trains no model of TF1, and does not sort its variables.
+        """
+        place = origin.of(self.loaded)
+        if place is None or place.detection.format.is_tf2:
+            return []
+        return list(self.loaded.variables)
+
     def _listed(self, name: str) -> List[Any]:
         own = getattr(self._owner, name, None)
         if own is None or (not own and self._owner is not self.loaded):
             # Keras 3 keeps the weights of an export on its root.
             own = own or getattr(self.loaded, name, None)
+        if own is None and getattr(self.loaded, "variables", None) is None:
+            return self._used(name)
         return list(own or ())
+
+    def _used(self, name: str) -> List[Any]:
+        """The variables that the function reads, of an object that lists none."""
+        found = objects_of(self.loaded)
+        used = used_variables(self.function, state_of(self.function) or list(found))
+        if name == "trainable_variables":
+            return [variable for variable in used if variable.trainable]
+        return used if name == "variables" else []
 
     @property
     def losses(self) -> List[Any]:
@@ -236,12 +295,14 @@ class KerasCore:
         Args:
           inputs: a nest of tensors, in the structure that the function takes.
           training: a bool, or a scalar tensor where that is known later only.
+
+        Raises:
+          LayerError: it does not take these inputs.
         """
-        if not self._has_training:
+        if not self._has_training or "training" in self.arguments:
             return self._call(inputs, {})
-        if "training" in self.arguments:
-            return self._call(inputs, {})
-        if not isinstance(training, tf.Tensor):
+        # The second takes a while, and most calls know.
+        if isinstance(training, bool) or not isinstance(training, tf.Tensor):
             return self._call(inputs, {"training": bool(training)})
         return tf.cond(
             tf.cast(training, tf.bool),
@@ -251,63 +312,74 @@ class KerasCore:
 
     def _call(self, inputs: Any, training: Mapping[str, Any]) -> Any:
         keywords = dict(self.arguments, **training)
-        if self._called is None:
-            results = self.function(self._cast(inputs), **keywords)
-        elif self._reusable is not None:
-            results = self.function(self._cast(self._alone(inputs)), **keywords)
-        elif isinstance(inputs, Mapping):
-            results = self.function(**dict(keywords, **self._cast_named(inputs)))
-        elif not keywords:
-            results = self.function(inputs)
-        else:
-            (name, *more) = [n for n in self._input_names() if n not in keywords]
-            if more:
-                raise LayerError(
-                    "The signature {!r} has several inputs: call the layer with a "
-                    "dict. It takes {}. Received: {!r}".format(
-                        self._called, ", ".join([name] + more), inputs
-                    )
-                )
-            results = self.function(**dict(keywords, **{name: inputs}))
+        if self._reusable is not None:
+            inputs = self._alone(inputs)
+        try:
+            results = self._results(inputs, keywords)
+        except LayerError:
+            raise
+        except Exception as error:
+            problem = self._problem(inputs, keywords)
+            if problem is None:
+                raise
+            what = "module" if self._called is None else "signature " + self._called
+            raise LayerError("The {} does not take {}".format(what, problem)) from error
         return self._pick(results)
+
+    def _problem(self, inputs: Any, keywords: Mapping[str, Any]) -> Optional[str]:
+        """What is wrong with a call that failed; None if nothing is known to be."""
+        if self.inputs.nests or self.inputs.nothing:
+            known = self._input_names() or call_arguments(self.function)
+            unknown = sorted(set(keywords).difference(known))
+            if unknown:
+                return "the arguments {}; it takes {}. Received: arguments={!r}".format(
+                    unknown, sorted(set(known) - {"self"}), self.arguments
+                )
+        problem = self.inputs.problem(inputs)
+        return problem and "these inputs. " + problem
+
+    def _input_names(self) -> List[str]:
+        """The inputs of a signature that is called by names."""
+        if self._called is None or self._reusable is not None:
+            return []
+        return sorted(self.function.structured_input_signature[1])
+
+    def _results(self, inputs: Any, keywords: Mapping[str, Any]) -> Any:
+        if self.inputs.nothing and _is_nothing(inputs):
+            return self.function(**keywords)
+        prepared = self.inputs.prepared(inputs)
+        if self._called is None or self._reusable is not None:
+            return self.function(prepared, **keywords)
+        if isinstance(prepared, Mapping):
+            return self.function(**dict(keywords, **prepared))
+        if not keywords:
+            return self.function(prepared)
+        (name, *more) = [n for n in self._input_names() if n not in keywords]
+        if more:
+            raise LayerError(
+                "The signature {!r} has several inputs: call the layer with a dict. It "
+                "takes {}. Received: {!r}".format(
+                    self._called, ", ".join([name] + more), inputs
+                )
+            )
+        return self.function(**dict(keywords, **{name: prepared}))
 
     def _alone(self, inputs: Any) -> Any:
         """The only input of a signature, where it was given by its name."""
-        names = self.loaded.signatures[self._called].structured_input_signature[1]
-        if (
-            isinstance(inputs, Mapping)
-            and len(names) == 1
-            and set(names) == set(inputs)
-        ):
-            (inputs,) = inputs.values()
-        return inputs
+        if not isinstance(inputs, Mapping) or len(inputs) != 1:
+            return inputs
+        ((name, value),) = inputs.items()
+        # A sparse or ragged one has several, of names that begin with its own.
+        flat = self.loaded.signatures[self._called].structured_input_signature[1]
+        if any(n != name and not n.startswith(name + "_") for n in flat):
+            return inputs
+        dicts = any(isinstance(nest, Mapping) for nest in self.inputs.nests)
+        return inputs if dicts else value
 
-    def _input_names(self) -> Sequence[str]:
-        return sorted(self.function.structured_input_signature[1])
-
-    def _cast(self, inputs: Any) -> Any:
-        """Inputs in the floating-point dtype that a trace was made for."""
-        flat = tf.nest.flatten(inputs)
-        for specs in self._traces:
-            if not specs:
-                continue
-            try:
-                tf.nest.assert_same_structure(specs[0], inputs)
-            except (TypeError, ValueError):
-                continue
-            wanted = [
-                getattr(spec, "dtype", None) for spec in tf.nest.flatten(specs[0])
-            ]
-            pairs = [_to_dtype(value, dtype) for value, dtype in zip(flat, wanted)]
-            return tf.nest.pack_sequence_as(inputs, pairs)
-        return inputs
-
-    def _cast_named(self, inputs: Mapping[str, Any]) -> Dict[str, Any]:
-        specs = self.function.structured_input_signature[1]
-        return {
-            name: _to_dtype(value, getattr(specs.get(name), "dtype", None))
-            for name, value in inputs.items()
-        }
+    def _input_specs(self) -> InputSpecs:
+        if self._called is not None and self._reusable is None:
+            return InputSpecs((), self.function.structured_input_signature[1])
+        return InputSpecs(traces_of(self.function))
 
     def _pick(self, results: Any) -> Any:
         if self._reusable is not None and not isinstance(results, Mapping):
@@ -352,31 +424,13 @@ class KerasCore:
         Args:
           input_shapes: a nest of TensorShapes or tuples.
         """
-        shapes = _to_shapes(input_shapes)
-        dtypes = self._input_dtypes(shapes)
-        specs = tf.nest.map_structure(tf.TensorSpec, shapes, dtypes)
+        specs = self.inputs.with_shapes(_to_shapes(input_shapes))
 
         def call(inputs: Any) -> Any:
             return self.with_shapes(inputs, self.call(inputs, False))
 
         outputs = tf.function(call).get_concrete_function(specs).structured_outputs
         return tf.nest.map_structure(lambda output: output.shape, outputs)
-
-    def _input_dtypes(self, shapes: Any) -> Any:
-        """The dtypes that the function takes; float32 where it does not say."""
-        if self._called is not None and self._reusable is None:
-            specs = self.function.structured_input_signature[1]
-            if isinstance(shapes, Mapping):
-                return {name: specs[name].dtype for name in shapes}
-            return next(iter(specs.values())).dtype
-        for args in self._traces:
-            if args:
-                try:
-                    tf.nest.assert_same_structure(args[0], shapes)
-                except (TypeError, ValueError):
-                    continue
-                return tf.nest.map_structure(lambda spec: spec.dtype, args[0])
-        return tf.nest.map_structure(lambda _: tf.float32, shapes)
 
     def with_shapes(self, inputs: Any, outputs: Any) -> Any:
         """Outputs with the static shapes that ``output_shape`` promises."""
@@ -391,18 +445,16 @@ class KerasCore:
                 output = tf.ensure_shape(output, full)
             return output
 
-        shapes = _shapes(self.output_shape, outputs)
-        return tf.nest.map_structure(promise, outputs, shapes)
-
-
-def as_tensors(inputs: Any) -> Any:
-    """Numbers, strings and lists of them as tensors; other inputs as they are."""
-    values = tf.nest.flatten(inputs)
-    if values and all(isinstance(v, (bool, int, float, str, bytes)) for v in values):
-        if isinstance(inputs, Mapping):
-            return {name: as_tensors(value) for name, value in inputs.items()}
-        return tf.convert_to_tensor(inputs)
-    return inputs
+        try:
+            shapes = _shapes(self.output_shape, outputs)
+            return tf.nest.map_structure(promise, outputs, shapes)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LayerError(
+                "output_shape must be a nest like the outputs, of shapes without the "
+                "batch dimension; the outputs are {}. Received: output_shape={}".format(
+                    described(outputs), self.output_shape
+                )
+            ) from error
 
 
 def _to_shapes(shapes: Any) -> Any:
@@ -425,21 +477,9 @@ def _shapes(shape: Any, outputs: Any) -> Any:
     return shape
 
 
-def _to_dtype(value: Any, dtype: Any) -> Any:
-    """A floating-point tensor in another floating-point dtype; others as they are."""
-    own = getattr(value, "dtype", None)
-    if own is None or dtype is None or not tf.as_dtype(dtype).is_floating:
-        return value
-    own = tf.as_dtype(own)
-    return tf.cast(value, dtype) if own.is_floating and own != dtype else value
+def _is_nothing(inputs: Any) -> bool:
+    return inputs is None or (isinstance(inputs, (list, tuple, dict)) and not inputs)
 
 
 def _once(variables: Sequence[Any]) -> List[Any]:
     return list({id(variable): variable for variable in variables}.values())
-
-
-def _described(specs: Mapping[str, Any]) -> str:
-    return ", ".join(
-        "{} ({} {})".format(name, spec.dtype.name, spec.shape)
-        for name, spec in sorted(specs.items())
-    )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from typing import Any, Dict
+import warnings
+import weakref
+from typing import Any, Dict, List, Mapping, Sequence
 
+from hub_compat import _files
+from hub_compat._keras import has_weights_of, variable_of
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
-from hub_compat.errors import LayerError
+from hub_compat.errors import LayerError, MissingModuleError
 from hub_compat.keras_core import KerasCore
 
 __all__ = ["LayerMixin"]
@@ -37,6 +41,9 @@ class LayerMixin:
       output_shape: shapes of the outputs without the batch dimension, where they
         cannot be inferred; a nest like the outputs.
       load_options: a ``tf.saved_model.LoadOptions``.
+      embed: keep the module in the layer's configuration, and so in every file that
+        Keras makes of it: the file loads where the directory is gone. The values of
+        the weights are those that Keras keeps, and in the file once.
       **kwargs: of the Keras layer, such as ``name``, ``dtype``, ``input_shape``.
 
     Raises:
@@ -49,8 +56,13 @@ class LayerMixin:
     _generation: int
     trainable: bool
     name: str
+    weights: List[Any]
     compute_dtype: Any
-    _warned = False
+    _checked = False
+    # Of each weight in a file of tensorflow_hub's, its place here.
+    _positions: Sequence[int] = ()
+    # The one that called it last; a weak reference.
+    _caller: Any = staticmethod(lambda: None)
 
     @property
     def resolved_object(self) -> Any:
@@ -76,19 +88,31 @@ class LayerMixin:
             )
         )
 
+    # Keras 2 would rewrite all of hub_compat, and says of what it cannot.
+    @tf.autograph.experimental.do_not_convert
     def _call_core(self, inputs: Any, training: Any) -> Any:
-        self._warn_of_no_weights()
-        if training is None or not self.trainable:
+        trainable = self.trainable
+        if trainable and not self._checked:
+            self._warn_of_no_weights()
+        # Asked once: an eager call has no need of it.
+        in_graph = not tf.executing_eagerly() and in_tf1_graph()
+        if in_graph and isinstance(training, tf.Tensor):
+            training = self._unless_frozen(training)
+        elif training is None or not trainable:
             # As Keras has it for batch normalization, and tensorflow_hub.
             training = False
         outputs = self._core.call(inputs, training)
-        if self.trainable:
-            if in_tf1_graph():
+        if trainable:
+            if in_graph:
                 prepare_gradients(outputs, self._core.trainable_variables)
-            if in_tf1_graph() or tf.__version__.startswith("1."):
+            if in_graph or tf.__version__.startswith("1."):
                 outputs = self._with_all_variables(outputs)
         outputs = self._core.with_shapes(inputs, outputs)
         return self._in_compute_dtype(outputs)
+
+    def _unless_frozen(self, training: Any) -> Any:
+        """Whether to train, in a graph that is there when a layer is frozen."""
+        return training if self.trainable else False
 
     def _with_all_variables(self, outputs: Any) -> Any:
         """Outputs that have a gradient with respect to every trained variable.
@@ -113,10 +137,28 @@ class LayerMixin:
         return self._core.output_shapes(input_shape)
 
     def _warn_of_no_weights(self) -> None:
-        if self.trainable and not self._warned and not self._core.trainable_variables:
-            self._warned = True
+        self._checked = True
+        if not self._core.trainable_variables:
             _logger.error(
                 "%r is trainable, and the module has no variables to train.", self
+            )
+
+    def _warn_if_lost(self, caller: Any) -> None:
+        """Says so where a layer is called by one that does not know its weights."""
+        if caller is None or caller is self or caller is self._caller():
+            return
+        # Not tracked: Keras would take the caller for a part of this layer.
+        object.__setattr__(self, "_caller", weakref.ref(caller))
+        if self.weights and not has_weights_of(caller, self):
+            warnings.warn(
+                "Keras does not know that the layer {!r} is part of {!r}, which calls "
+                "it: there, its {} weights are neither trained nor saved, and not "
+                "counted. In place of a Lambda, or of a function that is called in a "
+                "layer, put the layer itself into the model, or make it an attribute "
+                "of the layer or model that calls it. Received: {!r}".format(
+                    self.name, caller.name, len(self.weights), caller
+                ),
+                stacklevel=5,
             )
 
     def _in_compute_dtype(self, outputs: Any) -> Any:
@@ -158,8 +200,9 @@ class LayerMixin:
                 json.dumps(value)
             except TypeError as error:
                 raise LayerError(
-                    "The argument {!r} is not serializable as JSON. Received: "
-                    "{!r}".format(key, value)
+                    "The argument {!r} is not serializable as JSON, as a layer must be "
+                    "to be saved: give numbers, strings, lists and dicts, or save the "
+                    "weights alone. Received: {!r}".format(key, value)
                 ) from error
         config: Dict[str, Any] = super().get_config()  # type: ignore[misc]
         config["handle"] = os.fspath(core.handle)
@@ -173,4 +216,67 @@ class LayerMixin:
         ):
             if value or (key == "output_shape" and value is not None):
                 config[key] = value
+        if not self._positions:
+            embedded = core.embedded
+            config["embed"] = False if embedded is None else embedded.to_config()
         return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Makes a layer again, of what ``get_config()`` returned.
+
+        Raises:
+          MissingModuleError: the module's directory is gone.
+        """
+        handle = config["handle"]
+        if not config.get("embed") and not _files.exists(_files.as_path(handle)):
+            raise MissingModuleError(
+                "The module of the layer {!r} is no longer where it was. Put it back, "
+                "or save the model again with a layer that keeps the module in the "
+                "file: KerasLayer(..., embed=True). Received: {!r}".format(
+                    config.get("name"), handle
+                )
+            )
+        layer = super().from_config(config)  # type: ignore[misc]
+        if "embed" not in config:
+            layer._take_order_of_tensorflow_hub()
+        return layer
+
+    # ---- weights of a model that was saved with tensorflow_hub's layer
+
+    def _take_order_of_tensorflow_hub(self) -> None:
+        order = self._core.order_in_tensorflow_hub
+        rank = {id(variable): number for number, variable in enumerate(order)}
+        own = [rank.get(id(variable_of(weight)), -1) for weight in self.weights]
+        if own != sorted(own):
+            positions = sorted(range(len(own)), key=own.__getitem__)
+            # Not tracked: it is no part of the layer's state.
+            object.__setattr__(self, "_positions", positions)
+
+    @property
+    def non_trainable_weights(self) -> List[Any]:
+        """The weights that are not trained; all of them of a frozen layer."""
+        weights: List[Any] = super().non_trainable_weights  # type: ignore[misc]
+        # By the order Keras finds them again in a file.
+        if self._positions and not self.trainable:
+            weights = [weights[position] for position in self._positions]
+        return weights
+
+    def save_own_variables(self, store: Any) -> None:
+        """Gives Keras the values of the weights, for a .keras file."""
+        values: Dict[str, Any] = {}
+        super().save_own_variables(values)  # type: ignore[misc]
+        order = self._order_in_file(len(values))
+        for number, position in enumerate(order):
+            store[str(number)] = values[str(position)]
+
+    def load_own_variables(self, store: Any) -> None:
+        """Takes the values of the weights from a .keras file."""
+        order = self._order_in_file(len(store.keys()))
+        values = {str(p): store[str(number)] for number, p in enumerate(order)}
+        super().load_own_variables(values)  # type: ignore[misc]
+
+    def _order_in_file(self, count: int) -> Sequence[int]:
+        if len(self._positions) == count and not self.trainable:
+            return self._positions
+        return range(count)

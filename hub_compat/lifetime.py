@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Sequence
 
 from hub_compat._tf import tracks_attributes
 
-__all__ = ["keep_state_alive", "objects_of"]
+__all__ = ["keep_state_alive", "objects_of", "state_of"]
 
 
 def keep_state_alive(loaded: Any) -> None:
@@ -27,6 +27,11 @@ def keep_state_alive(loaded: Any) -> None:
     kept = tuple(state)
     for function in functions:
         function._hub_compat_state = kept
+
+
+def state_of(function: Any) -> Sequence[Any]:
+    """What ``keep_state_alive`` had a function keep; nothing for another function."""
+    return tuple(getattr(function, "_hub_compat_state", ()))
 
 
 def objects_of(loaded: Any) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from hub_compat import _files, converters, object_values, origin, provenance
 from hub_compat._fingerprint import fingerprint
@@ -12,7 +12,7 @@ from hub_compat.errors import SaveError
 from hub_compat.origin import Origin
 from hub_compat.provenance import Provenance
 
-__all__ = ["save"]
+__all__ = ["save", "write"]
 
 
 def save(
@@ -41,26 +41,50 @@ def save(
         ask for them.
       DestinationError: ``directory`` exists, or cannot be written.
     """
-    place = origin.of(loaded)
-    if place is None:
+    if origin.of(loaded) is None:
         raise SaveError(
             "save() takes what load() returned; for other objects, and for parts of a "
             "loaded one, there is tf.saved_model.save. Received: {!r}".format(loaded)
         )
-    root = loaded if place.root is None else place.root
+
+    def values(variables: Mapping[str, Any]) -> Dict[str, Any]:
+        read = object_values.read(list(variables.values()), session)
+        return dict(zip(variables, read))
+
     with atomic_directory(_files.as_path(directory), overwrite=overwrite) as new:
-        facts = _source_facts(place)
-        if facts is not None:
-            # load() converted no more of it than it loaded.
-            converters.convert_for_save(place.detection, new, facts.excluded)
-            old = object_values.prefix_in(new)
-            variables = _same_variables(root, facts, new)
-        else:
-            _copy_without_values(place, new)
-            old = object_values.prefix_in(place.directory)
-            variables = object_values.variables_by_key(root, old)
-        values = object_values.read(list(variables.values()), session)
-        object_values.write(dict(zip(variables, values)), old, new)
+        write(loaded, new, values)
+
+
+def write(
+    loaded: Any,
+    directory: str,
+    values: Callable[[Mapping[str, Any]], Dict[str, Any]],
+) -> None:
+    """Writes a loaded module into an empty directory, with other values.
+
+    Args:
+      loaded: what ``load()`` returned.
+      directory: where the result goes.
+      values: from the variables to their values, each by its key; the variables that
+        it leaves out keep the value that they were loaded with.
+
+    Raises:
+      SaveError: its files are gone or not the same any more.
+    """
+    place = origin.of(loaded)
+    assert place is not None
+    root = loaded if place.root is None else place.root
+    facts = _source_facts(place)
+    if facts is not None:
+        # load() converted no more of it than it loaded.
+        converters.convert_for_save(place.detection, directory, facts.excluded)
+        old = object_values.prefix_in(directory)
+        variables = _same_variables(root, facts, directory)
+    else:
+        _copy_without_values(place, directory)
+        old = object_values.prefix_in(place.directory)
+        variables = object_values.variables_by_key(root, old)
+    object_values.write(values(variables), old, directory)
 
 
 def _source_facts(place: Origin) -> Optional[Provenance]:
@@ -88,7 +112,7 @@ def _source_facts(place: Origin) -> Optional[Provenance]:
         "Only those variants are saved that were loaded: {}. Received: {!r}".format(
             problem, source
         ),
-        stacklevel=3,
+        stacklevel=4,
     )
     return None
 

@@ -166,6 +166,48 @@ def keras3_export(path: str) -> Dict[str, Any]:
     return {"signature:serving_default": {"keras_tensor": numbers(3, 6, 6, 2)}}
 
 
+def _reusable(k: Any, path: str, dropout: float) -> Dict[str, Any]:
+    """What hub_compat.export_reusable() writes of a model with two named inputs."""
+    import hub_compat
+
+    l2 = k.regularizers.L2(0.1)
+    image = k.Input((6, 6, 2), name="image")
+    ids = k.Input((3,), dtype="int32", name="ids")
+    x = k.layers.Conv2D(3, 3, kernel_regularizer=l2, name="conv")(image)
+    x = k.layers.BatchNormalization(momentum=0.9, name="bn")(x)
+    x = k.layers.GlobalAveragePooling2D()(k.layers.Activation("gelu")(x))
+    y = k.layers.Embedding(5, 4, name="embedding")(ids)
+    y = k.layers.Dropout(dropout, seed=3)(k.layers.LSTM(3, name="lstm")(y))
+    x = k.layers.Concatenate()([x, y])
+    head = k.layers.Dense(2, kernel_regularizer=l2, name="head")(x)
+    model = k.Model({"image": image, "ids": ids}, {"head": head, "features": x})
+    set_weights(model.weights)
+    hub_compat.export_reusable(model, path)
+    loaded = tf.saved_model.load(path)
+    given = {
+        "image": numbers(2, 6, 6, 2),
+        "ids": np.array([[1, 4, 2], [0, 3, 3]], np.int32),
+    }
+    # That it is the model is for the model to say.
+    for name, value in model(given).items():
+        np.testing.assert_allclose(loaded(given)[name], value, rtol=1e-6)
+    return {"call": given, "train": given, "signature:serving_default": given}
+
+
+def keras2_reusable(path: str) -> Dict[str, Any]:
+    """Of Keras 2."""
+    import tf_keras
+
+    return _reusable(tf_keras, path, 0.0)
+
+
+def keras3_reusable(path: str) -> Dict[str, Any]:
+    """Of Keras 3, whose dropout gives the same random numbers everywhere."""
+    import keras
+
+    return _reusable(keras, path, 0.3)
+
+
 def keras3_transformer(path: str) -> Dict[str, Any]:
     """Embeddings, attention and LayerNormalization, in two endpoints."""
     import keras as k
@@ -282,8 +324,10 @@ MODELS: Dict[str, Callable[[str], Dict[str, Any]]] = {
         keras2_functional,
         keras2_images,
         keras2_recurrent,
+        keras2_reusable,
         keras2_text,
         keras3_export,
+        keras3_reusable,
         keras3_transformer,
         module_control_flow,
         module_structures,

@@ -210,6 +210,108 @@ def test_text(k: Any, tmp_path: Path) -> None:
     assert len(loaded.trainable_variables) == 1
 
 
+@pytest.mark.tf2
+def test_words_and_recurrence(k: Any, tmp_path: Path) -> None:
+    """A vocabulary, embeddings, and a loop train on in a layer."""
+    import tensorflow as tf
+
+    keras = k.keras
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="string", name="words"),
+            keras.layers.StringLookup(vocabulary=["one", "two", "three"]),
+            keras.layers.Embedding(4, 3),
+            keras.layers.GRU(2),
+        ]
+    )
+    words = tf.constant([["one", "two", "four"]])
+    wanted = value(model(words))
+    hub.export_reusable(model, tmp_path / "out")
+    layer = k.Layer(str(tmp_path / "out"), trainable=True)
+    np.testing.assert_allclose(value(layer(words)), wanted, rtol=1e-5)
+    inputs = keras.Input((3,), dtype="string")
+    outer = keras.Model(inputs, layer(inputs))
+    outer.compile("sgd", "mse")
+    assert len(outer.trainable_weights) == 4
+    before = layer.get_weights()
+    outer.fit(words, np.ones((1, 2), np.float32), verbose=0)
+    assert all(np.any(a != b) for a, b in zip(before, layer.get_weights()))
+
+
+@pytest.mark.tf2
+def test_mixed_precision(k: Any, tmp_path: Path) -> None:
+    """A model of mixed precision computes as it did, on weights in float32."""
+    import tensorflow as tf
+
+    keras = k.keras
+    inputs = keras.Input((3,), name="x")
+    hidden = keras.layers.Dense(4, dtype="mixed_bfloat16")(inputs)
+    hidden = keras.layers.BatchNormalization(dtype="mixed_bfloat16")(hidden)
+    model = keras.Model(inputs, hidden)
+    hub.export_reusable(model, tmp_path / "out")
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    x = tf.constant([[1.0, 2.0, 3.0]])
+    found = loaded(x)
+    assert found.dtype == tf.bfloat16
+    np.testing.assert_array_equal(
+        tf.cast(found, tf.float32), tf.cast(model(x, training=False), tf.float32)
+    )
+    assert {v.dtype for v in loaded.trainable_variables} == {tf.float32}
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.cast(loaded(x, training=True), tf.float32))
+    gradients = tape.gradient(loss, loaded.trainable_variables)
+    assert all(gradient is not None for gradient in gradients)
+
+
+@pytest.mark.keras3
+@pytest.mark.tf2
+def test_random_numbers_go_on(k: Any, tmp_path: Path) -> None:
+    """Dropout draws other numbers at each call, and a saved state goes on."""
+    import tensorflow as tf
+
+    keras = k.keras
+    model = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5, seed=1)])
+    hub.export_reusable(model, tmp_path / "out")
+    loaded = hub.load(tmp_path / "out")
+    x = tf.ones((1, 50))
+    one, other = value(loaded(x, training=True)), value(loaded(x, training=True))
+    assert np.any(one != other)
+    assert not loaded.trainable_variables
+    np.testing.assert_array_equal(value(loaded(x)), x)
+    if k.generation == 3:
+        # Keras 3 keeps the state in a variable, which is exported.
+        np.testing.assert_array_equal(value(model(x, training=True)), one)
+        hub.save(loaded, tmp_path / "later")
+        later = hub.load(tmp_path / "later")
+        np.testing.assert_array_equal(
+            value(later(x, training=True)), value(loaded(x, training=True))
+        )
+
+
+def test_losses_of_activities_are_named(k: Any, tmp_path: Path) -> None:
+    """What the interface cannot hold is said."""
+    keras = k.keras
+    inputs = keras.Input((3,))
+    dense = keras.layers.Dense(2, activity_regularizer="l2", name="penalised")
+    with pytest.warns(UserWarning, match="activities are left out.*penalised"):
+        hub.export_reusable(keras.Model(inputs, dense(inputs)), tmp_path / "out")
+
+
+def test_model_that_was_never_built(k: Any, tmp_path: Path) -> None:
+    """A Sequential without a first layer for inputs says what to give."""
+    import tensorflow as tf
+
+    model = k.keras.Sequential([k.keras.layers.Dense(2)])
+    with pytest.raises(errors.SaveError, match="inputs=tf.TensorSpec"):
+        hub.export_reusable(model, tmp_path / "out")
+    spec = tf.TensorSpec([None, 3], tf.float32)
+    hub.export_reusable(model, tmp_path / "out", inputs=spec)
+    x = tf.constant([[1.0, 2.0, 3.0]])
+    loaded = hub.load(tmp_path / "out")
+    np.testing.assert_allclose(value(loaded(x)), value(model(x)), rtol=1e-5)
+    assert len(loaded.trainable_variables) == 2
+
+
 def test_module_within_a_model(k: Any, tmp_path: Path) -> None:
     """A TF1 module that was trained in a model is part of what is exported."""
     import tensorflow as tf

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, List
 
 import expected
 import numpy as np
 import pytest
 import replay
-from keras_kit import Keras, path
+from conftest import executes_eagerly
+from keras_kit import IMAGES, TARGETS, Keras, path
 
 import hub_compat as hub
 
@@ -132,3 +134,108 @@ def test_every_output_trains_with_updates(output: Any, k: Keras) -> None:
     for key in changed:
         replay.assert_equal(values[key], case.updated[key], key)
     assert len(layer.losses) or k.generation == 2
+
+
+def test_freezing_a_built_model(k: Keras) -> None:
+    """Frozen after fit(), the layer keeps every bit, and runs in inference mode."""
+    layer = k.Layer(path("image_bn"), trainable=True)
+    model = k.model(layer)
+    loaded = layer.get_weights()
+    model.fit(IMAGES, TARGETS, verbose=0)
+    trained = layer.get_weights()
+    assert any(np.any(a != b) for a, b in zip(loaded, trained))
+    layer.trainable = False
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    assert len(model.trainable_weights) == 2
+    model.fit(IMAGES, TARGETS, epochs=2, verbose=0)
+    for one, other in zip(trained, layer.get_weights()):
+        assert one.tobytes() == other.tobytes()
+    # And back.
+    layer.trainable = True
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    model.fit(IMAGES, TARGETS, verbose=0)
+    changed = [np.any(a != b) for a, b in zip(trained, layer.get_weights())]
+    # All but the bias of another signature.
+    assert sum(changed) == len(changed) - 1
+
+
+@pytest.mark.graph
+def test_unfreezing_a_built_model_is_warned_of(k: Keras) -> None:
+    """What graph mode cannot do is said where Keras asks for the weights."""
+    layer = k.Layer(path("image_bn"))
+    model = k.model(layer)
+    layer.trainable = True
+    with pytest.warns(UserWarning, match="freeze the layer after that"):
+        model.compile("sgd", k.keras.losses.MeanSquaredError())
+
+
+@pytest.mark.eager
+@pytest.mark.parametrize("signature", [None, "serving_default"])
+def test_weights_that_no_list_names(signature: Any, k: Keras, tmp_path: Path) -> None:
+    """Of an object without ``variables``, those that the function reads are weights."""
+    import tensorflow as tf
+
+    class Module(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = tf.Variable(tf.ones([3, 2]))
+            self.others = {"scale": tf.Variable(2.0, trainable=False)}
+            self.unused = tf.Variable(1.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32)])
+        def __call__(self, x: Any) -> Any:
+            return {"y": tf.matmul(x, self.kernel) * self.others["scale"]}
+
+    module = Module()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__)
+    layer = k.Layer(str(tmp_path), trainable=True, signature=signature, output_key="y")
+    assert [tuple(w.shape) for w in layer.trainable_weights] == [(3, 2)]
+    assert [tuple(w.shape) for w in layer.non_trainable_weights] == [()]
+    inputs = k.keras.Input((3,))
+    model = k.keras.Model(inputs, layer(inputs))
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    before, scale = layer.get_weights()
+    model.fit(np.ones((4, 3), np.float32), np.ones((4, 2)), verbose=0)
+    after, same = layer.get_weights()
+    assert np.all(before != after)
+    assert scale == same == 2.0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("keras2_reusable", marks=pytest.mark.eager), "keras3_reusable"],
+)
+def test_model_of_another_tensorflow_is_fine_tuned(
+    name: str, k: Keras, testdata: Path
+) -> None:
+    """What export_reusable() wrote under TensorFlow 2.21 trains, with all it has."""
+    layer = k.Layer(str(testdata / "tf221" / name / "module"), trainable=True)
+    inputs = {
+        "image": k.keras.Input((6, 6, 2), name="image"),
+        "ids": k.keras.Input((3,), dtype="int32", name="ids"),
+    }
+    model = k.keras.Model(list(inputs.values()), layer(inputs)["head"])
+    model.compile("sgd", k.keras.losses.MeanSquaredError())
+    assert len(layer.trainable_weights) == 10
+    if executes_eagerly():
+        losses = sum(float(loss) for loss in model.losses)
+        kernels = [w for w in layer.trainable_weights if "kernel" in w.name]
+        regularized = [w for w in kernels if len(w.shape) == 4 or w.shape[1] == 2]
+        wanted = sum(0.1 * np.sum(np.square(np.asarray(w))) for w in regularized)
+        np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+    else:
+        assert len(model.losses) == 2
+    before = dict(zip(names(layer), layer.get_weights()))
+    given = [IMAGES[:, :6, :6, :2], np.ones((8, 3), np.int32)]
+    model.fit(given, np.ones((8, 2), np.float32), verbose=0)
+    after = dict(zip(names(layer), layer.get_weights()))
+    changed = {key for key in after if np.any(before[key] != after[key])}
+    assert {"bn", "conv", "embedding", "head", "lstm"} <= {
+        key.split("/")[0].split(".")[0] for key in changed
+    }
+    assert any("moving_mean" in key for key in changed)
+
+
+def names(layer: Any) -> List[str]:
+    """The names of a layer's weights."""
+    return [weight.name for weight in layer.weights]

@@ -427,11 +427,16 @@ def test_arguments_must_be_serializable(k: Keras) -> None:
 @pytest.mark.parametrize(
     "keywords, error, text",
     [
-        (dict(signature="nope"), errors.SignatureError, "it has default, image_clas"),
+        (
+            dict(signature="nope"),
+            errors.SignatureError,
+            r"'default', from \{.*float32 \(.*8, 8, 3\)\} to \{.*; 'image_feature_vec.*"
+            r"signature='default', output_key='default'\). Received: 'nope'",
+        ),
         (
             dict(signature="image_feature_vector", output_key="nope"),
             errors.LayerError,
-            r"it has default \(float32 \(.*6\)\), net/block1/conv",
+            r"it has \{'default': float32 \(.*6\), .*: output_key='default' would do",
         ),
         (dict(tags={"nope"}), errors.VariantError, r"\['train'\]"),
         (
@@ -441,7 +446,7 @@ def test_arguments_must_be_serializable(k: Keras) -> None:
                 signature_outputs_as_dict=True,
             ),
             errors.LayerError,
-            "either output_key",
+            r"either output_key.* KerasLayer\(\.\.\., signature='image_feature_vector'",
         ),
     ],
     ids=["signature", "output_key", "tags", "both"],
@@ -460,6 +465,15 @@ def test_bad_handles(k: Keras, tmp_path: Path) -> None:
         k.Layer(str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="tags choose what to load"):
         k.Layer(lambda x: x, tags=["train"])
+
+
+def test_bad_calls(k: Keras) -> None:
+    """Arguments that are none, and shapes that are not those of the outputs."""
+    inputs = k.keras.Input(shape=(8, 8, 3))
+    with pytest.raises(ValueError, match=r"\['nope'\]; it takes .*'training'.*'nope'"):
+        k.Layer(path("image_bn"), arguments={"nope": 1})(inputs)
+    with pytest.raises(ValueError, match=r"outputs are float32 \(.*6\).*output_shape"):
+        k.Layer(path("image_bn"), output_shape=[7])(inputs)
 
 
 def test_any_callable(k: Keras) -> None:

@@ -1,0 +1,152 @@
+"""A module within the configuration of a layer: ``KerasLayer(..., embed=True)``.
+
+All of the module is in it but the values of the layer's weights, which Keras keeps in
+the file of the model. It is text, so that it goes wherever Keras writes a
+configuration: ``.keras`` and ``.h5`` files, SavedModels, ``to_json()``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import binascii
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import threading
+import zipfile
+from typing import Any, Dict, Mapping, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from hub_compat import _files, origin
+from hub_compat._fingerprint import fingerprint
+from hub_compat.errors import CorruptModuleError, HubCompatError
+from hub_compat.formats import Format
+from hub_compat.saver import write
+
+__all__ = ["Embedded", "pack"]
+
+# That of every file in the archive: the same module is the same text.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+class Embedded(NamedTuple):
+    """A module as text.
+
+    Attributes:
+      data: a zip archive of a TF2 SavedModel, in base64.
+      fingerprint: of the directory that it was made of.
+      hub_module: whether that was a TF1 Hub module.
+    """
+
+    data: str
+    fingerprint: str
+    hub_module: bool
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Embedded:
+        """Reads what ``to_config`` returned."""
+        return cls(*(config[name] for name in cls._fields))
+
+    def to_config(self) -> Dict[str, Any]:
+        """All of it, as JSON takes it."""
+        return dict(self._asdict())
+
+    def directory(self, handle: str) -> str:
+        """Where the module is now.
+
+        Args:
+          handle: the directory that it was made of. If it is gone, or holds another
+            module by now, the result is a directory that this process removes in the
+            end; the weights have no values there (NaN).
+
+        Raises:
+          CorruptModuleError: the text is not what ``pack()`` wrote.
+        """
+        try:
+            if fingerprint(handle) == self.fingerprint:
+                return handle
+        except (OSError, HubCompatError):
+            pass
+        return _unpacked(self.data)
+
+
+def pack(loaded: Any, weights: Sequence[Any]) -> Embedded:
+    """Makes text of a loaded module.
+
+    Args:
+      loaded: what ``load()`` returned.
+      weights: the variables whose values come from elsewhere.
+
+    Raises:
+      SaveError: its files are gone or not the same any more.
+    """
+    place = origin.of(loaded)
+    assert place is not None
+    elsewhere = {id(weight) for weight in weights}
+
+    def values(variables: Mapping[str, Any]) -> Dict[str, Any]:
+        # Small in the archive, and nothing that a program could take for weights.
+        return {
+            key: np.full(v.shape.as_list(), np.nan).astype(v.dtype.as_numpy_dtype)
+            for key, v in variables.items()
+            if id(v) in elsewhere and (v.dtype.is_floating or v.dtype.is_complex)
+        }
+
+    folder = tempfile.mkdtemp(prefix="hub_compat-")
+    try:
+        write(loaded, folder, values)
+        data = _archive(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Embedded(
+        base64.b64encode(data).decode("ascii"),
+        fingerprint(place.detection.path),
+        place.detection.format is Format.TF1_HUB_MODULE,
+    )
+
+
+def _archive(folder: str) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
+        for name in _files.walk_files(folder):
+            member = zipfile.ZipInfo(name, _DATE)
+            member.compress_type = zipfile.ZIP_DEFLATED
+            writer.writestr(member, _files.read_bytes(os.path.join(folder, name)))
+    return archive.getvalue()
+
+
+# (Process, hash of the text) -> directory. A fork makes its own.
+_unpacked_at: Dict[Tuple[int, str], str] = {}
+_guard = threading.Lock()
+
+
+def _unpacked(data: str) -> str:
+    """A directory with the module, one for all layers of this process."""
+    key = (os.getpid(), hashlib.sha256(data.encode()).hexdigest())
+    with _guard:
+        folder = _unpacked_at.get(key)
+        if folder is None or not os.path.isdir(folder):
+            folder = tempfile.mkdtemp(prefix="hub_compat-")
+            atexit.register(_remove, key[0], folder)
+            try:
+                archive = io.BytesIO(base64.b64decode(data, validate=True))
+                with zipfile.ZipFile(archive) as reader:
+                    # Never outside of the folder, whatever the names are.
+                    reader.extractall(folder)
+            except (binascii.Error, zipfile.BadZipFile, ValueError) as error:
+                raise CorruptModuleError(
+                    "The module that is embedded in the layer's configuration cannot "
+                    "be read; was the file of the model edited? Received: "
+                    "{}".format(error)
+                ) from error
+            _unpacked_at[key] = folder
+        return folder
+
+
+def _remove(pid: int, folder: str) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
