@@ -490,6 +490,71 @@ class Bench:
                         facts[name].extend({"seconds": s} for s in pairs[side])
             self.add_share("LSTM, 100 steps, {} x10".format(what), facts, theirs, bar)
 
+    def layer(self) -> None:
+        """KerasLayer, called and trained, against tensorflow_hub's."""
+        small = self._converted(ROOT / "testdata" / "image_bn" / "module")
+        resnet = self._converted(self.models.hub_module("resnet50"))
+        hub, raw = "tensorflow_hub", "a concrete function"
+        for what, one, other, source, theirs, bar in (
+            ("KerasLayer x50", "our_layer_eager", "their_layer_eager", small, hub, 1.1),
+            ("", "our_layer_eager", "concrete_eager", small, raw, 0),
+            (
+                "  in a tf.function",
+                "our_layer_in_function",
+                "concrete_in_function",
+                small,
+                raw,
+                1.1,
+            ),
+            (
+                "  in a tf.function",
+                "our_layer_in_function",
+                "their_layer_in_function",
+                small,
+                hub,
+                1.1,
+            ),
+            (
+                "fit, ResNet-50 frozen",
+                "our_fit_frozen",
+                "their_fit_frozen",
+                resnet,
+                hub,
+                1.1,
+            ),
+            (
+                "fit, ResNet-50 trained",
+                "our_fit_trainable",
+                "their_fit_trainable",
+                resnet,
+                hub,
+                1.1,
+            ),
+        ):
+            self._pairs(what or "  against it", (one, other), source, theirs, bar)
+
+    def _converted(self, source: Path) -> Path:
+        """What tensorflow_hub can train, too."""
+        target = self.scratch / (source.parent.name + source.name + "-converted")
+        if not target.exists():
+            self.side("convert", source, target)
+        return target
+
+    def _pairs(
+        self,
+        what: str,
+        sides: Sequence[str],
+        source: Path,
+        theirs: str,
+        bar: float,
+    ) -> None:
+        facts: Dict[str, List[Facts]] = {"ours": [], theirs: []}
+        for _ in range(self.runs):
+            pairs = self.side("--pairs", "5", *sides, source)
+            for name, side in zip(facts, sides):
+                facts[name].extend({"seconds": s} for s in pairs[side])
+        self.add_share(what, facts, theirs, bar, judged=bool(bar))
+
     def detect(self) -> None:
         """The command line, from a cold shell."""
         resnet = self.models.hub_module("resnet50")
@@ -555,6 +620,7 @@ GROUPS: Dict[str, Callable[[Bench], None]] = {
     "load": Bench.load,
     "lower": Bench.lower,
     "recurrent": Bench.recurrent,
+    "layer": Bench.layer,
 }
 
 

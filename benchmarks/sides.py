@@ -167,6 +167,126 @@ def keras_gradient(source: str) -> Prepared:
     return _called(_gradient_of(layer, layer.trainable_variables), x)
 
 
+# Each run of a layer is this many eager calls, or calls within one function.
+_LAYER_CALLS = 50
+
+
+def _eager(function: Callable[..., Any]) -> Prepared:
+    import tensorflow as tf
+
+    images = tf.ones([1, 8, 8, 3])
+
+    def run() -> None:
+        for _ in range(_LAYER_CALLS):
+            function(images)
+
+    return run
+
+
+def _in_function(function: Callable[..., Any]) -> Prepared:
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def calls(images: Any) -> Any:
+        return tf.add_n([function(images) for _ in range(_LAYER_CALLS)])
+
+    return _called(calls, tf.ones([1, 8, 8, 3]))
+
+
+def _concrete_function(source: str) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(source).signatures["image_feature_vector"]
+    (name,) = signature.structured_input_signature[1]
+    return lambda images: signature(**{name: images})["default"]
+
+
+def _our_layer(source: str, trainable: bool = False) -> Any:
+    from hub_compat.keras2 import KerasLayer
+
+    return KerasLayer(source, trainable=trainable)
+
+
+def _their_layer(source: str, trainable: bool = False) -> Any:
+    import tensorflow_hub
+
+    return tensorflow_hub.KerasLayer(source, trainable=trainable)
+
+
+def concrete_eager(source: str) -> Prepared:
+    """A signature of what TensorFlow loads, called eagerly."""
+    return _eager(_concrete_function(source))
+
+
+def our_layer_eager(source: str) -> Prepared:
+    """``hub_compat.keras2.KerasLayer``, called eagerly."""
+    return _eager(_our_layer(source))
+
+
+def their_layer_eager(source: str) -> Prepared:
+    """``tensorflow_hub.KerasLayer``, called eagerly."""
+    return _eager(_their_layer(source))
+
+
+def concrete_in_function(source: str) -> Prepared:
+    """A signature within a tf.function."""
+    return _in_function(_concrete_function(source))
+
+
+def our_layer_in_function(source: str) -> Prepared:
+    """Our layer within a tf.function."""
+    return _in_function(_our_layer(source))
+
+
+def their_layer_in_function(source: str) -> Prepared:
+    """tensorflow_hub's layer within a tf.function."""
+    return _in_function(_their_layer(source))
+
+
+def _fit(layer: Any) -> Prepared:
+    """One epoch: two steps of a small network before and after a layer."""
+    import numpy as np
+    import tf_keras as keras
+
+    inputs = keras.Input(shape=(64, 64, 3))
+    x = keras.layers.Conv2D(3, 3, padding="same")(inputs)
+    x = keras.layers.Resizing(*_size_of(layer))(x)
+    outputs = keras.layers.Dense(2)(layer(x))
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse")
+    images = np.ones([8, 64, 64, 3], np.float32)
+    targets = np.ones([8, 2], np.float32)
+    return lambda: model.fit(images, targets, batch_size=4, verbose=0)
+
+
+def _size_of(layer: Any) -> Any:
+    """Height and width that a module takes; 64 where it takes any."""
+    loaded = layer.resolved_object
+    signature = loaded.signatures["default"]
+    (spec,) = signature.structured_input_signature[1].values()
+    return [size or 64 for size in spec.shape[1:3]]
+
+
+def our_fit_frozen(source: str) -> Prepared:
+    """An epoch with our layer, frozen."""
+    return _fit(_our_layer(source))
+
+
+def their_fit_frozen(source: str) -> Prepared:
+    """An epoch with tensorflow_hub's, frozen."""
+    return _fit(_their_layer(source))
+
+
+def our_fit_trainable(source: str) -> Prepared:
+    """An epoch with our layer, trained."""
+    return _fit(_our_layer(source, trainable=True))
+
+
+def their_fit_trainable(source: str) -> Prepared:
+    """An epoch with tensorflow_hub's, trained: of a converted module it can be."""
+    return _fit(_their_layer(source, trainable=True))
+
+
 def _measure(prepared: Prepared) -> Dict[str, Any]:
     _forget_peak()
     memory, read = _peak_memory(), _bytes_read()
@@ -198,6 +318,16 @@ SIDES: Dict[str, Callable[..., Prepared]] = {
         untouched_forward,
         converted_gradient,
         keras_gradient,
+        concrete_eager,
+        our_layer_eager,
+        their_layer_eager,
+        concrete_in_function,
+        our_layer_in_function,
+        their_layer_in_function,
+        our_fit_frozen,
+        their_fit_frozen,
+        our_fit_trainable,
+        their_fit_trainable,
     )
 }
 

@@ -301,7 +301,8 @@ class KerasCore:
         """
         if not self._has_training or "training" in self.arguments:
             return self._call(inputs, {})
-        if not isinstance(training, tf.Tensor):
+        # The second takes a while, and most calls know.
+        if isinstance(training, bool) or not isinstance(training, tf.Tensor):
             return self._call(inputs, {"training": bool(training)})
         return tf.cond(
             tf.cast(training, tf.bool),
@@ -365,14 +366,15 @@ class KerasCore:
 
     def _alone(self, inputs: Any) -> Any:
         """The only input of a signature, where it was given by its name."""
-        names = self.loaded.signatures[self._called].structured_input_signature[1]
-        if (
-            isinstance(inputs, Mapping)
-            and len(names) == 1
-            and set(names) == set(inputs)
-        ):
-            (inputs,) = inputs.values()
-        return inputs
+        if not isinstance(inputs, Mapping) or len(inputs) != 1:
+            return inputs
+        ((name, value),) = inputs.items()
+        # A sparse or ragged one has several, of names that begin with its own.
+        flat = self.loaded.signatures[self._called].structured_input_signature[1]
+        if any(n != name and not n.startswith(name + "_") for n in flat):
+            return inputs
+        dicts = any(isinstance(nest, Mapping) for nest in self.inputs.nests)
+        return inputs if dicts else value
 
     def _input_specs(self) -> InputSpecs:
         if self._called is not None and self._reusable is None:

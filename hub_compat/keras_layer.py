@@ -58,7 +58,7 @@ class LayerMixin:
     name: str
     weights: List[Any]
     compute_dtype: Any
-    _warned = False
+    _checked = False
     # Of each weight in a file of tensorflow_hub's, its place here.
     _positions: Sequence[int] = ()
     # The one that called it last; a weak reference.
@@ -91,17 +91,21 @@ class LayerMixin:
     # Keras 2 would rewrite all of hub_compat, and says of what it cannot.
     @tf.autograph.experimental.do_not_convert
     def _call_core(self, inputs: Any, training: Any) -> Any:
-        self._warn_of_no_weights()
-        if in_tf1_graph() and isinstance(training, tf.Tensor):
+        trainable = self.trainable
+        if trainable and not self._checked:
+            self._warn_of_no_weights()
+        # Asked once: an eager call has no need of it.
+        in_graph = not tf.executing_eagerly() and in_tf1_graph()
+        if in_graph and isinstance(training, tf.Tensor):
             training = self._unless_frozen(training)
-        elif training is None or not self.trainable:
+        elif training is None or not trainable:
             # As Keras has it for batch normalization, and tensorflow_hub.
             training = False
         outputs = self._core.call(inputs, training)
-        if self.trainable:
-            if in_tf1_graph():
+        if trainable:
+            if in_graph:
                 prepare_gradients(outputs, self._core.trainable_variables)
-            if in_tf1_graph() or tf.__version__.startswith("1."):
+            if in_graph or tf.__version__.startswith("1."):
                 outputs = self._with_all_variables(outputs)
         outputs = self._core.with_shapes(inputs, outputs)
         return self._in_compute_dtype(outputs)
@@ -133,8 +137,8 @@ class LayerMixin:
         return self._core.output_shapes(input_shape)
 
     def _warn_of_no_weights(self) -> None:
-        if self.trainable and not self._warned and not self._core.trainable_variables:
-            self._warned = True
+        self._checked = True
+        if not self._core.trainable_variables:
             _logger.error(
                 "%r is trainable, and the module has no variables to train.", self
             )
