@@ -94,6 +94,10 @@ class UnknownOpError(ConversionError, LookupError):
 class LayerError(HubCompatError, ValueError, TypeError):
     """The arguments of a KerasLayer, or its inputs, do not fit the module."""
 
+    # TensorFlow's autograph, through which Keras 2 calls a layer, raises an error of
+    # another class in place of one that has a constructor of its own.
+    __init__ = Exception.__init__  # type: ignore[assignment]
+
 
 class SaveError(HubCompatError, ValueError):
     """The object cannot be saved as a module."""
