@@ -117,6 +117,25 @@ def strings_in_loop(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     return values + v1.cast(v1.strings.length(texts), tf.float32)
 
 
+def loop_in_condition(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """A loop that decides whether another goes on, and begins with constants."""
+
+    def goes_on(i: Any, _: Any) -> Any:
+        found = v1.while_loop(
+            lambda j, _: j < i, lambda j, s: (j + 1, s + 1.0), [0, 0.0]
+        )
+        return found[1] < 3.0
+
+    def body(i: Any, value: Any) -> Any:
+        return i + 1, v1.tanh(v1.matmul(value, weights))
+
+    return v1.cond(
+        v1.reduce_sum(x) > 0.0,
+        lambda: v1.while_loop(goes_on, body, [0, x])[1],
+        lambda: x,
+    )
+
+
 def value_of_a_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     """What a branch computes, and not what the conditional gives."""
     kept = []
@@ -204,6 +223,7 @@ PROGRAMS = (
     table_in_branch,
     table_in_loop,
     strings_in_loop,
+    loop_in_condition,
     value_of_a_branch,
     assert_in_branch,
 )

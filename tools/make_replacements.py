@@ -3,7 +3,7 @@
 Some are those that TensorFlow 2 has dropped, or whose gradients, others those that TF
 1.15 has not yet. Run it under TF 1.15.5: ``make replacements``. Each function below is
 traced for the dtypes that its op takes; the file is a SavedModel proto with one
-MetaGraphDef for each, tagged with the op and its dtypes, or with what else it was traced
+MetaGraphDef for each, tagged with the op and its dtypes, or what else it was traced
 for. Its placeholders are ``input_0``, ``input_1``, ...; its results are the outputs of
 ``output``. The bytes are the same on every run.
 """

@@ -197,6 +197,8 @@ def write_function(
         turn = writer.node("AddV2", "next", [counters[0], one + ":output:0"], T=int32)
         writer.result("turn", DT_INT32, turn + ":z:0")
         writer.result("most_turns", DT_INT32, counters[1])
+    if counted and results[0].name == CONDITION:
+        _tie_constants(writer, counters[0])
     own = set(given.values())
     for result in results:
         tensor = given.get(result.tensor) or resolve(result.tensor)
@@ -220,6 +222,18 @@ def write_function(
         if dtype == DT_RESOURCE:
             _say_variable(graph, tensor, arg)
     graph.add_function(writer.fdef)
+
+
+def _tie_constants(writer: FunctionWriter, counter: str) -> None:
+    """Lets the constants of a loop's condition wait for one of its arguments.
+
+    With a loop in the condition, a session of TF 1.15 takes them to be outside.
+    """
+    if any(node.op == "While" for node in writer.fdef.node_def):
+        alone = [node for node in writer.fdef.node_def if not node.input]
+        here = writer.node("Identity", "here", [counter], T=("type", DT_INT32))
+        for node in alone:
+            node.input.append("^" + here)
 
 
 def _say_variable(graph: Graph, tensor: str, arg: Any) -> None:
