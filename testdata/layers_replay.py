@@ -70,7 +70,11 @@ def run(
     else:
         before = evaluate({k: v.read_value() for k, v in variables.items()})
         outputs = _outputs(function(**given))
-        grads = tf.gradients(tf221_replay.loss_of(outputs), list(sources.values())) if sources else []
+        grads = (
+            tf.gradients(tf221_replay.loss_of(outputs), list(sources.values()))
+            if sources
+            else []
+        )
         dense = {
             name: tf.convert_to_tensor(grad)
             for name, grad in zip(sources, grads)

@@ -42,7 +42,6 @@ def test_values(name: str, check: str, large: Dict[str, Any]) -> None:
     """A large module gives what it gave under TF 1.15."""
     recorded = large[name]
 
-
     def load(tags: Any) -> Any:
         return hub.load(recorded.path, tags=tags or None)
 

@@ -59,7 +59,11 @@ def _shared() -> Path:
 def _run(command: Sequence[str]) -> None:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode and not os.environ.get("CI"):
         pytest.skip("cannot write the models: " + done.stdout[-300:])
