@@ -308,7 +308,7 @@ class _Builder:
             tables.initialize_function(table, self.functions.name("initialize_" + key))
         )
         destroy = self.functions.add(
-            tables.destroy_function(table, self.functions.name("destroy_" + key))
+            tables.destroy_function(self.functions.name("destroy_" + key))
         )
         create_def = self.functions.functions[create.name]
         self.table_functions[key] = (create_def, initialize)

@@ -187,21 +187,14 @@ def initialize_function(table: Table, name: str) -> FunctionWriter:
     return writer
 
 
-def destroy_function(table: Table, name: str) -> FunctionWriter:
-    """The function that frees the table when its owner goes."""
+def destroy_function(name: str) -> FunctionWriter:
+    """The function that runs when an object that has the table goes: it does nothing.
+
+    So do those that TensorFlow writes. ``tf.saved_model.save`` makes a copy of each
+    table's object, whose end would be that of the table in use.
+    """
     writer = FunctionWriter(name)
-    handle = writer.capture(Capture(table.key, DT_RESOURCE))
-    destroy = writer.node(
-        "DestroyResourceOp", "destroy", [handle], ignore_lookup_error=True
-    )
-    one = writer.node(
-        "Const",
-        "done",
-        control=[destroy],
-        dtype=("type", DT_INT32),
-        value=_scalar_one(),
-    )
-    writer.control_result(destroy)
+    one = writer.node("Const", "done", dtype=("type", DT_INT32), value=_scalar_one())
     writer.result("done", DT_INT32, one + ":output:0", make_shape([]))
     return writer
 
