@@ -102,6 +102,11 @@ def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
 
     recorded = expected.load_expected(module)
     case = recorded.cases[number]
+    composite = (expected.Sparse, expected.Ragged)
+    if not executes_eagerly() and any(
+        isinstance(value, composite) for value in case.inputs.values()
+    ):
+        pytest.skip("TF 1.15: 'func' argument to TF_GraphCopyFunction cannot be null")
     layer_of = as_layer(
         k,
         path(module),
@@ -114,8 +119,11 @@ def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
         inputs = {name: replay.tensor(value) for name, value in case.inputs.items()}
         weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))
 
+        # In a graph, one call is run before and after the step.
+        called = None if runtime.eager else layer(inputs)
+
         def objective() -> Any:
-            output = layer(inputs)
+            output = layer(inputs) if called is None else called
             return tf.reduce_sum(output * tf.cast(tf.constant(weights), output.dtype))
 
         # Of Keras 3, what is inside of its own.
@@ -128,7 +136,7 @@ def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
         ):
             if gradient is not None:
                 runtime.run(variable.assign_sub(expected.STEP * gradient))
-        found = runtime.run(layer(inputs))
+        found = runtime.run(layer(inputs) if called is None else called)
         wanted = case.stepped[case.gradient_of]
         replay.assert_equal(found, wanted, case.id, relative=1e-4)
         # And so are the weights, but for rounding where a gradient is zero.
