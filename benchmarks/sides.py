@@ -196,9 +196,11 @@ def _in_function(function: Callable[..., Any]) -> Prepared:
 def _concrete_function(source: str) -> Callable[..., Any]:
     import tensorflow as tf
 
-    signature = tf.saved_model.load(source).signatures["image_feature_vector"]
+    loaded = tf.saved_model.load(source)
+    signature = loaded.signatures["image_feature_vector"]
     (name,) = signature.structured_input_signature[1]
-    return lambda images: signature(**{name: images})["default"]
+    # It does not keep its variables itself.
+    return lambda images, kept=loaded: signature(**{name: images})["default"]
 
 
 def _our_layer(source: str, trainable: bool = False) -> Any:

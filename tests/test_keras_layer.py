@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import expected
 import numpy as np
@@ -86,16 +86,31 @@ def test_training_runs_the_graph_for_training(module: str, k: Keras) -> None:
                 replay.assert_equal(value, after, "{} after {}".format(key, case.id))
 
 
-TRAINED = [
-    pytest.param(name, number, id="{}-{}".format(name, number))
-    for name in MODULES
-    for number in stepped.cases(expected.load_expected(name))
-    if expected.load_expected(name).cases[number].inputs
-]
+def trained() -> Iterator[Any]:
+    """Each module and each of its steps; in a graph, which takes longer, the first.
+
+    That of a sparse or ragged input is eager only: a session of TF 1.15 cannot take
+    the step of the loaded module either ("'func' argument to TF_GraphCopyFunction
+    cannot be null").
+    """
+    for name in MODULES:
+        recorded = expected.load_expected(name)
+        numbers = [n for n in stepped.cases(recorded) if recorded.cases[n].inputs]
+        if not executes_eagerly():
+            numbers = [
+                number
+                for number in numbers
+                if all(
+                    isinstance(value, np.ndarray)
+                    for value in recorded.cases[number].inputs.values()
+                )
+            ][:1]
+        for number in numbers:
+            yield pytest.param(name, number, id="{}-{}".format(name, number))
 
 
 @pytest.mark.support("KerasLayer")
-@pytest.mark.parametrize("module, number", TRAINED)
+@pytest.mark.parametrize("module, number", trained())
 def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
     """A step with the layer's trainable weights is the recorded step, by signature."""
     import tensorflow as tf
@@ -119,8 +134,11 @@ def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
         inputs = {name: replay.tensor(value) for name, value in case.inputs.items()}
         weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))
 
+        # In a graph, one call is run before and after the step.
+        called = None if runtime.eager else layer(inputs)
+
         def objective() -> Any:
-            output = layer(inputs)
+            output = layer(inputs) if called is None else called
             return tf.reduce_sum(output * tf.cast(tf.constant(weights), output.dtype))
 
         # Of Keras 3, what is inside of its own.
@@ -133,7 +151,7 @@ def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
         ):
             if gradient is not None:
                 runtime.run(variable.assign_sub(expected.STEP * gradient))
-        found = runtime.run(layer(inputs))
+        found = runtime.run(layer(inputs) if called is None else called)
         wanted = case.stepped[case.gradient_of]
         replay.assert_equal(found, wanted, case.id, relative=1e-4)
         # And so are the weights, but for rounding where a gradient is zero.
