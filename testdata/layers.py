@@ -15,7 +15,6 @@ why there is nothing.
 
 from __future__ import annotations
 
-import functools
 import gzip
 import inspect
 import json
@@ -156,13 +155,11 @@ def record(
             trains = not name.startswith(
                 ("Aug", "CutMix", "Equal", "MixUp", "Rand", "Solar")
             )
-            call = functools.partial(
-                layers_replay.run, loaded, key_of(name), mode, inputs
-            )
+            call = layers_replay.Call(key_of(name), mode, inputs, trains)
             try:
-                parts = call(gradients=trains)
+                parts = layers_replay.run(loaded, call)
             except (LookupError, ValueError):  # an op, or a loop, without a gradient
-                parts = call(gradients=False)
+                parts = layers_replay.run(loaded, call._replace(gradients=False))
             for part, values in dict(parts, **{"in": inputs}).items():
                 for one, value in values.items():
                     value = np.asarray(value)
