@@ -161,6 +161,7 @@ def _filters(name: str) -> Dict[str, Any]:
         return dict(kernel_size=3)
     return dict(filters=2, kernel_size=3)
 
+
 LINE, IMAGE = numbers(2, 8, 3), numbers(2, 8, 8, 4)
 WORDS = np.array([["a b"], ["c z a"]])
 IDS = np.array([[1, 2], [0, 1]])

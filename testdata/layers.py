@@ -7,8 +7,8 @@ and what TensorFlow's own loader computed with it. Run it under TensorFlow 2.21:
     python testdata/layers.py [keras3|tf_keras]
 
 ``expected.npz`` has arrays by ``layer|mode|part|name``; the parts are ``in``, ``out``,
-``grad`` (of what tf221_replay.py makes of the outputs, by variable or input) and ``after``,
-variables that the call has changed. ``facts.json`` says of each layer and mode
+``grad`` (of what tf221_replay.py makes of the outputs, by variable or input) and
+``after``, variables that the call has changed. ``facts.json`` says of each layer and mode
 ``"same"``, ``"random"`` for numbers that another TensorFlow draws in another way, or
 why there is nothing.
 """
@@ -23,7 +23,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Dict, List, Set
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

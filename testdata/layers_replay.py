@@ -81,9 +81,7 @@ def run_in_graph(
         outputs = _outputs(_function(loaded, call)(**given))
         grads: List[Any] = []
         if sources:
-            grads = tf.gradients(
-                tf221_replay.loss_of(outputs), list(sources.values())
-            )
+            grads = tf.gradients(tf221_replay.loss_of(outputs), list(sources.values()))
         wanted.append({"out": outputs, "grad": _dense(sources, grads)})
         states.append({k: v.read_value() for k, v in variables.items()})
     before = evaluate(states)

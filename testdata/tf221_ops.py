@@ -1,6 +1,4 @@
-"""Ops of TensorFlow 2.21 that TF 1.15 lacks, or does not differentiate; see
-``tf221_models.py``, which writes them.
-"""
+"""Ops of TensorFlow 2.21 that TF 1.15 lacks; ``tf221_models.py`` writes them."""
 
 from __future__ import annotations
 
@@ -189,7 +187,8 @@ def tf1_saved_model(path: str) -> Dict[str, Any]:
         product = tf.linalg.matmul(x, tf.tile(kernel[None], [tf.shape(x)[0], 1, 1]))
         product = tf.nn.gelu(product) * scale
         factor = table.lookup(words)[:, None, None]
-        counts = tf.math.bincount(tf.cast(tf.equal(words, "a"), tf.int32)[None], axis=-1)
+        there = tf.cast(tf.equal(words, "a"), tf.int32)
+        counts = tf.math.bincount(there[None], axis=-1)
         session.run([v1.global_variables_initializer(), v1.tables_initializer()])
         v1.saved_model.simple_save(
             session,

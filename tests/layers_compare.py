@@ -71,8 +71,10 @@ def compare(
         calls = {name: _call(library, name, mode) for name in there}
         found = _run(runtime, calls)
         for name in there:
-            results[name][mode] = found[name] if isinstance(found[name], str) else (
-                _differences(library, name, mode, found[name])
+            results[name][mode] = (
+                found[name]
+                if isinstance(found[name], str)
+                else (_differences(library, name, mode, found[name]))
             )
     return results
 

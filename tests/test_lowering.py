@@ -541,7 +541,7 @@ def test_tf1_format_of_a_newer_tensorflow(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
 @pytest.mark.parametrize("shape", [[3, 5], [4], []])
 def test_full_integers(dtype: str, shape: List[int], tmp_path: Path) -> None:
-    """Integers over the whole of a dtype are those of the newer op, of odd counts too."""
+    """Integers over the whole of a dtype are those of the newer op, also odd counts."""
     import tensorflow as tf
 
     def function(seed: Any) -> Any:

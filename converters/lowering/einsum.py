@@ -43,7 +43,8 @@ def rewrite_einsum(rewrite: Rewrite) -> None:
         for i, operand in enumerate(operands)
     ]
     # Each label once, the ellipsis first; the rest is done to the result.
-    wanted = "".join(sorted(set(result), key=lambda c: (c != _ELLIPSIS, result.find(c))))
+    labels = dict.fromkeys(_ELLIPSIS * (_ELLIPSIS in result) + result)
+    wanted = "".join(labels)
     if len(operands) == 1:
         found = _transpose(rewrite, *operands[0], wanted, dtype)
     else:
@@ -166,9 +167,7 @@ def _diagonals(rewrite: Rewrite, operand: _Operand, dtype: int) -> _Operand:
     return _Operand(tensor, labels)
 
 
-def _repeat(
-    rewrite: Rewrite, tensor: str, labels: str, wanted: str, dtype: int
-) -> str:
+def _repeat(rewrite: Rewrite, tensor: str, labels: str, wanted: str, dtype: int) -> str:
     """Makes a diagonal where the result has a label twice; the ellipsis stays first."""
     wanted = _ELLIPSIS * (_ELLIPSIS in wanted) + wanted.replace(_ELLIPSIS, "")
     for label in labels:

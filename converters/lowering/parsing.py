@@ -71,9 +71,7 @@ def _each(rewrite: Rewrite, vector: str, count: int) -> List[str]:
     """The elements of a vector of strings."""
     if not count:
         return []
-    return rewrite.emit(
-        "Unpack", [vector], num=count, T=("type", DT_STRING), axis=0
-    )
+    return rewrite.emit("Unpack", [vector], num=count, T=("type", DT_STRING), axis=0)
 
 
 def _from(rewrite: Rewrite, tensor: str, begin: str, size: str) -> str:

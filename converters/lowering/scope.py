@@ -97,9 +97,11 @@ class Scope:
         shapes: Any = []
         index = 0
         if node is not None:
-            shapes = node.attr["_output_shapes"].list.shape if (
-                "_output_shapes" in node.attr
-            ) else []
+            shapes = (
+                node.attr["_output_shapes"].list.shape
+                if ("_output_shapes" in node.attr)
+                else []
+            )
             names = self.source_outputs(node)
             index = names.index(tensor) if tensor in names else 0
         elif self._function is not None:
