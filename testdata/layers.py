@@ -8,9 +8,9 @@ and what TensorFlow's own loader computed with it. Run it under TensorFlow 2.21:
 
 ``expected.npz`` has arrays by ``layer|mode|part|name``; the parts are ``in``, ``out``,
 ``grad`` (of what tf221_replay.py makes of the outputs, by variable or input) and
-``after``, variables that the call has changed. ``facts.json`` says of each layer and mode
-``"same"``, ``"random"`` for numbers that another TensorFlow draws in another way, or
-why there is nothing.
+``after``, variables that the call has changed. ``facts.json`` says of each layer and
+mode ``"same"``, ``"random"`` for numbers that another TensorFlow draws in another way,
+or why there is nothing.
 """
 
 from __future__ import annotations

@@ -99,7 +99,10 @@ def _given(loaded: Any, call: Call) -> Any:
     sources = {
         name: value
         for name, value in dict(variables, **given).items()
-        if value.dtype.is_floating and call.gradients
+        if value.dtype.is_floating
+        and call.gradients
+        # As a tape does; a tensor says nothing of it.
+        and getattr(value, "trainable", True)
     }
     return given, variables, sources
 
