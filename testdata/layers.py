@@ -33,7 +33,7 @@ import tensorflow as tf  # noqa: E402
 from layer_arguments import ABSTRACT, VARIANTS, arguments  # noqa: E402
 
 OUT = Path(__file__).resolve().parent / "tf221_layers"
-SEVERAL = ("MultiHeadAttention", "GroupQueryAttention")
+SEVERAL = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
 # Ops whose numbers are others in TF 1.15, also with the same seed.
 RANDOM = {"RngReadAndSkip", "StatelessRandomGammaV3"}
 

@@ -40,7 +40,7 @@ def test_there_are_layers() -> None:
         facts = layers_compare.facts(library)
         saved = {key for key, fact in facts.items() if fact in ("same", "random")}
         assert len(saved) >= 140
-        assert len(facts) - len(saved) <= 1
+        assert len(facts) - len(saved) <= 3
 
 
 @pytest.mark.parametrize("group", range(layers_compare.GROUPS))
