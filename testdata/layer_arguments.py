@@ -64,7 +64,7 @@ def arguments(name: str, keras: Any) -> Given:
         "Embedding": ([np.array([[1, 2], [0, 3]])], dict(input_dim=5, output_dim=3)),
         "Flatten": ([line], {}),
         "GroupNormalization": ([numbers(2, 4, 4, 6)], dict(groups=2)),
-        "GroupedQueryAttention": (
+        "GroupQueryAttention": (
             [line, line],
             dict(head_dim=4, num_query_heads=4, num_key_value_heads=2),
         ),
