@@ -21,7 +21,7 @@ help:
 	@echo "make ops       write the op lists of TensorFlow 1.15, 2.15 and 2.21 anew"
 	@echo "make first-versions  write the list of the TensorFlow that first had each op"
 	@echo "make survey    which ops of TensorFlow 1.15 are gone from TensorFlow 2"
-	@echo "make survey-layers  which layers of TensorFlow 2.21 run in 1.15"
+	@echo "make survey-layers  which layers of TensorFlow 2.21 run in 1.15; ARGS=--write records anew"
 	@echo "make clean     remove build/ and caches; environments stay, see below"
 	@echo
 	@echo "Environments are shared by all clones: $${HUB_COMPAT_ENVS:-~/.cache/hub_compat-envs}"

@@ -82,7 +82,7 @@ def arguments(name: str, keras: Any) -> Given:
         "Reshape": ([line], dict(target_shape=(4, 6))),
         "Resizing": ([pixels], dict(height=5, width=5)),
         "RMSNormalization": ([line], {}),
-        "STFTSpectrogram": ([noise], dict(window=None)),
+        "STFTSpectrogram": ([noise[..., None]], dict(window=None)),
         "SpectralNormalization": ([line], dict(layer=layers.Dense(2))),
         "StringLookup": ([words], dict(vocabulary=["a b", "c"])),
         "TextVectorization": (
@@ -100,7 +100,7 @@ def arguments(name: str, keras: Any) -> Given:
         "GRU": ([line], dict(units=2)),
         "LocallyConnected1D": ([line], dict(filters=2, kernel_size=3)),
         "LocallyConnected2D": ([image], dict(filters=2, kernel_size=3)),
-        "ThresholdedReLU": ([line], {}),
+        "ThresholdedReLU": ([line], dict(theta=0.3)),
         "MaxNumBoundingBoxes": ([line], dict(max_number=3)),
         "Solarization": ([pixels], {}),
     }

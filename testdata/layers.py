@@ -7,15 +7,14 @@ and what TensorFlow's own loader computed with it. Run it under TensorFlow 2.21:
     python testdata/layers.py [keras3|tf_keras]
 
 ``expected.npz`` has arrays by ``layer|mode|part|name``; the parts are ``in``, ``out``,
-``grad`` (of what tf221_replay.py makes of the outputs, by variable or input) and ``after``,
-variables that the call has changed. ``facts.json`` says of each layer and mode
-``"same"``, ``"random"`` for numbers that another TensorFlow draws in another way, or
-why there is nothing.
+``grad`` (of what tf221_replay.py makes of the outputs, by variable or input) and
+``after``, variables that the call has changed. ``facts.json`` says of each layer and
+mode ``"same"``, ``"random"`` for numbers that another TensorFlow draws in another way,
+or why there is nothing.
 """
 
 from __future__ import annotations
 
-import functools
 import gzip
 import inspect
 import json
@@ -34,7 +33,7 @@ import tensorflow as tf  # noqa: E402
 from layer_arguments import ABSTRACT, VARIANTS, arguments  # noqa: E402
 
 OUT = Path(__file__).resolve().parent / "tf221_layers"
-SEVERAL = ("MultiHeadAttention", "GroupQueryAttention")
+SEVERAL = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
 # Ops whose numbers are others in TF 1.15, also with the same seed.
 RANDOM = {"RngReadAndSkip", "StatelessRandomGammaV3"}
 
@@ -156,13 +155,11 @@ def record(
             trains = not name.startswith(
                 ("Aug", "CutMix", "Equal", "MixUp", "Rand", "Solar")
             )
-            call = functools.partial(
-                layers_replay.run, loaded, key_of(name), mode, inputs
-            )
+            call = layers_replay.Call(key_of(name), mode, inputs, trains)
             try:
-                parts = call(gradients=trains)
+                parts = layers_replay.run(loaded, call)
             except (LookupError, ValueError):  # an op, or a loop, without a gradient
-                parts = call(gradients=False)
+                parts = layers_replay.run(loaded, call._replace(gradients=False))
             for part, values in dict(parts, **{"in": inputs}).items():
                 for one, value in values.items():
                     value = np.asarray(value)

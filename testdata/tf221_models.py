@@ -23,7 +23,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from tf221_ops import module_ops, numbers  # noqa: E402
+from tf221_ops import module_ops, numbers, tf1_saved_model  # noqa: E402
 
 HERE = Path(__file__).resolve().parent / "tf221"
 
@@ -340,6 +340,7 @@ MODELS: Dict[str, Callable[[str], Dict[str, Any]]] = {
         module_control_flow,
         module_ops,
         module_structures,
+        tf1_saved_model,
     )
 }
 

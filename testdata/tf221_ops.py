@@ -1,6 +1,4 @@
-"""Ops of TensorFlow 2.21 that TF 1.15 lacks, or does not differentiate; see
-``tf221_models.py``, which writes them.
-"""
+"""Ops of TensorFlow 2.21 that TF 1.15 lacks; ``tf221_models.py`` writes them."""
 
 from __future__ import annotations
 
@@ -173,3 +171,31 @@ def module_ops(path: str) -> Dict[str, Any]:
     return {
         "signature:" + name: given.get(name, {"x": numbers(2, 3)}) for name in names
     }
+
+
+def tf1_saved_model(path: str) -> Dict[str, Any]:
+    """A TF1 SavedModel, with ops that TF 1.15 does not have, and a table."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2, 3], name="x")
+        words = v1.placeholder(tf.string, [None], name="words")
+        kernel = v1.get_variable("a_kernel", initializer=numbers(3, 2))
+        scale = v1.get_variable("b_scale", initializer=numbers(2))
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(["a", "b"], [1.0, -2.0]), 0.5
+        )
+        product = tf.linalg.matmul(x, tf.tile(kernel[None], [tf.shape(x)[0], 1, 1]))
+        product = tf.nn.gelu(product) * scale
+        factor = table.lookup(words)[:, None, None]
+        there = tf.cast(tf.equal(words, "a"), tf.int32)
+        counts = tf.math.bincount(there[None], axis=-1)
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        v1.saved_model.simple_save(
+            session,
+            path,
+            {"x": x, "words": words},
+            {"product": product * factor, "counts": counts},
+            legacy_init_op=v1.tables_initializer(),
+        )
+    given = {"x": numbers(3, 2, 3), "words": np.array(["a", "?", "b"])}
+    return {"signature:serving_default": given}

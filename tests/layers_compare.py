@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
@@ -61,20 +61,49 @@ def unpacked(library: str, folder: Path) -> Path:
     return path
 
 
-def compare(runtime: Any, library: str, name: str) -> Dict[str, str]:
-    """By mode: one of GOOD, or what differs or fails."""
-    results = {}
+def compare(
+    runtime: Any, library: str, those: Sequence[str]
+) -> Dict[str, Dict[str, str]]:
+    """By layer and mode: one of GOOD, or what differs or fails."""
+    results: Dict[str, Dict[str, str]] = {name: {} for name in those}
     for mode in ("infer", "train"):
-        fact = facts(library).get("{}|{}".format(name, mode))
-        if fact is not None:
-            try:
-                results[mode] = _compare(runtime, library, name, mode, fact)
-            except Exception as error:
-                results[mode] = "fails: " + " ".join(str(error).split())[:300]
+        there = [n for n in those if "{}|{}".format(n, mode) in facts(library)]
+        calls = {name: _call(library, name, mode) for name in there}
+        found = _run(runtime, calls)
+        for name in there:
+            results[name][mode] = (
+                found[name]
+                if isinstance(found[name], str)
+                else (_differences(library, name, mode, found[name]))
+            )
     return results
 
 
-def _compare(runtime: Any, library: str, name: str, mode: str, fact: str) -> str:
+def _run(runtime: Any, calls: Dict[str, Any]) -> Dict[str, Any]:
+    """What came of each call, or the text of an error."""
+    if not runtime.eager and len(calls) > 1:
+        try:
+            found = layers_replay.run_in_graph(
+                runtime.loaded, list(calls.values()), runtime.run
+            )
+            return dict(zip(calls, found))
+        except Exception:  # one by one, to say which
+            return {k: _run(runtime, {k: call})[k] for k, call in calls.items()}
+    results: Dict[str, Any] = {}
+    for name, call in calls.items():
+        try:
+            if runtime.eager:
+                results[name] = layers_replay.run(runtime.loaded, call)
+            else:
+                (results[name],) = layers_replay.run_in_graph(
+                    runtime.loaded, [call], runtime.run
+                )
+        except Exception as error:
+            results[name] = "fails: " + " ".join(str(error).split())[:300]
+    return results
+
+
+def _wanted(library: str, name: str, mode: str) -> Dict[str, Dict[str, Any]]:
     wanted: Dict[str, Dict[str, Any]] = {"in": {}, "out": {}, "grad": {}, "after": {}}
     start = "{}|{}|".format(name, mode)
     for key, value in recorded(library).items():
@@ -84,14 +113,18 @@ def _compare(runtime: Any, library: str, name: str, mode: str, fact: str) -> str
     # Through nothing but steps, TF 1.15 does not differentiate a function.
     if not any(np.any(v) for v in wanted["grad"].values()):
         wanted["grad"] = {}
-    found = layers_replay.run(
-        runtime.loaded,
-        re.sub(r"\W", "_", name),
-        mode,
-        wanted["in"],
-        None if runtime.eager else runtime.run,
-        gradients=bool(wanted["grad"]),
-    )
+    return wanted
+
+
+def _call(library: str, name: str, mode: str) -> Any:
+    wanted = _wanted(library, name, mode)
+    key = re.sub(r"\W", "_", name)
+    return layers_replay.Call(key, mode, wanted["in"], bool(wanted["grad"]))
+
+
+def _differences(library: str, name: str, mode: str, found: Any) -> str:
+    wanted = _wanted(library, name, mode)
+    fact = facts(library)["{}|{}".format(name, mode)]
     # What is zero but for rounding is other noise in each runtime.
     largest = [np.max(np.abs(v), initial=0) for v in wanted["grad"].values()]
     noise = 1e-6 * float(max(largest, default=0.0))

@@ -51,9 +51,9 @@ def test_lowered_for_1_15_from_any_runtime(name: str, tmp_path: Path) -> None:
     registry = lowering.of_target("tf1.15")
     proto = parsed(tmp_path / "out")
     assert not lowering.needs_lowering(proto, registry)
-    assert any("DisableCopyOnRead" in line for line in report.lowered) or (
-        report.variables == 0
-    )
+    # A TF1 format is converted first, and then lowered.
+    gone = "DisableCopyOnRead" if "tf1" not in name else "DenseBincount"
+    assert any(gone in line for line in report.lowered) or not report.variables
     (meta_graph,) = proto.meta_graphs
     library = {f.signature.name for f in meta_graph.graph_def.library.function}
     declared = {op.name for op in meta_graph.meta_info_def.stripped_op_list.op}
@@ -541,7 +541,7 @@ def test_tf1_format_of_a_newer_tensorflow(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
 @pytest.mark.parametrize("shape", [[3, 5], [4], []])
 def test_full_integers(dtype: str, shape: List[int], tmp_path: Path) -> None:
-    """Integers over the whole of a dtype are those of the newer op, of odd counts too."""
+    """Integers over the whole of a dtype are those of the newer op, also odd counts."""
     import tensorflow as tf
 
     def function(seed: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rules of the lowering, each against the op that it stands for, in a TF that has it."""
+"""Rules of the lowering, each against the op that it stands for."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_dtype_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_two_models_keep_their_own_gradients(tmp_path: Path) -> None:
-    """Gradients are registered for the process, under names that no two models share."""
+    """Gradients are registered for the process, and no two models share a name."""
     import tensorflow as tf
 
     def times(factor: float) -> Any:

@@ -36,7 +36,7 @@ def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
 
 
 def _list_set_item(rewrite: Rewrite) -> bool:
-    """An array that grows as it is written: made longer first, where it is too short."""
+    """An array that grows as it is written is made longer first, where too short."""
     handle, index, item = rewrite.inputs
     length = rewrite.add("TensorListLength", [handle])
     end = rewrite.add("AddV2", [index, rewrite.constant(1)], T=("type", DT_INT32))

@@ -43,9 +43,8 @@ def rewrite_einsum(rewrite: Rewrite) -> None:
         for i, operand in enumerate(operands)
     ]
     # Each label once, the ellipsis first; the rest is done to the result.
-    wanted = "".join(
-        sorted(set(result), key=lambda c: (c != _ELLIPSIS, result.find(c)))
-    )
+    labels = dict.fromkeys(_ELLIPSIS * (_ELLIPSIS in result) + result)
+    wanted = "".join(labels)
     if len(operands) == 1:
         found = _transpose(rewrite, *operands[0], wanted, dtype)
     else:

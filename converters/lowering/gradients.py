@@ -48,8 +48,9 @@ def _call(rewrite: Rewrite) -> str:
 def _custom(rewrite: Rewrite) -> str:
     """The gradient of a ``tf.custom_gradient`` function that is not in the model.
 
-    It was registered in the process of the writer. That of swish only saves memory; any other raises a LookupError
-    with this name, rather than being what the program did not mean.
+    It was registered in the process of the writer. That of swish only saves memory; any
+    other raises a LookupError with this name, rather than being what the program did
+    not mean.
     """
     node = rewrite.node
     if not _lost(node):

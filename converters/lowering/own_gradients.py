@@ -56,7 +56,7 @@ def keep_gradients(
     digest = hashlib.sha256()
     for function in sorted(functions):
         digest.update(functions[function].SerializeToString(deterministic=True))
-    names = {}
+    names: Dict[str, str] = {}
     for op_type in sorted(set(registered) & set(nodes)):
         gradient = _gradient(meta_graph, functions, registered[op_type])
         if gradient is None:
