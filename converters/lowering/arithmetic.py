@@ -159,15 +159,6 @@ def _bessel(scaled: str) -> Callable[[Rewrite], None]:
     return rule
 
 
-def _segment_ids(rewrite: Rewrite) -> bool:
-    """A sparse sum over segments has int32 ids only; they number rows of a batch."""
-    inputs = list(rewrite.inputs)
-    inputs[2] = cast(rewrite, inputs[2], rewrite.type("Tsegmentids"), DT_INT32)
-    names = [key for key in rewrite.node.attr if key in ("T", "Tidx", "Tnumsegments")]
-    rewrite.done(rewrite.emit(rewrite.node.op, inputs, **rewrite.attrs(*names)))
-    return True
-
-
 def _nothing(rewrite: Rewrite) -> None:
     """A hint to the runtime, without outputs."""
     rewrite.drop()
@@ -185,7 +176,3 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {
     ("FusedBatchNormV3", "exponential_avg_factor"): _batch_norm,
 }
-for _kind in ("Mean", "SqrtN", "Sum"):
-    for _form in ("", "Grad", "WithNumSegments"):
-        _op = "SparseSegment" + _kind + _form
-        ATTRIBUTES[_op, "Tsegmentids"] = _segment_ids

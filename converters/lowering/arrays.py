@@ -57,7 +57,7 @@ def _segment_ids(rewrite: Rewrite) -> bool:
     data, indices, segments = rewrite.inputs[:3]
     indices = cast(rewrite, indices, rewrite.type("Tidx"), DT_INT32)
     segments = cast(rewrite, segments, rewrite.type("Tsegmentids"), DT_INT32)
-    names = ["T"] + ["Tnumsegments"] * (len(rewrite.inputs) > 3)
+    names = [name for name in ("T", "Tnumsegments") if name in rewrite.node.attr]
     rewrite.done(
         rewrite.emit(
             rewrite.node.op,
@@ -122,7 +122,7 @@ ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {
     **{
         ("SparseSegment" + op + more, "Tsegmentids"): _segment_ids
         for op in ("Mean", "SqrtN", "Sum")
-        for more in ("", "WithNumSegments")
+        for more in ("", "Grad", "WithNumSegments")
     },
     ("TopKV2", "index_type"): _top_k,
     ("TensorListSetItem", "resize_if_index_out_of_bounds"): _list_set_item,

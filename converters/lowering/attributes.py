@@ -29,12 +29,6 @@ MEANINGLESS = frozenset(
         # Of tables: for how long an object lives, which the loader decides.
         ("VarHandleOp", "allowed_devices"),
         # The form of the gradient, dense or IndexedSlices; it has the same values.
-        ("SparseSegmentMean", "sparse_gradient"),
-        ("SparseSegmentMeanWithNumSegments", "sparse_gradient"),
-        ("SparseSegmentSqrtN", "sparse_gradient"),
-        ("SparseSegmentSqrtNWithNumSegments", "sparse_gradient"),
-        ("SparseSegmentSum", "sparse_gradient"),
-        ("SparseSegmentSumWithNumSegments", "sparse_gradient"),
     ]
 )
 
