@@ -96,7 +96,7 @@ class LayerError(HubCompatError, ValueError, TypeError):
 
     # TensorFlow's autograph, through which Keras 2 calls a layer, raises an error of
     # another class in place of one that has a constructor of its own.
-    __init__ = Exception.__init__  # type: ignore[assignment]
+    __init__ = Exception.__init__
 
 
 class SaveError(HubCompatError, ValueError):

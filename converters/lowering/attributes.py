@@ -28,7 +28,6 @@ MEANINGLESS = frozenset(
         ("ScanDataset", "use_default_device"),
         # Of tables: for how long an object lives, which the loader decides.
         ("VarHandleOp", "allowed_devices"),
-        # The form of the gradient, dense or IndexedSlices; it has the same values.
     ]
 )
 
