@@ -87,30 +87,35 @@ def test_training_runs_the_graph_for_training(module: str, k: Keras) -> None:
 
 
 def trained() -> Iterator[Any]:
-    """Each module and each of its steps; in a graph, which takes longer, the first.
+    """Each Keras, each module, and each of its steps.
 
+    The first step only in a graph, which takes longer, and in the older Keras of two.
     That of a sparse or ragged input is eager only: a session of TF 1.15 cannot take
     the step of the loaded module either ("'func' argument to TF_GraphCopyFunction
     cannot be null").
     """
-    for name in MODULES:
-        recorded = expected.load_expected(name)
-        numbers = [n for n in stepped.cases(recorded) if recorded.cases[n].inputs]
-        if not executes_eagerly():
-            numbers = [
-                number
-                for number in numbers
-                if all(
-                    isinstance(value, np.ndarray)
-                    for value in recorded.cases[number].inputs.values()
-                )
-            ][:1]
-        for number in numbers:
-            yield pytest.param(name, number, id="{}-{}".format(name, number))
+    for generation in GENERATIONS:
+        for name in MODULES:
+            recorded = expected.load_expected(name)
+            numbers = [n for n in stepped.cases(recorded) if recorded.cases[n].inputs]
+            if not executes_eagerly():
+                numbers = [
+                    number
+                    for number in numbers
+                    if all(
+                        isinstance(value, np.ndarray)
+                        for value in recorded.cases[number].inputs.values()
+                    )
+                ]
+            if not executes_eagerly() or generation != GENERATIONS[-1]:
+                numbers = numbers[:1]
+            for number in numbers:
+                case = "keras{}-{}-{}".format(generation, name, number)
+                yield pytest.param(generation, name, number, id=case)
 
 
 @pytest.mark.support("KerasLayer")
-@pytest.mark.parametrize("module, number", trained())
+@pytest.mark.parametrize("k, module, number", trained(), indirect=["k"])
 def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
     """A step with the layer's trainable weights is the recorded step, by signature."""
     import tensorflow as tf

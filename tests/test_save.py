@@ -65,7 +65,8 @@ def trained(tmp_path_factory: Any) -> Dict[str, str]:
         save = functools.partial(
             hub.save, directory=folder / "{}-{}".format(name, number)
         )
-        stepped.take(recorded, number, load(recorded.path), save)
+        again = replay.shared(recorded.path, load(recorded.path))
+        stepped.take(recorded, number, again, save)
     names = sorted({parameters.values[0] for parameters in TRAINED})
     found: Dict[str, str] = reloaded(folder, stepped, str(folder), *names)
     return found

@@ -61,8 +61,8 @@ class Leg:
 LEGS = (
     Leg("tf221", "tf221", "eager"),
     Leg("tf215", "tf215", "eager"),
-    Leg("tf115-eager", "tf115", "eager"),
     Leg("tf115-graph", "tf115", "graph"),
+    Leg("tf115-eager", "tf115", "eager"),
     Leg("exporters", "exporters", "eager", marked="exporters"),
 )
 
