@@ -42,7 +42,7 @@ _CHECKS = {
     "losses": "`model.regularization_losses`",
     "gradients": "gradients of variables and inputs",
     "hub.save": "a step of gradient descent, saved and loaded again",
-    "KerasLayer": "`KerasLayer`, and its steps by any signature that trains",
+    "KerasLayer": "`KerasLayer`, and its steps by signatures that train",
     "session": "converted, in the session loader of TF1 and TF Serving",
 }
 
