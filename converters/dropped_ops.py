@@ -16,14 +16,21 @@ from typing import Any, Callable, Dict, List
 from hub_compat._tf import attr_value_pb2, has_op, node_def_pb2, tf
 
 from .functions import set_attr
-from .graph import DT_INT32, DT_INT64, Graph, attr_or_default, node_of, split_tensor
+from .graph import (
+    DT_FLOAT,
+    DT_INT32,
+    DT_INT64,
+    Graph,
+    attr_or_default,
+    node_of,
+    split_tensor,
+)
 from .replacements import graph_for
 
 __all__ = ["MISJUDGED", "REWRITES", "available", "homes", "replace_dropped_ops"]
 
 # Their shape functions are wrong: the number of slices is not all that there is.
 MISJUDGED = frozenset("ReduceSlice" + kind for kind in ("Max", "Min", "Prod", "Sum"))
-DT_FLOAT = 1
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _homes: Dict[str, str] = {}
 

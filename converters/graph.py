@@ -23,6 +23,8 @@ from hub_compat.errors import CorruptModuleError, UnknownOpError
 
 __all__ = ["CONTROL_FLOW_OPS", "Graph", "Output", "builtin_ops", "split_tensor"]
 
+DT_FLOAT = 1
+DT_DOUBLE = 2
 DT_INT32 = 3
 DT_STRING = 7
 DT_INT64 = 9

@@ -17,14 +17,18 @@ from ..determinism import Determinism, is_write
 from ..functions import set_attr
 from ..graph import (
     CONTROL_FLOW_OPS,
+    DT_DOUBLE,
+    DT_FLOAT,
     DT_INT32,
     DT_RESOURCE,
+    Edge,
     Graph,
     attr_or_default,
+    node_of,
     split_tensor,
 )
 from ..tables import is_table, set_shared_name, shared_name
-from .parts import int32_tensor
+from .parts import int32_tensor, int32_value, shape_of
 from .regions import Regions, data_inputs, is_invariant, resource_behind
 
 __all__ = ["read_before", "written_resources"]
@@ -66,6 +70,9 @@ def read_before(
                 hoisting.read(name)
             elif graph.nodes[name].op not in _LOOK_UPS or not hoisting.look_up(name):
                 hoisting.name_tables(name)
+    for name in names:
+        if regions.frames.get(name) and graph.nodes[name].op == "MatMul":
+            hoisting.split_product(name)
     return hoisting.added
 
 
@@ -122,15 +129,11 @@ class _Hoisting:
             inputs = [value] + controls
             self._become(node, "Shape", inputs, T=kind, out_type=("type", out))
         elif not attr_or_default(node, graph.op_def(node.op), "batch_dims").i:
-            axis = node_def_pb2.NodeDef(op="Const")
-            axis.name = graph.unique_name(name + "/axis")
-            set_attr(axis, "dtype", ("type", DT_INT32))
-            set_attr(axis, "value", int32_tensor(0))
-            graph.replace(axis)
+            axis = self._integers(name + "/axis", int32_tensor(0))
             self._become(
                 node,
                 "GatherV2",
-                [value, edges[1].tensor, axis.name] + controls,
+                [value, edges[1].tensor, axis] + controls,
                 Tparams=kind,
                 Tindices=node.attr["Tindices"],
                 Taxis=("type", DT_INT32),
@@ -158,6 +161,75 @@ class _Hoisting:
         value = self._brought(before.name + ":0", ways[0].steps, dtype)
         self._become(node, "Identity", [value] + controls, T=("type", dtype))
         return True
+
+    def split_product(self, name: str) -> None:
+        """Makes a sum of a product of concatenated matrices and what stays the same.
+
+        The cells of TF1 multiply ``[input, state]`` by one matrix, those of Keras each
+        by its own. In each turn the first costs a concatenation, its gradient, and a
+        gradient of twice the size, which the caches often do not hold: of 100 steps of
+        an LSTM, twice the time (``make bench``). Where types are narrower than
+        float32, the sum would be less exact.
+        """
+        graph = self._graph
+        node = graph.nodes[name]
+        dtype = node.attr["T"].type
+        turned = {
+            side: attr_or_default(node, graph.op_def("MatMul"), "transpose_" + side).b
+            for side in "ab"
+        }
+        left, right = data_inputs(graph, name)
+        parts, widths = self._columns(left.tensor)
+        way = self._way(right.tensor)
+        if (
+            way is None
+            or len(parts) < 2
+            or dtype not in (DT_FLOAT, DT_DOUBLE)
+            or turned["a"]
+        ):
+            return
+        key = (way.origin, "split") + tuple(map(str, widths))
+        if key not in self._known:
+            split = node_def_pb2.NodeDef(op="SplitV")
+            split.name = graph.unique_name(node_of(way.origin) + "/split")
+            sizes = int32_tensor(*widths, scalar=False)
+            axis = int32_tensor(int(turned["b"]))
+            split.input.append(way.origin)
+            split.input.append(self._integers(split.name + "/sizes", sizes))
+            split.input.append(self._integers(split.name + "/axis", axis))
+            set_attr(split, "num_split", len(widths))
+            set_attr(split, "T", ("type", dtype))
+            set_attr(split, "Tlen", ("type", DT_INT32))
+            graph.replace(split)
+            self._known[key] = split.name
+        products = []
+        for i, part in enumerate(parts):
+            product = node_def_pb2.NodeDef()
+            product.CopyFrom(node)
+            product.name = graph.unique_name("{}/part_{}".format(name, i))
+            weights = "{}:{}".format(self._known[key], i)
+            product.input[:2] = [part, self._brought(weights, way.steps, dtype)]
+            graph.replace(product)
+            self.added.append(product.name)
+            products.append(product.name)
+        self._become(node, "AddN", products, T=("type", dtype), N=len(products))
+
+    def _columns(self, tensor: str) -> Tuple[List[str], List[int]]:
+        """The matrices that one is a concatenation of, and their widths, if known."""
+        graph = self._graph
+        name, _ = split_tensor(tensor)
+        if graph.nodes[name].op != "ConcatV2" or not self._regions.frames.get(name):
+            return [], []
+        edges = data_inputs(graph, name)
+        if int32_value(graph, edges.pop().tensor) not in (1, -1):
+            return [], []
+        shapes = [shape_of(graph, edge.tensor) for edge in edges]
+        if any(shape is None or len(shape.dim) != 2 for shape in shapes):
+            return [], []
+        widths = [int(shape.dim[1].size) for shape in shapes]
+        if min(widths) < 0:
+            return [], []
+        return [edge.tensor for edge in edges], widths
 
     def name_tables(self, name: str) -> None:
         """Gives a node the tables that it takes by their names."""
@@ -209,7 +281,9 @@ class _Hoisting:
             node = graph.nodes[name]
             if node.op == "Const":
                 return _Way(self._constant(name), tuple(steps))
-            plain = node.op == "Identity" and len(node.input) == 1
+            plain = node.op == "Identity" and all(
+                self._is_turn(edge) for edge in graph.inputs(name)[1:]
+            )
             if plain or node.op == "Switch" or is_invariant(graph, name):
                 steps.append((name, index))
                 tensor = graph.inputs(name)[0].tensor
@@ -218,6 +292,18 @@ class _Hoisting:
             if regions.frames.get(name) or regions.guards.get(name):
                 return None
             return _Way(tensor, tuple(steps))
+
+    def _is_turn(self, edge: Edge) -> bool:
+        """Whether an edge only says that a loop goes on."""
+        graph = self._graph
+        inputs = graph.inputs(edge.node)
+        return (
+            edge.tensor.startswith("^")
+            and graph.nodes[edge.node].op == "Identity"
+            and len(inputs) == 1
+            and graph.nodes[inputs[0].node].op == "Switch"
+            and not self._regions.is_branching(inputs[0].node)
+        )
 
     def _constant(self, name: str) -> str:
         """A constant, as one that nothing needs to run before."""
@@ -244,6 +330,14 @@ class _Hoisting:
             self._graph.replace(read)
             self._known[key] = name + ":0"
         return self._known[key]
+
+    def _integers(self, name: str, value: Any) -> str:
+        """A new constant."""
+        constant = node_def_pb2.NodeDef(name=self._graph.unique_name(name), op="Const")
+        set_attr(constant, "dtype", ("type", DT_INT32))
+        set_attr(constant, "value", value)
+        self._graph.replace(constant)
+        return constant.name
 
     def _brought(
         self, tensor: str, steps: Tuple[Tuple[str, int], ...], dtype: int

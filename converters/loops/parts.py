@@ -35,6 +35,7 @@ __all__ = [
     "function_name",
     "functional_node",
     "int32_tensor",
+    "int32_value",
     "shape_of",
     "shapes_attr",
     "write_function",
@@ -297,3 +298,16 @@ def int32_tensor(*values: int, scalar: bool = True) -> Any:
         tensor.tensor_shape.dim.add().size = len(values)
     tensor.int_val.extend(values)
     return attr
+
+
+def int32_value(graph: Graph, tensor: str) -> Optional[int]:
+    """The value of a tensor that is a constant int32 scalar; None of others."""
+    node = graph.node(node_of(normal(tensor)))
+    if node.op != "Const" or node.attr["dtype"].type != DT_INT32:
+        return None
+    value = node.attr["value"].tensor
+    if value.tensor_shape.dim:
+        return None
+    if value.tensor_content:
+        return int.from_bytes(value.tensor_content, "little", signed=True)
+    return value.int_val[0] if value.int_val else 0

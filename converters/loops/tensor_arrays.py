@@ -23,7 +23,7 @@ from ..graph import (
     normal,
     split_tensor,
 )
-from .parts import int32_tensor, shape_of
+from .parts import int32_tensor, int32_value, shape_of
 from .regions import NotUnderstood, data_inputs, is_invariant
 from .tangles import ARRAY, STACKS
 
@@ -422,7 +422,7 @@ class _Arrays:
             return False
         if self._dynamic(node):
             # An array of dynamic size has at least the size that it began with.
-            return self._constant(self._arrays[array].input[0]) == 0
+            return int32_value(self._graph, self._arrays[array].input[0]) == 0
         return self._equal(limit, self._arrays[array].input[0], 6)
 
     def _origin(self, flow: str) -> str:
@@ -442,20 +442,9 @@ class _Arrays:
         if node.op != "Range":
             return None
         start, limit, step = self._inputs(node)
-        if self._constant(start) != 0 or self._constant(step) != 1:
+        if int32_value(self._graph, start) != 0 or int32_value(self._graph, step) != 1:
             return None
         return limit
-
-    def _constant(self, tensor: str) -> Optional[int]:
-        node = self._graph.node(split_tensor(normal(tensor))[0])
-        if node.op != "Const" or node.attr["dtype"].type != DT_INT32:
-            return None
-        value = node.attr["value"].tensor
-        if value.tensor_shape.dim:
-            return None
-        if value.tensor_content:
-            return int.from_bytes(value.tensor_content, "little", signed=True)
-        return value.int_val[0] if value.int_val else 0
 
     def _equal(self, one: str, other: str, depth: int) -> bool:
         """Whether two tensors are computed alike from the same tensors."""
