@@ -6,6 +6,7 @@ Each function says which names it looks for, and what it does without them.
 from __future__ import annotations
 
 import functools
+import functools
 import sys
 from typing import Any, Callable, List
 
@@ -56,11 +57,18 @@ def calling_layer(layer: Any) -> Any:
     """
     if hasattr(layer, "_get_call_context"):
         return getattr(layer._get_call_context(), "entry_layer", None)
-    for base in type(layer).__mro__:
+    context = _call_context(type(layer))
+    return None if context is None else getattr(context(), "layer", None)
+
+
+@functools.lru_cache(maxsize=None)
+def _call_context(kind: Any) -> Any:
+    """What a class of layers of Keras 2 has for the call that goes on."""
+    for base in kind.__mro__:
         module: Any = sys.modules.get(base.__module__)
         utils: Any = getattr(module, "base_layer_utils", None)
         if hasattr(utils, "call_context"):
-            return getattr(utils.call_context(), "layer", None)
+            return utils.call_context
     return None
 
 

@@ -138,9 +138,12 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""
-        if training is None:
+        eager = tf.executing_eagerly()
+        # Keras takes a while to say it, and a frozen layer does not train.
+        if training is None and (self.trainable or not eager):
             training = keras.backend.learning_phase()
-        return self._call_core(inputs, training)
+        # What keeps AutoGraph out takes a while, too.
+        return (self._call_now if eager else self._call_core)(inputs, training)
 
 
 # TF 1.15 has no decorator for it. A model that was saved with tensorflow_hub's layer

@@ -45,6 +45,9 @@ class InputSpecs:
         elif named is None:
             self.nests = [args[0] for args in traces if args and _has_specs(args[0])]
         self.nothing = not self.nests and (named is not None or bool(traces))
+        # Most modules take one tensor, and are called often.
+        alone = [nest.dtype for nest in self.nests if hasattr(nest, "dtype")]
+        self._alone: Any = alone[0] if alone else None
 
     @property
     def dtype(self) -> Optional[str]:
@@ -57,10 +60,15 @@ class InputSpecs:
 
         Where none has the structure they are as they were.
         """
+        if self._alone is not None and isinstance(inputs, tf.Tensor):
+            same = inputs.dtype is self._alone
+            return inputs if same else _to_dtype(inputs, self._alone)
         return self._mapped(_to_dtype, inputs, inputs)
 
     def tensors(self, inputs: Any) -> Any:
         """Python's numbers, strings and lists of them as tensors; others as is."""
+        if isinstance(inputs, tf.Tensor):
+            return inputs
         found = self._mapped(_to_tensor, inputs, None)
         if found is None and isinstance(inputs, Mapping):
             return {name: _to_tensor(value, None) for name, value in inputs.items()}
@@ -72,9 +80,6 @@ class InputSpecs:
             pairs = _pairs(nest, inputs)
             if pairs is not None:
                 values = [function(value, spec.dtype) for spec, value in pairs]
-                if pairs[0][0] is nest:
-                    # Most modules take one tensor, and are called often.
-                    return values[0]
                 return tf.nest.pack_sequence_as(nest, values)
         return no
 

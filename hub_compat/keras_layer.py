@@ -91,6 +91,9 @@ class LayerMixin:
     # Keras 2 would rewrite all of hub_compat, and says of what it cannot.
     @tf.autograph.experimental.do_not_convert
     def _call_core(self, inputs: Any, training: Any) -> Any:
+        return self._call_now(inputs, training)
+
+    def _call_now(self, inputs: Any, training: Any) -> Any:
         trainable = self.trainable
         if trainable and not self._checked:
             self._warn_of_no_weights()
