@@ -6,7 +6,6 @@ Each function says which names it looks for, and what it does without them.
 from __future__ import annotations
 
 import functools
-import functools
 import sys
 from typing import Any, Callable, List
 
@@ -57,7 +56,8 @@ def calling_layer(layer: Any) -> Any:
     """
     if hasattr(layer, "_get_call_context"):
         return getattr(layer._get_call_context(), "entry_layer", None)
-    context = _call_context(type(layer))
+    kind: Any = type(layer)
+    context = _call_context(kind)
     return None if context is None else getattr(context(), "layer", None)
 
 
