@@ -11,6 +11,7 @@ from report import Facts, Row, median, seconds_text
 
 __all__ = ["lower", "recurrent", "layer", "fit"]
 
+
 def lower(bench: Bench) -> None:
     """Lowering of a model of this TensorFlow for TensorFlow 1.15."""
     sizes = (100, 1000) if bench.quick else (1000, 10_000)
