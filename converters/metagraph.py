@@ -14,9 +14,11 @@ from hub_compat.errors import ConversionError, CorruptModuleError
 
 from . import (
     calls,
+    cases,
     control_flow,
     custom_gradients,
     dropped_ops,
+    handles,
     initialization,
     loops,
     restored_resources,
@@ -101,12 +103,14 @@ def add_variant(
         gradients=list(meta_graph.graph_def.library.gradient),
     )
     calls.make_partitioned(graph)
+    cases.replace_cases(graph)
     own = custom_gradients.lost_functions(graph, variant.gradients)
     looping = loops.inline_calls(graph, own)
     lost = custom_gradients.settle_gradients(graph)
     paths = {node_of(definition.tensor_info.name) for definition in assets}
     wanted = len(variant.update_ops)
     left = loops.make_functional(graph, variant.update_ops, tensors, paths)
+    handles.say_variables(graph)
     if len(variant.update_ops) < wanted:
         model.warnings.append(
             "variant {}: {} of {} update ops are inside of loops, where TensorFlow 1 "

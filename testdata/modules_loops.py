@@ -115,7 +115,7 @@ def loops() -> None:
 
 
 def branches() -> None:
-    """tf.cond and tf.case: nested, with tables, states, one branch that is empty."""
+    """tf.cond, case, switch_case: nested, with tables, one branch that is empty."""
     x = tf.placeholder(tf.float32, [None, 3], name="x")
     kernel = tf.get_variable("kernel", [3, 3])
     gain = tf.get_variable("gain", [3])
@@ -182,6 +182,20 @@ def branches() -> None:
     middle, high = tf.raw_ops.Switch(data=rest, pred=tf.reduce_mean(rest) > 0.5)
     merged, index = tf.raw_ops.Merge(inputs=[low * 2.0, middle * gain, tf.exp(high)])
     _vector_signature("three", x, {"default": merged, "index": index + 1})
+
+    # Functions: one of them chooses among others, two read variables.
+    rows = tf.shape(x)[0]
+    switched = tf.switch_case(
+        rows - 3,
+        {
+            0: lambda: tf.matmul(x, resource),
+            1: lambda: tf.switch_case(
+                rows - 3, [lambda: x * 2.0, lambda: tf.matmul(tf.sin(x), resource)]
+            ),
+        },
+        default=lambda: x,
+    )
+    _vector_signature("switched", x, switched * gain)
 
 
 def arrays() -> None:
@@ -445,10 +459,12 @@ DEFINITIONS: Tuple[Definition, ...] = (
     ),
     Definition(
         name="branches",
-        why="tf.cond and tf.case: nested, one after another, with a loop, a table, and "
-        "a Merge of three",
+        why="tf.cond, tf.case and tf.switch_case: nested, one after another, with a loop, "
+        "a table, and a Merge of three",
         build=branches,
-        calls=_calls("default", "several", "in_turn", "loop_inside", "nested")
+        calls=_calls(
+            "default", "several", "in_turn", "loop_inside", "nested", "switched"
+        )
         # Of what has no tf.cond, TF 1.15 computes a gradient that is not there.
         + _calls("three", gradient_of=None)
         + (
