@@ -326,40 +326,32 @@ def write(
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
-def test_effects(program: Callable[..., Any], tmp_path: Path) -> None:
-    """The same values in two runs, the same variable after them, and a gradient."""
+def test_effects_and_gradient(program: Callable[..., Any], tmp_path: Path) -> None:
+    """The same values in two runs, the same variable after them, and a gradient.
+
+    Of the input and of the variable that trains.
+    """
     import tensorflow as tf
 
     known = write(program, tmp_path / "model")
     with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
         variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
-        if tf.executing_eagerly():
-            found = [
-                run.loaded.signatures["go"](x=tf.constant(X))["y"].numpy()
-                for _ in range(2)
-            ]
+        x = tf.constant(X)
+
+        def output() -> Any:
+            return run.loaded.signatures["go"](x=x)["y"]
+
+        if run.eager:
+            found = [run.run(output()), run.run(output())]
         else:
-            y = run.loaded.signatures["go"](x=tf.constant(X))["y"]
+            y = output()
             found = [run.run(y), run.run(y)]
         np.testing.assert_allclose(found, known["runs"], rtol=1e-5)
         (steps,) = run.read([variables["steps"]])
         np.testing.assert_allclose(steps, known["steps"])
-
-
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
-def test_gradient(program: Callable[..., Any], tmp_path: Path) -> None:
-    """There is a gradient, of the input and of the variable."""
-    import tensorflow as tf
-
-    write(program, tmp_path / "model")
-    with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
-        variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
-        x = tf.constant(X)
-
-        def loss() -> Any:
-            return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
-
-        in_x, in_weights = run.gradients(loss, [x, variables["weights"]])
+        in_x, in_weights = run.gradients(
+            lambda: tf.reduce_sum(output()), [x, variables["weights"]]
+        )
     assert in_x is not None
     assert np.all(np.isfinite(in_x))
     assert np.any(in_weights)
