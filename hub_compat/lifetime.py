@@ -36,7 +36,7 @@ def leave_to_sessions(loaded: Any) -> None:
     has done away with the function ("TF_GraphCopyFunction cannot be null").
     """
     for found in objects_of(loaded):
-        deleter = getattr(found, "_resource_deleter", None)
+        deleter: Any = getattr(found, "_resource_deleter", None)
         if getattr(deleter, "_destroy_resource", None) is not None:
             deleter._destroy_resource = None
 

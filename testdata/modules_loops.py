@@ -459,8 +459,8 @@ DEFINITIONS: Tuple[Definition, ...] = (
     ),
     Definition(
         name="branches",
-        why="tf.cond, tf.case and tf.switch_case: nested, one after another, with a loop, "
-        "a table, and a Merge of three",
+        why="tf.cond and tf.case: nested, one after another, with a loop, a table, and "
+        "a Merge of three",
         build=branches,
         calls=_calls(
             "default", "several", "in_turn", "loop_inside", "nested", "switched"

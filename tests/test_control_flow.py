@@ -108,7 +108,6 @@ def test_nothing_of_TF1_is_left(name: str, tmp_path: Any) -> None:
 def conditionals_in_a_loop(count: int) -> Any:
     """A graph of one loop, whose body has conditionals one after the other."""
     from hub_compat._tf import meta_graph_pb2
-
     from hub_compat.converters.functions import set_attr
     from hub_compat.converters.graph import Graph
 

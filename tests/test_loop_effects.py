@@ -258,7 +258,9 @@ def effects_in_function(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
             lambda i, _: i < 2, body, [0, start], parallel_iterations=1
         )[1]
 
-    found = checked(v1.cond(v1.reduce_sum(x) > 0.0, lambda: x * 2.0, lambda: x), weights)
+    found = checked(
+        v1.cond(v1.reduce_sum(x) > 0.0, lambda: x * 2.0, lambda: x), weights
+    )
     return v1.reshape(found, [2, 3])
 
 

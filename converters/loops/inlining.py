@@ -6,7 +6,7 @@ have no gradient either, and what is in a graph can be rewritten.
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, List, Sequence, Set
+from typing import Collection, Dict, List, Sequence, Set
 
 from hub_compat._tf import node_def_pb2
 
