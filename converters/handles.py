@@ -13,10 +13,10 @@ from .graph import DT_RESOURCE, Graph
 from .loops.regions import data_inputs, resource_behind
 from .sstable import put_varint
 
-__all__ = ["say_variables"]
+__all__ = ["CALLS", "called_functions", "say_variables"]
 
 # By op that calls functions, how many inputs come before their arguments.
-_BEFORE = {
+CALLS = {
     "If": 1,
     "PartitionedCall": 0,
     "StatefulPartitionedCall": 0,
@@ -34,14 +34,14 @@ def say_variables(graph: Graph) -> None:
     found: Dict[_Argument, Set[bytes]] = {}
     stack: List[Tuple[_Argument, bytes]] = []
     for name, node in graph.nodes.items():
-        if node.op not in _BEFORE:
+        if node.op not in CALLS:
             continue
-        for i, edge in enumerate(data_inputs(graph, name)[_BEFORE[node.op] :]):
+        for i, edge in enumerate(data_inputs(graph, name)[CALLS[node.op] :]):
             if graph.output(edge.tensor).dtype == DT_RESOURCE:
                 handle = graph.node(resource_behind(graph, edge.node))
                 if handle.op == "VarHandleOp":
                     data = _handle_data(handle)
-                    stack += [((called, i), data) for called in _called(node)]
+                    stack += [((called, i), data) for called in called_functions(node)]
     while stack:
         argument, data = stack.pop()
         name, place = argument
@@ -61,13 +61,13 @@ def _links(function: Any) -> Dict[int, List[_Argument]]:
     found: Dict[int, List[_Argument]] = {}
     nodes: Dict[str, Any] = {}
     for node in function.node_def:
-        if node.op in _BEFORE and not nodes:
+        if node.op in CALLS and not nodes:
             nodes.update((each.name, each) for each in function.node_def)
         inputs = [tensor for tensor in node.input if not tensor.startswith("^")]
-        for i, tensor in enumerate(inputs[_BEFORE.get(node.op, len(inputs)) :]):
+        for i, tensor in enumerate(inputs[CALLS.get(node.op, len(inputs)) :]):
             place = places.get(_behind(nodes, tensor) or "")
             if place is not None:
-                arguments = [(called, i) for called in _called(node)]
+                arguments = [(called, i) for called in called_functions(node)]
                 found.setdefault(place, []).extend(arguments)
     return found
 
@@ -83,7 +83,8 @@ def _behind(nodes: Dict[str, Any], tensor: str) -> Optional[str]:
     return tensor
 
 
-def _called(node: Any) -> List[str]:
+def called_functions(node: Any) -> List[str]:
+    """The functions that a node of ``CALLS`` calls."""
     return [attr.func.name for attr in node.attr.values() if attr.HasField("func")]
 
 

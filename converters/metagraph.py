@@ -21,6 +21,7 @@ from . import (
     handles,
     initialization,
     loops,
+    read_arguments,
     restored_resources,
     stopped_loops,
     tables,
@@ -113,6 +114,7 @@ def add_variant(
     )
     calls.make_partitioned(graph)
     cases.replace_cases(graph)
+    read_arguments.pass_values(graph)
     own = custom_gradients.lost_functions(graph, variant.gradients)
     looping = loops.inline_calls(graph, own)
     lost = custom_gradients.settle_gradients(graph)

@@ -113,6 +113,25 @@ def loops() -> None:
     _vector_signature("one_exit", x, one)
     hub.add_signature("both_exits", inputs={"x": x, "y": y}, outputs=one + two)
 
+    resource = tf.get_variable("resource", [3, 3], use_resource=True)
+
+    def inner(j: Any, value: Any) -> Any:
+        row = tf.gather(resource, j)
+        return j + 1, tf.sin(tf.matmul(value, resource) + row)
+
+    def turned(i: Any, value: Any) -> Any:
+        return i + 1, tf.cond(
+            tf.equal(i, 1),
+            lambda: tf.tanh(tf.matmul(value, resource)),
+            lambda: tf.while_loop(lambda j, _: j < 2, inner, [0, value])[1],
+        )
+
+    # Functions from the start.
+    tf.enable_control_flow_v2()
+    _, value = tf.while_loop(lambda i, _: i < 3, turned, [0, x * gain])
+    tf.disable_control_flow_v2()
+    _vector_signature("functions", x, value)
+
 
 def branches() -> None:
     """tf.cond, case, switch_case: nested, with tables, one branch that is empty."""
@@ -455,6 +474,7 @@ DEFINITIONS: Tuple[Definition, ...] = (
             "one_exit",
             "both_exits",
             "gather",
+            "functions",
         ),
     ),
     Definition(
