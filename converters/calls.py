@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Set
 from .functions import set_attr
 from .graph import Graph
 
-__all__ = ["called_by", "calling", "make_partitioned"]
+__all__ = ["call", "called_by", "calling", "make_partitioned"]
 
 
 def make_partitioned(graph: Graph) -> None:
@@ -25,7 +25,7 @@ def make_partitioned(graph: Graph) -> None:
     }
     for node in graph.nodes.values():
         if node.op in functions:
-            _rewrite(node, functions[node.op])
+            call(node, functions[node.op])
             graph.forget(node.name)
     for function in graph.library.values():
         _rewrite_within(function, functions)
@@ -39,7 +39,7 @@ def _rewrite_within(function: Any, functions: Mapping[str, Any]) -> None:
             for i, arg in enumerate(called.signature.output_arg):
                 tensor = "{}:{}:0".format(node.name, arg.name)
                 outputs[tensor] = "{}:output:{}".format(node.name, i)
-            _rewrite(node, called)
+            call(node, called)
     if not outputs:
         return
     for node in function.node_def:
@@ -49,7 +49,8 @@ def _rewrite_within(function: Any, functions: Mapping[str, Any]) -> None:
         function.ret[result] = outputs.get(tensor, tensor)
 
 
-def _rewrite(node: Any, function: Any) -> None:
+def call(node: Any, function: Any) -> None:
+    """Makes a PartitionedCall of a function of a node, which keeps its inputs."""
     signature = function.signature
     for name in list(node.attr):
         if not name.startswith("_"):

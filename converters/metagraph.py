@@ -14,11 +14,14 @@ from hub_compat.errors import ConversionError, CorruptModuleError
 
 from . import (
     calls,
+    cases,
     control_flow,
     custom_gradients,
     dropped_ops,
+    handles,
     initialization,
     loops,
+    read_arguments,
     restored_resources,
     stopped_loops,
     tables,
@@ -70,6 +73,15 @@ def add_variant(
         initial = initialization.initial_values(graph, init_ops)
     update_ops = node_list(graph, collections, "update_ops")
     losses = tensor_list(collections, "regularization_losses")
+    inside = loops.inside_of_loops(graph, losses)
+    if inside:
+        model.warnings.append(
+            "variant {}: {} of {} regularization losses are inside of loops, where "
+            "TensorFlow 1 cannot fetch them; they are left out: {}".format(
+                list(tags), len(inside), len(losses), ", ".join(inside)
+            )
+        )
+        losses = [loss for loss in losses if loss not in inside]
     fillers = initialization.table_fillers(graph, init_ops)
     if by_saver:
         fillers += restored_resources.fillers(graph, meta_graph.saver_def, source)
@@ -101,12 +113,15 @@ def add_variant(
         gradients=list(meta_graph.graph_def.library.gradient),
     )
     calls.make_partitioned(graph)
+    cases.replace_cases(graph)
+    read_arguments.pass_values(graph)
     own = custom_gradients.lost_functions(graph, variant.gradients)
     looping = loops.inline_calls(graph, own)
     lost = custom_gradients.settle_gradients(graph)
     paths = {node_of(definition.tensor_info.name) for definition in assets}
     wanted = len(variant.update_ops)
     left = loops.make_functional(graph, variant.update_ops, tensors, paths)
+    handles.say_variables(graph)
     if len(variant.update_ops) < wanted:
         model.warnings.append(
             "variant {}: {} of {} update ops are inside of loops, where TensorFlow 1 "
@@ -169,6 +184,13 @@ def _read_signatures(
             ops = {graph.node(n).op for n in graph.slice(outputs, fed)}
             for op in ops:
                 graph.op_def(op)
+            inside = loops.inside_of_loops(graph, outputs)
+            if inside:
+                raise ConversionError(
+                    "A signature's outputs must be there when its loops have ended; "
+                    "TensorFlow 1 cannot fetch what is inside of a tf.while_loop. "
+                    "Export the loop's result. Received: {!r}".format(inside[0])
+                )
             if (
                 graph.producer < _SHAPES_AGREE
                 or (tags, name) in exclusions.unshaped

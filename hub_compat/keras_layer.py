@@ -105,9 +105,11 @@ class LayerMixin:
             # As Keras has it for batch normalization, and tensorflow_hub.
             training = False
         outputs = self._core.call(inputs, training)
+        if in_graph:
+            # What is before a frozen layer may train.
+            sources = self._core.trainable_variables if trainable else _computed(inputs)
+            prepare_gradients(outputs, sources)
         if trainable:
-            if in_graph:
-                prepare_gradients(outputs, self._core.trainable_variables)
             if in_graph or tf.__version__.startswith("1."):
                 outputs = self._with_all_variables(outputs)
         outputs = self._core.with_shapes(inputs, outputs)
@@ -283,3 +285,9 @@ class LayerMixin:
         if len(self._positions) == count and not self.trainable:
             return self._positions
         return range(count)
+
+
+def _computed(inputs: Any) -> List[Any]:
+    """Those of some tensors of a graph that variables may have been used for."""
+    flat = tf.nest.flatten(inputs, expand_composites=True)
+    return [t for t in flat if t.dtype.is_floating and t.op.type != "Placeholder"]

@@ -7,7 +7,7 @@ from typing import Any, Iterator, List, Sequence
 
 from hub_compat._tf import tracks_attributes
 
-__all__ = ["keep_state_alive", "objects_of", "state_of"]
+__all__ = ["keep_state_alive", "leave_to_sessions", "objects_of", "state_of"]
 
 
 def keep_state_alive(loaded: Any) -> None:
@@ -27,6 +27,18 @@ def keep_state_alive(loaded: Any) -> None:
     kept = tuple(state)
     for function in functions:
         function._hub_compat_state = kept
+
+
+def leave_to_sessions(loaded: Any) -> None:
+    """Has no table of a graph destroyed by Python: the sessions have the tables.
+
+    TF 1.15 would call a function for that, in the graph, when the garbage collector
+    has done away with the function ("TF_GraphCopyFunction cannot be null").
+    """
+    for found in objects_of(loaded):
+        deleter: Any = getattr(found, "_resource_deleter", None)
+        if getattr(deleter, "_destroy_resource", None) is not None:
+            deleter._destroy_resource = None
 
 
 def state_of(function: Any) -> Sequence[Any]:

@@ -309,6 +309,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         keep_inner_control_flow(list(getattr(loaded, "signatures", {}).values()))
     lifetime.keep_state_alive(loaded)
     if not tf.executing_eagerly():
+        lifetime.leave_to_sessions(loaded)
         graph_mode.add_assets(loaded)
         graph_mode.initialize_replicas(loaded)
     return loaded

@@ -113,9 +113,28 @@ def loops() -> None:
     _vector_signature("one_exit", x, one)
     hub.add_signature("both_exits", inputs={"x": x, "y": y}, outputs=one + two)
 
+    resource = tf.get_variable("resource", [3, 3], use_resource=True)
+
+    def inner(j: Any, value: Any) -> Any:
+        row = tf.gather(resource, j)
+        return j + 1, tf.sin(tf.matmul(value, resource) + row)
+
+    def turned(i: Any, value: Any) -> Any:
+        return i + 1, tf.cond(
+            tf.equal(i, 1),
+            lambda: tf.tanh(tf.matmul(value, resource)),
+            lambda: tf.while_loop(lambda j, _: j < 2, inner, [0, value])[1],
+        )
+
+    # Functions from the start.
+    tf.enable_control_flow_v2()
+    _, value = tf.while_loop(lambda i, _: i < 3, turned, [0, x * gain])
+    tf.disable_control_flow_v2()
+    _vector_signature("functions", x, value)
+
 
 def branches() -> None:
-    """tf.cond and tf.case: nested, with tables, states, one branch that is empty."""
+    """tf.cond, case, switch_case: nested, with tables, one branch that is empty."""
     x = tf.placeholder(tf.float32, [None, 3], name="x")
     kernel = tf.get_variable("kernel", [3, 3])
     gain = tf.get_variable("gain", [3])
@@ -182,6 +201,20 @@ def branches() -> None:
     middle, high = tf.raw_ops.Switch(data=rest, pred=tf.reduce_mean(rest) > 0.5)
     merged, index = tf.raw_ops.Merge(inputs=[low * 2.0, middle * gain, tf.exp(high)])
     _vector_signature("three", x, {"default": merged, "index": index + 1})
+
+    # Functions: one of them chooses among others, two read variables.
+    rows = tf.shape(x)[0]
+    switched = tf.switch_case(
+        rows - 3,
+        {
+            0: lambda: tf.matmul(x, resource),
+            1: lambda: tf.switch_case(
+                rows - 3, [lambda: x * 2.0, lambda: tf.matmul(tf.sin(x), resource)]
+            ),
+        },
+        default=lambda: x,
+    )
+    _vector_signature("switched", x, switched * gain)
 
 
 def arrays() -> None:
@@ -441,6 +474,7 @@ DEFINITIONS: Tuple[Definition, ...] = (
             "one_exit",
             "both_exits",
             "gather",
+            "functions",
         ),
     ),
     Definition(
@@ -448,7 +482,9 @@ DEFINITIONS: Tuple[Definition, ...] = (
         why="tf.cond and tf.case: nested, one after another, with a loop, a table, and "
         "a Merge of three",
         build=branches,
-        calls=_calls("default", "several", "in_turn", "loop_inside", "nested")
+        calls=_calls(
+            "default", "several", "in_turn", "loop_inside", "nested", "switched"
+        )
         # Of what has no tf.cond, TF 1.15 computes a gradient that is not there.
         + _calls("three", gradient_of=None)
         + (

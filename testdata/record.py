@@ -34,6 +34,7 @@ from define import Call, Definition, session_config, variable_parts
 from expected import STEP
 from modules import DEFINITIONS, LARGE
 from summary import check_case, describe_case
+from tensorflow.python.ops import while_v2  # noqa: F401, the gradient of While
 from tensorflow.python.saved_model import loader_impl
 from tensorflow_hub import saved_model_lib
 

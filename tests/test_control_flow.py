@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import expected
@@ -102,6 +103,65 @@ def test_nothing_of_TF1_is_left(name: str, tmp_path: Any) -> None:
     assert ops.isdisjoint(CONTROL_FLOW_OPS)
     assert not any(op.startswith("TensorArray") for op in ops)
     assert ops.intersection(["If", "While"])
+
+
+def conditionals_in_a_loop(count: int) -> Any:
+    """A graph of one loop, whose body has conditionals one after the other."""
+    from hub_compat._tf import meta_graph_pb2
+    from hub_compat.converters.functions import set_attr
+    from hub_compat.converters.graph import Graph
+
+    meta_graph = meta_graph_pb2.MetaGraphDef()
+
+    def node(op: str, name: str, *inputs: str, **attrs: Any) -> str:
+        added = meta_graph.graph_def.node.add(op=op, name=name, input=inputs)
+        for key, value in attrs.items():
+            set_attr(added, key, value)
+        return name
+
+    real = {"T": ("type", 1)}
+    node("Placeholder", "x", dtype=("type", 1))
+    node("Enter", "enter", "x", frame_name=b"loop", **real)
+    node("Merge", "start", "enter", "next", N=2, **real)
+    node("IsFinite", "goes", "start", **real)
+    node("LoopCond", "cond", "goes")
+    node("Switch", "turn", "start", "cond", **real)
+    value = node("Identity", "inside", "turn:1", **real)
+    for i in range(count):
+        scope = "cond_{}/".format(i)
+        predicate = node("IsFinite", scope + "predicate", value, **real)
+        switch = node("Switch", scope + "switch", value, predicate, **real)
+        other = node("Neg", scope + "other", switch, **real)
+        one = node("Sin", scope + "one", switch + ":1", **real)
+        for name in ("merge", "second"):
+            value = node("Merge", scope + name, other, one, N=2, **real)
+    node("NextIteration", "next", value, **real)
+    node("Exit", "exit", "turn", **real)
+    return Graph(meta_graph)
+
+
+def test_conditionals_of_a_loop_take_linear_time() -> None:
+    """Four times as many of them need about four times as many steps of Python."""
+    from hub_compat.converters import loops
+
+    def steps(count: int) -> int:
+        graph = conditionals_in_a_loop(count)
+        taken = [0]
+
+        def counted(*_: Any) -> None:
+            taken[0] += 1
+
+        sys.setprofile(counted)
+        try:
+            assert loops.make_functional(graph, [], ["exit:0"]) == {}
+        finally:
+            sys.setprofile(None)
+        assert sum("While" in node.op for node in graph.nodes.values()) == 1
+        assert len(graph.library) == 2 * count + 2
+        return taken[0]
+
+    steps(2)
+    assert steps(200) < 4.5 * steps(50)
 
 
 @pytest.mark.eager

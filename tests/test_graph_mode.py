@@ -190,6 +190,17 @@ def test_function_kept_alone_keeps_its_state(
     replay.assert_equal(outputs, case.outputs["default"], "default")
 
 
+def test_nothing_is_said_when_tables_go(capfd: Any) -> None:
+    """The garbage collector takes a module with tables, and no function is called."""
+    case = text_case()
+    (value,) = case.inputs.values()
+    with replay.Runtime(lambda: hub.load(module("text_embedding"))) as runtime:
+        runtime.run(runtime.loaded(replay.tensor(value)))
+    del runtime
+    gc.collect()
+    assert "Exception ignored" not in capfd.readouterr().err
+
+
 @pytest.mark.eager
 def test_object_goes_with_its_last_user() -> None:
     """Without the garbage collector: there is no cycle."""

@@ -90,23 +90,11 @@ def trained() -> Iterator[Any]:
     """Each Keras, each module, and each of its steps.
 
     The first step only in a graph, which takes longer, and in the older Keras of two.
-    That of a sparse or ragged input is eager only: a session of TF 1.15 cannot take
-    the step of the loaded module either ("'func' argument to TF_GraphCopyFunction
-    cannot be null").
     """
     for generation in GENERATIONS:
         for name in MODULES:
             recorded = expected.load_expected(name)
             numbers = [n for n in stepped.cases(recorded) if recorded.cases[n].inputs]
-            if not executes_eagerly():
-                numbers = [
-                    number
-                    for number in numbers
-                    if all(
-                        isinstance(value, np.ndarray)
-                        for value in recorded.cases[number].inputs.values()
-                    )
-                ]
             if not executes_eagerly() or generation != GENERATIONS[-1]:
                 numbers = numbers[:1]
             for number in numbers:

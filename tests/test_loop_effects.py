@@ -102,7 +102,7 @@ def table_in_loop(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
 
 
 def strings_in_loop(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
-    """A loop that reads strings and writes some, beside what trains."""
+    """A loop that reads strings and writes some, beside what trains and has effects."""
     import tensorflow as tf
 
     def row(given: Any) -> Any:
@@ -110,6 +110,10 @@ def strings_in_loop(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
         whole = v1.foldl(lambda a, b: v1.strings.join([a, b]), text, "")
         shorter = v1.strings.substr(text, 0, 2)
         size = v1.cast(v1.strings.length(whole), tf.float32)
+        check = v1.debugging.Assert(v1.reduce_all(value > -99.0), [value])
+        printed = v1.print("row", size, output_stream="file:///dev/null")
+        with v1.control_dependencies([check, printed]):
+            size *= v1.random_uniform([], 1.0, 1.0)
         return v1.reshape(v1.matmul(value[None], weights), [3]) * size, shorter
 
     given = (v1.as_string(x), x)
@@ -186,6 +190,22 @@ def many_in_turn(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     return value
 
 
+def array_that_grows(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """An array of dynamic size, of which a loop reads what was written before."""
+    import tensorflow as tf
+
+    array = tf.TensorArray(
+        tf.float32, 1, dynamic_size=True, clear_after_read=False, element_shape=[3]
+    )
+
+    def body(i: Any, array: Any) -> Any:
+        before = v1.reshape(v1.matmul(array.read(i - 1)[None], weights), [3])
+        return i + 1, array.write(i, before + array.read(0))
+
+    _, array = v1.while_loop(lambda i, _: i < 3, body, [1, array.write(0, x[0])])
+    return array.gather(v1.range(1, array.size()))
+
+
 def in_function(v1: Any, x: Any, weights: Any, steps: Any, defun: Any = None) -> Any:
     """A function with a loop and a conditional, in a branch and in a loop."""
     import tensorflow as tf
@@ -212,8 +232,42 @@ def in_function(v1: Any, x: Any, weights: Any, steps: Any, defun: Any = None) ->
     return value
 
 
+def effects_in_function(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """A function that asserts and counts, in its loop, in a branch, beside both."""
+    import tensorflow as tf
+    from tensorflow.python.framework import function
+
+    @function.Defun(tf.float32, tf.float32)
+    def checked(value: Any, kernel: Any) -> Any:
+        counted = steps.assign_add(2.0)
+
+        def body(i: Any, v: Any) -> Any:
+            # Nothing takes or waits for it, and it runs in each turn.
+            steps.assign_add(0.5)
+            check = v1.debugging.Assert(v1.reduce_all(v > -99.0), [v])
+            with v1.control_dependencies([check]):
+                return i + 1, v1.matmul(v, kernel)
+
+        def halved() -> Any:
+            v1.debugging.Assert(v1.reduce_all(value > -99.0), [value])
+            return value * 0.5
+
+        with v1.control_dependencies([counted]):
+            start = v1.cond(v1.reduce_sum(value) > 0.0, halved, lambda: value * 1.0)
+        return v1.while_loop(
+            lambda i, _: i < 2, body, [0, start], parallel_iterations=1
+        )[1]
+
+    found = checked(
+        v1.cond(v1.reduce_sum(x) > 0.0, lambda: x * 2.0, lambda: x), weights
+    )
+    return v1.reshape(found, [2, 3])
+
+
 PROGRAMS = (
+    array_that_grows,
     deep,
+    effects_in_function,
     in_function,
     many_in_turn,
     assign_in_branch,
@@ -274,40 +328,32 @@ def write(
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
-def test_effects(program: Callable[..., Any], tmp_path: Path) -> None:
-    """The same values in two runs, the same variable after them, and a gradient."""
+def test_effects_and_gradient(program: Callable[..., Any], tmp_path: Path) -> None:
+    """The same values in two runs, the same variable after them, and a gradient.
+
+    Of the input and of the variable that trains.
+    """
     import tensorflow as tf
 
     known = write(program, tmp_path / "model")
     with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
         variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
-        if tf.executing_eagerly():
-            found = [
-                run.loaded.signatures["go"](x=tf.constant(X))["y"].numpy()
-                for _ in range(2)
-            ]
+        x = tf.constant(X)
+
+        def output() -> Any:
+            return run.loaded.signatures["go"](x=x)["y"]
+
+        if run.eager:
+            found = [run.run(output()), run.run(output())]
         else:
-            y = run.loaded.signatures["go"](x=tf.constant(X))["y"]
+            y = output()
             found = [run.run(y), run.run(y)]
         np.testing.assert_allclose(found, known["runs"], rtol=1e-5)
         (steps,) = run.read([variables["steps"]])
         np.testing.assert_allclose(steps, known["steps"])
-
-
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
-def test_gradient(program: Callable[..., Any], tmp_path: Path) -> None:
-    """There is a gradient, of the input and of the variable."""
-    import tensorflow as tf
-
-    write(program, tmp_path / "model")
-    with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
-        variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
-        x = tf.constant(X)
-
-        def loss() -> Any:
-            return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
-
-        in_x, in_weights = run.gradients(loss, [x, variables["weights"]])
+        in_x, in_weights = run.gradients(
+            lambda: tf.reduce_sum(output()), [x, variables["weights"]]
+        )
     assert in_x is not None
     assert np.all(np.isfinite(in_x))
     assert np.any(in_weights)
@@ -343,88 +389,6 @@ def test_gradient_through_a_function(tmp_path: Path) -> None:
             found.append(run.gradients(loss, [x, variables["weights"]]))
     for one, other in zip(*found):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
-
-
-def by_hand(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
-    """A frame without a LoopCond: it runs, but tf.while_loop makes none."""
-    import tensorflow as tf
-
-    raw = tf.raw_ops
-
-    def enter(data: Any, is_constant: bool = True) -> Any:
-        return raw.Enter(data=data, frame_name="odd", is_constant=is_constant)
-
-    one, most = enter(v1.constant(1)), enter(v1.constant(3))
-    kernel = enter(weights.read_value())
-    turn, value = (enter(data, False) for data in (v1.constant(0), x))
-    turn = raw.Merge(inputs=[turn, turn]).output
-    value = raw.Merge(inputs=[value, value]).output
-    for tensor, following in (
-        (turn, lambda inside: inside + one),
-        (value, lambda inside: v1.tanh(v1.matmul(inside, kernel))),
-    ):
-        leaves, stays = raw.Switch(data=tensor, pred=v1.less(turn, most))
-        back = raw.NextIteration(data=following(stays))
-        tensor.op._update_input(1, back)
-    return v1.cond(v1.reduce_sum(x) > 0.0, lambda: x, lambda: -x) + raw.Exit(
-        data=leaves
-    )
-
-
-def test_frame_that_is_not_understood(tmp_path: Path) -> None:
-    """It runs forward as it is; its gradient is our error with the node and reason."""
-    import tensorflow as tf
-
-    known = write(by_hand, tmp_path / "model")
-    report = hub.convert(tmp_path / "model", tmp_path / "out")
-    assert any("forward only" in warning for warning in report.warnings)
-    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as run:
-        x = tf.constant(X)
-        (weights,) = [v for v in run.loaded.variables if "weights" in v.name]
-
-        def loss() -> Any:
-            return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
-
-        with pytest.raises(LookupError, match="hub_compat: node.*0 conditions"):
-            run.gradients(loss, [x, weights])
-        found = run.run(run.loaded.signatures["go"](x=x)["y"])
-        np.testing.assert_allclose(found, known["runs"][0], rtol=1e-5)
-
-
-def effect_in_function(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
-    """A function that does more in its loop than to give results."""
-    import tensorflow as tf
-    from tensorflow.python.framework import function
-
-    @function.Defun(tf.float32, tf.float32)
-    def checked(value: Any, kernel: Any) -> Any:
-        def body(i: Any, v: Any) -> Any:
-            check = v1.debugging.Assert(v1.reduce_all(v > -99.0), [v])
-            with v1.control_dependencies([check]):
-                return i + 1, v1.matmul(v, kernel)
-
-        return v1.while_loop(lambda i, _: i < 2, body, [0, value])[1]
-
-    return v1.cond(v1.reduce_sum(x) > 0.0, lambda: x * 2.0, lambda: x) + v1.reshape(
-        checked(x, weights), [2, 3]
-    )
-
-
-def test_function_that_stays_says_so(tmp_path: Path) -> None:
-    """It runs forward, and a gradient through it raises our error, with the node."""
-    import tensorflow as tf
-
-    known = write(effect_in_function, tmp_path / "model")
-    with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
-        x = tf.constant(X)
-
-        def loss() -> Any:
-            return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
-
-        with pytest.raises(LookupError, match="hub_compat: node.*calls a function"):
-            run.gradients(loss, [x])
-        found = run.run(run.loaded.signatures["go"](x=x)["y"])
-        np.testing.assert_allclose(found, known["runs"][0], rtol=1e-5)
 
 
 def update_in_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:

@@ -19,15 +19,25 @@ A tangle that is not understood stays as it is, with the reason.
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, List, Mapping
+from typing import Any, Collection, Dict, Iterable, List, Mapping
 
-from ..graph import CONTROL_FLOW_OPS, DT_RESOURCE, PLACEHOLDERS, Graph
+from ..graph import CONTROL_FLOW_OPS, DT_RESOURCE, PLACEHOLDERS, Graph, node_of
 from . import conditionals, ends, frames, hoisting, tensor_arrays
 from .inlining import inline_calls
 from .regions import Frame, NotUnderstood, Regions, topological
 from .tangles import find_tangles, has_control_flow
 
-__all__ = ["inline_calls", "make_functional"]
+__all__ = ["inline_calls", "inside_of_loops", "make_functional"]
+
+
+def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:
+    """Those of some tensors that are of a turn of a loop, and not of the graph."""
+    tensors = list(tensors)
+    names = graph.slice(tensors)
+    if all(graph.nodes[name].op != "Enter" for name in names):
+        return []
+    frames = Regions(graph, names).frames
+    return [tensor for tensor in tensors if frames[node_of(tensor)]]
 
 
 def make_functional(

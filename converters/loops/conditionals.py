@@ -189,33 +189,52 @@ def _conditionals(
     graph: Graph, names: List[str], regions: Regions
 ) -> List[_Conditional]:
     """The Merges of a frame, those of one conditional together."""
-    found: Dict[Tuple[Any, ...], _Conditional] = {}
-    depths: Dict[str, Dict[str, int]] = {}
-    for name in sorted(names, key=regions.order.__getitem__):
-        # By predicate, how many Merges of it a node comes after.
-        depth: Dict[str, int] = {}
-        for edge in graph.inputs(name):
-            if graph.nodes[edge.node].op == "NextIteration":
-                continue
-            for predicate, count in depths.get(edge.node, depth).items():
-                depth[predicate] = max(count, depth.get(predicate, 0))
+    ordered = sorted(names, key=regions.order.__getitem__)
+    groups: Dict[Tuple[Any, ...], List[int]] = {}
+    for place, name in enumerate(ordered):
         choice = regions.choices.get(name)
         if choice is not None:
-            predicate = choice.predicate
-            depth = dict(depth)
-            depth[predicate] = depth.get(predicate, 0) + 1
+            scope = name.rpartition("/")[0]
+            key = (choice.predicate, regions.guards[name], scope)
+            groups.setdefault(key, []).append(place)
+    found: List[_Conditional] = []
+    for (predicate, guards, _), places in groups.items():
+        merges = [ordered[place] for place in places]
+        between = ordered[places[0] : places[-1] + 1]
+        # One tf.cond makes its Merges in one scope, and none after another.
+        depths = _depths(graph, between, set(merges))
+        apart: Dict[int, _Conditional] = {}
+        for name in merges:
             tensors = [edge.tensor for edge in data_inputs(graph, name)]
-            no, yes = choice.branches
+            no, yes = regions.choices[name].branches
             if not isinstance(no, int) or not isinstance(yes, int):
                 raise AssertionError(name)
-            scope = name.rpartition("/")[0]
-            guards = regions.guards[name]
-            # One tf.cond makes its Merges in one scope, and none after another.
-            key = (predicate, guards, scope, depth[predicate])
-            conditional = found.setdefault(key, _Conditional(predicate, guards, []))
+            conditional = apart.setdefault(
+                depths[name], _Conditional(predicate, guards, [])
+            )
             conditional.merges.append(_Merge(name, (tensors[no], tensors[yes])))
-        depths[name] = depth
-    return list(found.values())
+        found += apart.values()
+    return sorted(found, key=lambda each: regions.order[each.merges[0].name])
+
+
+def _depths(graph: Graph, names: List[str], counted: Set[str]) -> Dict[str, int]:
+    """How many of some nodes each one comes after, itself counted.
+
+    Args:
+      graph: the graph.
+      names: the nodes from the first of them to the last, in topological order.
+      counted: the nodes.
+    """
+    depths: Dict[str, int] = {}
+    for name in names if len(counted) > 1 else counted:
+        depth = int(name in counted)
+        for edge in graph.inputs(name):
+            known = depths.get(edge.node)
+            if known and graph.nodes[edge.node].op != "NextIteration":
+                depth = max(depth, known + (name in counted))
+        if depth:
+            depths[name] = depth
+    return depths
 
 
 def _apart(

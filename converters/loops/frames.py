@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import (
     Any,
-    Callable,
     Collection,
     Dict,
     List,
@@ -59,6 +59,7 @@ __all__ = ["make_whiles"]
 
 # Stateful, but it does not matter how often they run.
 _UNSEEN = (
+    "Assert",
     "HashTableV2",
     "If",
     "ReadVariableOp",
@@ -195,8 +196,6 @@ def make_whiles(
     loop = _Loop(graph, names, regions)
     turn = _Turn(graph, names, loop)
     texts = loop.texts()
-    if texts and _unrepeatable(graph, names, _is_effect) is not None:
-        texts.clear()
     groups: Dict[Tuple[int, bool], Tuple[Set[str], List[str]]] = {}
     for exit_name in regions.left[frame]:
         variable = loop.switches[graph.inputs(exit_name)[0].node]
@@ -205,10 +204,14 @@ def make_whiles(
         variables, exits = groups.setdefault(key, (set(), []))
         variables.update(needed)
         exits.append(exit_name)
-    if len(groups) > 1:
-        name = _unrepeatable(graph, names, lambda op: is_write(op) or is_random(op))
-        if name is not None:
-            raise NotUnderstood(name, "is in a loop of which signatures need parts")
+    _check_apart(
+        graph, [(key[1], turn.names(group)) for key, (group, _) in groups.items()]
+    )
+    for (_, of_texts), (variables, _) in groups.items():
+        for merge in sorted(texts & variables if not of_texts else ()):
+            raise NotUnderstood(
+                merge, "is an array of strings that its loop writes and reads"
+            )
     waits: Set[str] = set()
     for enter in regions.entered[frame]:
         waits.update(e.node for e in graph.inputs(enter) if e.tensor[0] == "^")
@@ -221,15 +224,23 @@ def make_whiles(
     return made
 
 
-def _unrepeatable(
-    graph: Graph, names: List[str], is_effect: Callable[[str], bool]
-) -> Optional[str]:
-    """The first node with an op, its own or of a function it calls, of some kind."""
+def _check_apart(graph: Graph, groups: List[Tuple[bool, Set[str]]]) -> None:
+    """Refuses a loop that cannot be several, as what matters would run twice.
+
+    Args:
+      graph: the graph.
+      groups: for each While that it may be, whether it writes arrays of strings, and
+        its nodes. It runs beside one that does not; one that needs other inputs of
+        the graph runs in its place.
+    """
     determinism = Determinism(graph)
-    for name in names:
-        if any(is_effect(op) for op in determinism.ops([name])):
-            return name
-    return None
+    for (text, names), (other, others) in itertools.combinations(groups, 2):
+        for name in sorted(names & others):
+            for op in determinism.ops([name]):
+                if is_write(op) or is_random(op) or (text != other and _is_effect(op)):
+                    raise NotUnderstood(
+                        name, "is in a loop that results need parts of, each its own"
+                    )
 
 
 def _is_effect(op: str) -> bool:
@@ -284,6 +295,13 @@ class _Turn:
                 stack += self._variables(self.bodies[other])
         return found
 
+    def names(self, variables: Set[str]) -> Set[str]:
+        """The nodes that a While of some loop variables has."""
+        found = set(self.condition.names)
+        for merge in variables:
+            found |= self.bodies[merge].names
+        return found
+
     def _variables(self, part: Part) -> List[str]:
         found = (node_of(tensor) for tensor in part.taken.values())
         return [node for node in found if node in self._loop.variables]
@@ -316,10 +334,10 @@ def _write_while(
 ) -> str:
     """Writes the functions and the While for some of a loop's variables."""
     body = Part(set(), {}, set())
-    controls = []
+    controls: Dict[str, None] = {}
     for variable in variables:
         body.add(turn.bodies[variable.merge])
-        controls += turn.controls[variable.merge]
+        controls.update(dict.fromkeys(turn.controls[variable.merge]))
     _check_shared(graph, turn.condition, body)
     own = {variable.merge + ":0" for variable in variables}
     constants: Dict[str, str] = {}

@@ -6,15 +6,17 @@ have no gradient either, and what is in a graph can be rewritten.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, List, Set
+from typing import Collection, Dict, List, Sequence, Set
 
 from hub_compat._tf import node_def_pb2
 
 from ..calls import called_by, calling
-from ..determinism import is_random
+from ..determinism import Determinism, is_random
 from ..functions import set_attr
-from ..graph import DT_RESOURCE, Graph, normal
-from .regions import data_inputs
+from ..graph import DT_RESOURCE, Graph, node_of, normal
+from ..tables import is_table
+from . import ends
+from .regions import Regions, data_inputs
 from .tangles import is_control_flow
 
 __all__ = ["inline_calls"]
@@ -61,19 +63,26 @@ def inline_calls(graph: Graph, kept: Collection[str]) -> Set[str]:
 
 
 def _can_be_inlined(graph: Graph, name: str) -> bool:
-    """Whether a function ends, and does nothing but give results.
-
-    What else it does has to run where nothing needs its results; a node that waits
-    for it could not be in one of its loops.
-    """
+    """Whether a function ends, and makes no table."""
     function = graph.library[name]
     for node in function.node_def:
         if name in calling(graph.library, called_by(node) & set(graph.library)):
             return False
-        stateful = graph.op_def(node.op).is_stateful
-        if stateful and not is_random(node.op) and node.op not in _READS + _CALLS:
+        if is_table(graph, node.op):
             return False
     return True
+
+
+def _effects(graph: Graph, names: Sequence[str]) -> List[str]:
+    """The nodes that do something that a function does whatever is taken of it."""
+    determinism = Determinism(graph)
+
+    def is_effect(op: str) -> bool:
+        if op in graph.library or op in _READS + _CALLS or is_control_flow(op):
+            return False
+        return bool(graph.op_def(op).is_stateful) and not is_random(op)
+
+    return [n for n in names if any(map(is_effect, determinism.ops([n])))]
 
 
 def _inline(graph: Graph, name: str) -> List[str]:
@@ -88,14 +97,14 @@ def _inline(graph: Graph, name: str) -> List[str]:
     for arg, edge in zip(function.signature.input_arg, data_inputs(graph, name)):
         tensors[arg.name] = edge.tensor
         if arg.type != DT_RESOURCE:
-            given = node_def_pb2.NodeDef(op="Identity", input=[edge.tensor] + controls)
-            given.name = "{}/{}".format(prefix, arg.name)
-            set_attr(given, "T", ("type", arg.type))
-            graph.replace(given)
-            added.append(given.name)
-            tensors[arg.name] = given.name + ":0"
+            given = "{}/{}".format(prefix, arg.name)
+            added.append(_identity(graph, given, edge.tensor, arg.type, controls))
+            tensors[arg.name] = given + ":0"
             # Nothing else says of a constant in which loop or branch it is.
-            place = place or ["^" + given.name]
+            place = place or ["^" + given]
+    handles = {
+        arg.name for arg in function.signature.input_arg if arg.type == DT_RESOURCE
+    }
     for node in function.node_def:
         copy = node_def_pb2.NodeDef()
         copy.CopyFrom(node)
@@ -111,17 +120,70 @@ def _inline(graph: Graph, name: str) -> List[str]:
         tensors["^" + node.name] = "^" + copy.name
     for node in function.node_def:
         copy = graph.nodes["{}/body/{}".format(prefix, node.name)]
-        inputs = [tensors[tensor] for tensor in node.input] or place
+        inputs = [tensors[tensor] for tensor in node.input]
+        if handles.issuperset(node.input):
+            inputs += place
         del copy.input[:]
         copy.input.extend(inputs)
         graph.forget(copy.name)
     results = [tensors[function.ret[arg.name]] for arg in function.signature.output_arg]
+    waits = {node_of(tensor) for tensor in results}
+    effects = _effects(graph, added)
+    if effects:
+        waits |= _ends(graph, added, effects, results)
+        for i, arg in enumerate(function.signature.output_arg):
+            others = sorted("^" + each for each in waits - {node_of(results[i])})
+            given = "{}/result_{}".format(prefix, i)
+            added.append(_identity(graph, given, results[i], arg.type, others))
+            results[i] = given + ":0"
     graph.redirect(
         {"{}:{}".format(name, i): tensor for i, tensor in enumerate(results)}
     )
     for i, tensor in enumerate(results):
         graph.aliases["{}:{}".format(name, i)] = normal(tensor)
     done = node_def_pb2.NodeDef(name=name, op="NoOp")
-    done.input.extend("^" + tensor.rpartition(":")[0] for tensor in results)
+    done.input.extend(sorted("^" + each for each in waits))
     graph.replace(done)
     return added
+
+
+def _ends(
+    graph: Graph, names: List[str], effects: List[str], results: List[str]
+) -> Set[str]:
+    """Nodes to wait for, so that all is done that an inlined function does.
+
+    Args:
+      graph: the graph.
+      names: the nodes that the function became; takes those that are added.
+      effects: those of them that have to run.
+      results: the tensors that it gives.
+    """
+    behind = set(graph.slice(results))
+    apart = [name for name in effects if name not in behind]
+    if not apart:
+        return set()
+    waits: Set[str] = set()
+    regions = Regions(graph, names)
+    for name in apart:
+        known = len(graph.added)
+        ended = ends.end(graph, regions, name)
+        names += graph.added[known:]
+        frame = regions.frames[name]
+        if not frame:
+            waits.add(ended)
+        for other, place in regions.frames.items():
+            if frame and place == frame and graph.nodes[other].op == "NextIteration":
+                # Each turn waits for it.
+                graph.nodes[other].input.append("^" + ended)
+                graph.forget(other)
+    return waits
+
+
+def _identity(
+    graph: Graph, name: str, tensor: str, dtype: int, controls: Sequence[str]
+) -> str:
+    node = node_def_pb2.NodeDef(name=name, op="Identity", input=[tensor])
+    node.input.extend(controls)
+    set_attr(node, "T", ("type", dtype))
+    graph.replace(node)
+    return name

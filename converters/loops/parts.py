@@ -22,8 +22,7 @@ from ..functions import FunctionWriter, emit, set_attr
 from ..graph import DT_INT32, DT_RESOURCE, Graph, node_of, normal, split_tensor
 from ..model import make_shape
 from ..names import argument_name
-from ..sstable import put_varint
-from .regions import Regions, is_invariant, resource_behind
+from .regions import Regions, is_invariant
 
 __all__ = [
     "CONDITION",
@@ -217,11 +216,6 @@ def write_function(
         dtype == DT_RESOURCE for _, dtype, _ in arguments
     )
     writer.finish()
-    for (tensor, dtype, _), arg in zip(
-        arguments, writer.fdef.signature.input_arg[len(counters) :]
-    ):
-        if dtype == DT_RESOURCE:
-            _say_variable(graph, tensor, arg)
     graph.add_function(writer.fdef)
 
 
@@ -235,21 +229,6 @@ def _tie_constants(writer: FunctionWriter, counter: str) -> None:
         here = writer.node("Identity", "here", [counter], T=("type", DT_INT32))
         for node in alone:
             node.input.append("^" + here)
-
-
-def _say_variable(graph: Graph, tensor: str, arg: Any) -> None:
-    """Says of an argument which dtype and shape its variable has.
-
-    The gradient code of TensorFlow 2 asks for it (OpDef.ArgDef.handle_data, field 7,
-    which the protos of TensorFlow 1.15 do not know but keep).
-    """
-    handle = graph.node(resource_behind(graph, node_of(tensor)))
-    if handle.op != "VarHandleOp":
-        return
-    shape = handle.attr["shape"].shape.SerializeToString(deterministic=True)
-    data = b"\x08" + put_varint(handle.attr["dtype"].type)  # dtype = 1
-    data += b"\x12" + put_varint(len(shape)) + shape  # shape = 2
-    arg.MergeFromString(b"\x3a" + put_varint(len(data)) + data)
 
 
 def shape_of(graph: Graph, tensor: str) -> Any:

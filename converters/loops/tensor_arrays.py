@@ -70,7 +70,7 @@ def make_lists(graph: Graph, names: List[str]) -> List[str]:
     for name in gone:
         del graph.nodes[name]
         graph.forget(name)
-    left = [name for name in names if name not in gone]
+    left = [name for name in names if name not in gone] + arrays.added
     for name in left:
         node = graph.nodes[name]
         for i, edge in enumerate(graph.inputs(name)):
@@ -81,7 +81,7 @@ def make_lists(graph: Graph, names: List[str]) -> List[str]:
             del node.input[:]
             node.input.extend(kept)
         graph.forget(name)
-    return left + arrays.added
+    return left
 
 
 def _kinds(graph: Graph, names: Sequence[str]) -> Dict[str, str]:

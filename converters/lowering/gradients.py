@@ -6,15 +6,16 @@ from typing import Any, Callable, Dict
 
 from hub_compat.own_gradients import PREFIX
 
+from ..cases import replace_case
 from ..custom_gradients import NOT_IN_THE_MODULE, is_swish
 from ..functions import set_attr
 from ..graph import DT_INT32
+from ..names import Names
 from .arithmetic import concat, emit_batch_norm, reshape, vector_slice
-from .branches import rewrite_case
 from .einsum import rewrite_einsum
 from .scope import Rewrite
 
-__all__ = ["settle", "unsettled"]
+__all__ = ["OPS", "settle", "unsettled"]
 
 _ATTRIBUTE = "_gradient_op_type"
 _FLOATS = (1, 2, 14, 19)  # float32, float64, bfloat16, float16
@@ -71,7 +72,10 @@ def _lost(node: Any) -> bool:
 
 
 def _case(rewrite: Rewrite) -> str:
-    rewrite_case(rewrite)
+    """The loader of TF 1.15 does not find the functions of a Case."""
+    scope = rewrite.scope
+    names = Names(function.signature.name for function in scope.made)
+    scope.made += replace_case(rewrite.node, scope.name, names)
     return "Case is written as Ifs"
 
 
@@ -238,6 +242,8 @@ _RULES: Dict[str, Callable[[Rewrite], Any]] = {
     "ResourceScatterNdUpdate": _scatter("TensorScatterUpdate"),
     "StatefulPartitionedCall": _call,
 }
+
+OPS: Dict[str, Callable[[Rewrite], Any]] = {"StatelessCase": _case}
 
 # Whether a rule has something to do.
 _THERE: Dict[str, Callable[[Any], bool]] = {

@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict
 from . import (
     arithmetic,
     arrays,
-    branches,
     counts,
     gradients,
     parsing,
@@ -20,7 +19,7 @@ __all__ = ["ATTRIBUTES", "OPS", "settle_for_tf1", "unsettled_for_tf1"]
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {}
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {}
-for _module in (arithmetic, arrays, branches, counts, parsing, random, traced):
+for _module in (arithmetic, arrays, counts, gradients, parsing, random, traced):
     OPS.update(_module.OPS)
     ATTRIBUTES.update(getattr(_module, "ATTRIBUTES", {}))
 

@@ -1,0 +1,125 @@
+"""Case, a choice among several functions, by Ifs within each other.
+
+TF 1.15 has the op, but its loader does not find the functions of one that it loads.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, List
+
+from hub_compat._tf import attr_value_pb2, function_pb2, tf
+
+from .calls import call
+from .functions import set_attr
+from .graph import DT_BOOL, DT_INT32, Graph
+from .names import Names
+
+__all__ = ["CASES", "replace_case", "replace_cases"]
+
+CASES = ("Case", "StatelessCase")
+
+
+def replace_cases(graph: Graph) -> None:
+    """Replaces the Cases of a graph, and of its functions."""
+    found = [(node, "") for node in graph.nodes.values() if node.op in CASES]
+    for name, function in graph.library.items():
+        found += [(node, name) for node in function.node_def if node.op in CASES]
+    names = Names(graph.library)
+    for node, where in found:
+        for made in replace_case(node, where, names):
+            graph.add_function(made)
+        if not where:
+            graph.forget(node.name)
+
+
+def replace_case(node: Any, where: str, names: Names) -> List[Any]:
+    """Makes a call of a Case, whose tensors keep their names.
+
+    An index that is none takes the last branch, as there.
+
+    Args:
+      node: the NodeDef.
+      where: the function that it is in.
+      names: those of functions that are taken.
+
+    Returns:
+      The FunctionDefs that there must be for it.
+    """
+    wanted = re.sub(r"\W", "_", "{}_{}_case".format(where, node.name))
+    maker = _Maker(node, wanted.strip("_"), names)
+    branches = [f.name for f in node.attr["branches"].list.func]
+    rest = maker.branch(branches[-1])
+    for number in range(len(branches) - 2, -1, -1):
+        rest = maker.choice(number, maker.branch(branches[number]), rest)
+    call(node, maker.made[-1])
+    # A call says nothing of how it is run.
+    node.attr.pop("_lower_using_switch_merge", None)
+    return maker.made
+
+
+class _Maker:
+    """Makes functions of the index and what the branches take.
+
+    Attributes:
+      made: the FunctionDefs; the last one is what the Case does.
+    """
+
+    def __init__(self, node: Any, wanted: str, names: Names) -> None:
+        self._wanted = wanted
+        self._names = names
+        self._tin = list(node.attr["Tin"].list.type)
+        self._tout = list(node.attr["Tout"].list.type)
+        self._shapes = list(node.attr["output_shapes"].list.shape)
+        self.made: List[Any] = []
+
+    def branch(self, called: str) -> str:
+        """A function that leaves the index aside and calls a branch."""
+        function, args = self._function()
+        node = function.node_def.add(name="chosen", op="StatefulPartitionedCall")
+        node.input.extend(args[1:])
+        set_attr(node, "Tin", ("types", self._tin))
+        set_attr(node, "Tout", ("types", self._tout))
+        set_attr(node, "f", ("func", called))
+        set_attr(node, "_gradient_op_type", b"PartitionedCall-0")
+        return self._done(function)
+
+    def choice(self, number: int, then: str, rest: str) -> str:
+        """A function that goes on with one of two, as the index is a number or not."""
+        function, args = self._function()
+        value = attr_value_pb2.AttrValue()
+        value.tensor.CopyFrom(tf.make_tensor_proto(number, tf.int32))
+        constant = function.node_def.add(name="number", op="Const")
+        set_attr(constant, "value", value)
+        set_attr(constant, "dtype", ("type", DT_INT32))
+        equal = function.node_def.add(name="equal", op="Equal")
+        equal.input.extend([args[0], "number:output:0"])
+        set_attr(equal, "T", ("type", DT_INT32))
+        node = function.node_def.add(name="chosen", op="If")
+        node.input.extend(["equal:z:0"] + args)
+        set_attr(node, "Tcond", ("type", DT_BOOL))
+        set_attr(node, "Tin", ("types", [DT_INT32] + self._tin))
+        set_attr(node, "Tout", ("types", self._tout))
+        set_attr(node, "then_branch", ("func", then))
+        set_attr(node, "else_branch", ("func", rest))
+        set_attr(node, "output_shapes", ("shapes", self._shapes))
+        return self._done(function)
+
+    def _function(self) -> Any:
+        function = function_pb2.FunctionDef()
+        signature = function.signature
+        signature.name = self._names.take(self._wanted)
+        signature.is_stateful = True
+        args: List[str] = []
+        for i, dtype in enumerate([DT_INT32] + self._tin):
+            args.append("a{}".format(i))
+            signature.input_arg.add(name=args[-1], type=dtype)
+        for i, dtype in enumerate(self._tout):
+            signature.output_arg.add(name="r{}".format(i), type=dtype)
+        return function, args
+
+    def _done(self, function: Any) -> str:
+        for i in range(len(self._tout)):
+            function.ret["r{}".format(i)] = "chosen:output:{}".format(i)
+        self.made.append(function)
+        return str(function.signature.name)
