@@ -143,7 +143,7 @@ class LayerMixin:
         self._checked = True
         if not self._core.trainable_variables:
             _logger.error(
-                "%r is trainable, and the module has no variables to train.", self
+                "%r is trainable, and has zero trainable weights.", self
             )
 
     def _warn_if_lost(self, caller: Any) -> None:
