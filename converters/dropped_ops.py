@@ -257,6 +257,9 @@ def _folded_batch_norm(rewrite: _Rewrite) -> None:
     """
     node = rewrite.node
     op = rewrite.op_def()
+    # Looking an attribute up in the map itself would add it.
+    if "_gradient_op_type" not in node.attr:
+        return
     if node.attr["_gradient_op_type"].s != b"FoldFusedBatchNormGrad":
         return
     if (
