@@ -29,6 +29,7 @@ from hub_compat._tf import (
 from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
+    HandleError,
     SignatureError,
     UnknownOpError,
     VariantError,
@@ -274,6 +275,12 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         loaded = load_saved_model(directory, options=options)
     except LOAD_ERRORS as error:
         text = str(error)
+        if _PATTERN.search(directory) and "matching files" in text:
+            raise HandleError(
+                "TensorFlow takes a *, ? or [ in the path of weights for a pattern, and "
+                "so does not find those of {!r}. Rename the directory, or pass a "
+                "symbolic link to it. Received: {!r}".format(directory, detection.path)
+            ) from error
         if _UNKNOWN.search(text):
             raise UnknownOpError(
                 "The module {!r} was written by TensorFlow {} and needs something that "
@@ -297,7 +304,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
                     text,
                 )
             ) from error
-        if isinstance(error, tf.errors.OpError):
+        if isinstance(error, (tf.errors.OpError, FileNotFoundError)):
             raise CorruptModuleError(
                 "TensorFlow cannot load the module {!r}; it may be damaged or only "
                 "partly there. Received: {}".format(detection.path, text)
@@ -313,6 +320,8 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         graph_mode.initialize_replicas(loaded)
     return loaded
 
+
+_PATTERN = re.compile(r"[*?\[]")
 
 # How TensorFlow 1.15 to 2.21 say that a graph is newer than they are.
 _UNKNOWN = re.compile(
