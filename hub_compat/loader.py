@@ -277,7 +277,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         text = str(error)
         if _PATTERN.search(directory) and "matching files" in text:
             raise HandleError(
-                "TensorFlow takes a *, ? or [ in the path of weights for a pattern, and "
+                "TensorFlow takes *, ? and [ in the path of weights for a pattern, and "
                 "so does not find those of {!r}. Rename the directory, or pass a "
                 "symbolic link to it. Received: {!r}".format(directory, detection.path)
             ) from error

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
 
 
 def test_defaults_beyond_the_signature(tmp_path: Path) -> None:
-    """A function is called without the arguments that its input_signature leaves out."""
+    """A function is called without what its input_signature leaves out."""
     import tensorflow as tf
 
     root = tf.train.Checkpoint(scale=tf.Variable([2.0]))
