@@ -286,10 +286,11 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
                 "The module {!r} was written by TensorFlow {} and needs something that "
                 "the running TensorFlow {} does not have. Load it with a newer "
                 "TensorFlow, or import the package that provides the op first. "
-                "Received: {}".format(
+                "{}Received: {}".format(
                     detection.path,
                     detection.producer.tensorflow_version or "of unknown version",
                     tf.__version__,
+                    _home(text),
                     text,
                 )
             ) from error
@@ -321,7 +322,17 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
     return loaded
 
 
+_NAMED = re.compile(r"Op type not registered '([^']+)'")
 _PATTERN = re.compile(r"[*?\[]")
+
+
+def _home(text: str) -> str:
+    """A sentence on where the op is that TensorFlow says it does not have."""
+    from hub_compat.converters.lowering.unknown import home_of
+
+    named = _NAMED.search(text)
+    return "{}: {}. ".format(named[1], home_of(named[1])) if named else ""
+
 
 # How TensorFlow 1.15 to 2.21 say that a graph is newer than they are.
 _UNKNOWN = re.compile(

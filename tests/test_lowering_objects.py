@@ -11,6 +11,7 @@ import replay
 from edits import edited_copy
 
 import hub_compat as hub
+from hub_compat import errors
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
 
@@ -40,3 +41,25 @@ def test_defaults_beyond_the_signature(tmp_path: Path) -> None:
     path = edited_copy(tmp_path / "m", tmp_path / "newer", as_newer)
     result = hub.load(path).run(replay.tensor(np.array([1.0, 3.0], np.float32)))
     np.testing.assert_array_equal(result, [2.0, 6.0])
+
+
+def test_package_of_an_op_is_named(tmp_path: Path) -> None:
+    """Where TensorFlow lacks an op of a known package, the error names that."""
+    import tensorflow as tf
+
+    root = tf.train.Checkpoint()
+    specs = [tf.TensorSpec([None], tf.float32)]
+    root.run = tf.function(lambda x: tf.sin(x), input_signature=specs)
+    tf.saved_model.save(root, str(tmp_path / "m"))
+
+    def foreign(proto: Any) -> None:
+        for function in proto.meta_graphs[0].graph_def.library.function:
+            for node in function.node_def:
+                if node.op == "Sin":
+                    node.op = "SentencepieceOp"
+
+    path = edited_copy(tmp_path / "m", tmp_path / "foreign", foreign)
+    with pytest.raises(
+        errors.UnknownOpError, match="SentencepieceOp: .*tensorflow-text"
+    ):
+        hub.load(path)
