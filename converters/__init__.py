@@ -13,7 +13,7 @@ from typing import Any, Callable, Collection, Dict, Optional, Tuple
 
 from hub_compat import _files
 from hub_compat._collector import collector_paused
-from hub_compat._publish import atomic_directory
+from hub_compat._publish import atomic_directory, resolved
 from hub_compat.detector import detect
 from hub_compat.errors import DestinationError, FormatError
 from hub_compat.formats import (
@@ -89,8 +89,8 @@ def convert(
                 ", ".join(map(repr, LINK_MODES)), link
             )
         )
-    _check_apart(source, destination)
     detection = detect(source)
+    _check_apart(source, destination)
     registry = None if target is None else _target(target)
     converter = _converter(detection, registry)
     with atomic_directory(destination, overwrite=overwrite) as directory:
@@ -289,11 +289,7 @@ def _check_apart(source: str, destination: str) -> None:
     """Refuses a destination that is the source, inside it, or around it."""
     if _files.is_remote(source) != _files.is_remote(destination):
         return
-    if _files.is_remote(source):
-        one, other = source.rstrip("/") + "/", destination.rstrip("/") + "/"
-    else:
-        one = os.path.join(os.path.realpath(source), "")
-        other = os.path.join(os.path.realpath(destination), "")
+    one, other = (os.path.join(resolved(path), "") for path in (source, destination))
     if one.startswith(other) or other.startswith(one):
         raise DestinationError(
             "The destination must be apart from the source, neither inside nor around "

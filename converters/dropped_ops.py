@@ -249,6 +249,52 @@ def _lstm_block_cell(rewrite: _Rewrite) -> None:
         rewrite.insert(graph_def)
 
 
+def _folded_batch_norm(rewrite: _Rewrite) -> None:
+    """The moments of a batch, in ops with the gradient that contrib.quantize gave them.
+
+    Where it folds batch normalization into weights for training, a FusedBatchNorm is
+    there for its mean and variance alone, which have no gradient otherwise.
+    """
+    node = rewrite.node
+    op = rewrite.op_def()
+    # Looking an attribute up in the map itself would add it.
+    if "_gradient_op_type" not in node.attr:
+        return
+    if node.attr["_gradient_op_type"].s != b"FoldFusedBatchNormGrad":
+        return
+    if (
+        node.attr["T"].type != DT_FLOAT
+        or not attr_or_default(node, op, "is_training").b
+    ):
+        return
+    first = attr_or_default(node, op, "data_format").s.startswith(b"NC")
+    axes = rewrite.integers(*((0, 2, 3) if first else (0, 1, 2)))
+    images = rewrite.inputs[0]
+    real = ("type", DT_FLOAT)
+    index = dict(Tidx=("type", DT_INT32))
+
+    def size(tensor: str) -> str:
+        count = rewrite.add("Size", [tensor], T=real, out_type=("type", DT_INT32))
+        return rewrite.add("Cast", [count], SrcT=("type", DT_INT32), DstT=real)
+
+    kept = rewrite.add("Mean", [images, axes], T=real, keep_dims=True, **index)
+    mean = rewrite.add("Mean", [images, axes], T=real, **index)
+    squares = rewrite.add("SquaredDifference", [images, kept], T=real)
+    total = rewrite.add("Sum", [squares, axes], T=real, **index)
+    count = rewrite.add("RealDiv", [size(images), size(mean)], T=real)
+    one = rewrite.number(1.0, DT_FLOAT)
+    others = rewrite.add(
+        "Maximum", [rewrite.add("Sub", [count, one], T=real), one], T=real
+    )
+    variance = rewrite.add("RealDiv", [total, others], T=real)
+    attrs = {key: node.attr[key] for key in node.attr if key != "_gradient_op_type"}
+    same = rewrite.add(node.op, rewrite.inputs, **attrs)
+    # What is normalized has no gradient there.
+    outputs = [rewrite.add("StopGradient", [same], T=real), mean, variance]
+    outputs += ["{}:{}".format(same, i) for i in range(3, len(op.output_arg))]
+    rewrite.replace("IdentityN", outputs, T=("types", [DT_FLOAT] * len(outputs)))
+
+
 def _reduce_slice(rewrite: _Rewrite) -> None:
     """The graph that tools/make_replacements.py made, which takes int64 indices."""
     data, indices, axis = rewrite.inputs
@@ -278,6 +324,9 @@ REWRITES: Dict[str, Callable[[_Rewrite], None]] = {
     "BoostedTreesBucketize": _boosted_trees_bucketize,
     "BucketizeWithInputBoundaries": _bucketize_with_input_boundaries,
     "CompareAndBitpack": _by_graph,
+    "FusedBatchNorm": _folded_batch_norm,
+    "FusedBatchNormV2": _folded_batch_norm,
+    "FusedBatchNormV3": _folded_batch_norm,
     "GRUBlockCell": _by_graph,
     "GatherTree": _by_graph,
     "ImageProjectiveTransform": _image_projective_transform,

@@ -29,6 +29,22 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
+# What tensorflow_hub has, or once had, and what does it here.
+_INSTEAD = {
+    "LatestModuleExporter": "save(model, directory)",
+    "Module": "load(directory, tags, fill_collections=True)",
+    "create_module_spec": "export_reusable(model, directory)",
+    "create_module_spec_from_saved_model": "load(directory)",
+    "get_expected_image_size": "get_attached_message(directory, "
+    "'image_module_info', ImageModuleInfo)",
+    "image_embedding_column": "KerasLayer(directory)",
+    "load_module_spec": "detect(directory)",
+    "resolve": "load(directory), of a module that is downloaded and unpacked",
+    "sparse_text_embedding_column": "KerasLayer(directory)",
+    "text_embedding_column": "KerasLayer(directory)",
+    "text_embedding_column_v2": "KerasLayer(directory)",
+}
+
 if TYPE_CHECKING:
     from hub_compat import errors as errors
     from hub_compat.formats import Detection as Detection
@@ -37,7 +53,13 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError("module 'hub_compat' has no attribute {!r}".format(name))
+        instead = _INSTEAD.get(name)
+        advice = "; in place of tensorflow_hub's there is {}".format(instead)
+        raise AttributeError(
+            "module 'hub_compat' has no attribute {!r}{}".format(
+                name, advice if instead else ""
+            )
+        )
     if name == "errors":
         return importlib.import_module("hub_compat.errors")
     home = _HOME[name]

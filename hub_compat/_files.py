@@ -32,6 +32,7 @@ __all__ = [
     "remove_tree",
     "size",
     "walk_files",
+    "working_directory",
     "write_bytes",
 ]
 
@@ -66,6 +67,14 @@ def as_path(path: Any) -> str:
 def is_remote(path: str) -> bool:
     """Whether a path has a scheme and so needs ``tf.io.gfile``."""
     return "://" in path
+
+
+def working_directory() -> str:
+    """The working directory; empty where it has been deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def join(path: str, *names: str) -> str:

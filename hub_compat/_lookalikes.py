@@ -38,19 +38,15 @@ _FOREIGN = (
 _GRAPH_SUFFIXES = (".pb", ".pbtxt")
 
 
-def _working_directory() -> str:
-    """The working directory; empty where it has been deleted."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""
-
-
 def not_found(directory: str) -> HandleError:
     """Returns the error for a path at which there is nothing."""
     hint = "Check the spelling"
-    if not os.path.isabs(directory) and not _working_directory():
+    if not os.path.isabs(directory) and not _files.working_directory():
         hint = "The working directory has been deleted"
+    elif os.path.islink(directory):
+        hint = "It is a symbolic link to {}".format(os.readlink(directory))
+    elif directory.startswith("~"):
+        hint = "Only a shell expands a ~; pass os.path.expanduser(...)"
     elif not _files.is_remote(directory) and directory:
         parent, name = os.path.split(os.path.abspath(directory))
         while not os.path.isdir(parent) and parent != os.path.dirname(parent):
@@ -62,7 +58,7 @@ def not_found(directory: str) -> HandleError:
         if near:
             hint = "Did you mean {}?".format(os.path.join(parent, near[0]))
         elif not os.path.isabs(directory):
-            hint = "It was looked for in {}".format(os.getcwd())
+            hint = "It was looked for in {}".format(_files.working_directory())
         else:
             hint = "The nearest directory that does is {}".format(parent)
     return HandleError(

@@ -28,7 +28,7 @@ from typing import Iterator, List, Optional, Tuple
 from hub_compat import _files
 from hub_compat.errors import DestinationError, HubCompatError
 
-__all__ = ["atomic_directory", "leftovers"]
+__all__ = ["atomic_directory", "leftovers", "resolved"]
 
 _logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def atomic_directory(destination: str, *, overwrite: bool = False) -> Iterator[s
         block runs, if that can be known, and instead of the block's own
         ``OSError``, if it concerns what is written.
     """
-    target = _resolve(destination)
+    target = resolved(destination)
     temporary = ""
     made: List[str] = []
     try:
@@ -104,7 +104,7 @@ def leftovers(destination: str) -> List[str]:
     They look like those of processes still at work; only the caller can know
     that there are none.
     """
-    folder, name = os.path.split(_resolve(destination))
+    folder, name = os.path.split(resolved(destination))
     prefixes = tuple(_hidden_prefix(name, kind) for kind in ("tmp", "old"))
     try:
         names = os.listdir(folder)
@@ -124,8 +124,12 @@ def _explained(destination: str) -> Iterator[None]:
         raise _unwritable(error, destination) from error
 
 
-def _resolve(destination: str) -> str:
-    """The absolute path behind links; remote paths only without end slashes."""
+def resolved(destination: str) -> str:
+    """The absolute path behind links; remote paths only without end slashes.
+
+    Raises:
+      DestinationError: it is no path, or relative to a directory that is gone.
+    """
     if not destination:
         raise DestinationError(
             "The destination must be the path of a directory. Received: {!r}".format(
@@ -135,6 +139,8 @@ def _resolve(destination: str) -> str:
     if _files.is_remote(destination):
         return destination.rstrip("/")
     try:
+        if not os.path.isabs(destination) and not _files.working_directory():
+            raise OSError("the working directory has been deleted")
         return os.path.realpath(destination)
     except (OSError, ValueError) as error:
         raise DestinationError(
@@ -172,8 +178,11 @@ def _check(target: str, destination: str, overwrite: bool) -> None:
                 "directory that was completed elsewhere. Name a directory below it. "
                 "Received: {!r}".format(destination)
             )
-        here = os.path.join(os.path.realpath(os.getcwd()), "")
-        if here.startswith(os.path.join(target, "")):
+        here = _files.working_directory()
+        # Where it has been deleted, nothing is in use.
+        if here and os.path.join(os.path.realpath(here), "").startswith(
+            os.path.join(target, "")
+        ):
             raise DestinationError(
                 "The destination is the working directory, or one above it, which is "
                 "not replaced while in use. Name a directory below it, or change to "

@@ -105,7 +105,13 @@ def parse_saved_model(directory: str, file: str) -> Any:
 
 # What TensorFlow's loader raises for a graph that it does not take: 2.21 says with a
 # RuntimeError what 1.15 says with a NotFoundError.
-LOAD_ERRORS: Tuple[Any, ...] = (tf.errors.OpError, ValueError, RuntimeError)
+LOAD_ERRORS: Tuple[Any, ...] = (
+    tf.errors.OpError,
+    ValueError,
+    RuntimeError,
+    # TF >= 2.1, where the weights are not there.
+    FileNotFoundError,
+)
 
 
 def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:

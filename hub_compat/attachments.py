@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from hub_compat import _files, _wire
+from hub_compat import _files, _wire, origin
 from hub_compat.detector import detect
 from hub_compat.errors import AttachmentError, CorruptModuleError, VariantError
 
@@ -42,7 +42,7 @@ def get_attached_message(
 
     Args:
       handle: directory of the module, original or converted; a string or
-        ``os.PathLike``.
+        ``os.PathLike``; or what ``load()`` returned.
       key: the key it was attached under: ``"image_module_info"``.
       message_type: class of the message, such as
         ``hub_compat.ImageModuleInfo``.
@@ -83,6 +83,12 @@ def attached_messages(
     handle: Any, tags: Optional[Iterable[str]] = None
 ) -> Dict[str, bytes]:
     """All messages attached to one variant of a module, serialized, by key."""
+    known = origin.of(handle)
+    if known is not None:
+        source = known.detection
+        # What it was converted into may be there when the source has gone.
+        there = _files.exists(_files.join(source.path, source.file))
+        handle = source.path if there else known.directory
     detection = detect(handle)
     path = _files.join(detection.path, detection.file)
     if detection.file.endswith(".pb"):

@@ -117,8 +117,10 @@ class KerasCore:
         if callable(handle) or hasattr(handle, "signatures"):
             return handle
         raise LayerError(
-            "Expected a string, a path, what load() returned, or a callable. "
-            "Received: {!r}".format(handle)
+            "Expected a string, got a value of type {}; a handle is a path, what "
+            "load() returned, or a callable. Received: {!r}".format(
+                type(handle).__name__, handle
+            )
         )
 
     def _fill_in_hub_defaults(self) -> None:

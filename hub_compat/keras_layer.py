@@ -144,9 +144,7 @@ class LayerMixin:
     def _warn_of_no_weights(self) -> None:
         self._checked = True
         if not self._core.trainable_variables:
-            _logger.error(
-                "%r is trainable, and the module has no variables to train.", self
-            )
+            _logger.error("%r is trainable, and has zero trainable weights.", self)
 
     def _warn_if_lost(self, caller: Any) -> None:
         """Says so where a layer is called by one that does not know its weights."""

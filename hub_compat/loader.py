@@ -29,6 +29,7 @@ from hub_compat._tf import (
 from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
+    HandleError,
     SignatureError,
     UnknownOpError,
     VariantError,
@@ -274,15 +275,22 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         loaded = load_saved_model(directory, options=options)
     except LOAD_ERRORS as error:
         text = str(error)
+        if _PATTERN.search(directory) and "matching files" in text:
+            raise HandleError(
+                "TensorFlow takes *, ? and [ in the path of weights for a pattern, and "
+                "so does not find those of {!r}. Rename the directory, or pass a "
+                "symbolic link to it. Received: {!r}".format(directory, detection.path)
+            ) from error
         if _UNKNOWN.search(text):
             raise UnknownOpError(
                 "The module {!r} was written by TensorFlow {} and needs something that "
                 "the running TensorFlow {} does not have. Load it with a newer "
                 "TensorFlow, or import the package that provides the op first. "
-                "Received: {}".format(
+                "{}Received: {}".format(
                     detection.path,
                     detection.producer.tensorflow_version or "of unknown version",
                     tf.__version__,
+                    _home(text),
                     text,
                 )
             ) from error
@@ -297,7 +305,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
                     text,
                 )
             ) from error
-        if isinstance(error, tf.errors.OpError):
+        if isinstance(error, (tf.errors.OpError, FileNotFoundError)):
             raise CorruptModuleError(
                 "TensorFlow cannot load the module {!r}; it may be damaged or only "
                 "partly there. Received: {}".format(detection.path, text)
@@ -313,6 +321,18 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         graph_mode.add_assets(loaded)
         graph_mode.initialize_replicas(loaded)
     return loaded
+
+
+_NAMED = re.compile(r"Op type not registered '([^']+)'")
+_PATTERN = re.compile(r"[*?\[]")
+
+
+def _home(text: str) -> str:
+    """A sentence on where the op is that TensorFlow says it does not have."""
+    from hub_compat.converters.lowering.unknown import home_of
+
+    named = _NAMED.search(text)
+    return "{}: {}. ".format(named[1], home_of(named[1])) if named else ""
 
 
 # How TensorFlow 1.15 to 2.21 say that a graph is newer than they are.

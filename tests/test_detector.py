@@ -353,6 +353,15 @@ def test_damaged_markers(tmp_path: Path, marker: bytes) -> None:
 # --- not a module -----------------------------------------------------------------
 
 
+def test_a_link_to_nothing_and_a_tilde(tmp_path: Path) -> None:
+    """A link that leads nowhere says where; of a ~ the error says who expands it."""
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(HandleError, match="a symbolic link to .*gone"):
+        detect(str(tmp_path / "link"))
+    with pytest.raises(HandleError, match="expanduser"):
+        detect("~/no_such_module")
+
+
 def test_an_absent_path(tmp_path: Path) -> None:
     """The message says so and offers the nearest name."""
     (tmp_path / "half_plus_two").mkdir()

@@ -514,4 +514,4 @@ def test_nothing_to_train_is_said(k: Keras, caplog: Any) -> None:
     """trainable=True on a module without variables is an error in the log."""
     layer = k.Layer(path("no_variables"), trainable=True)
     layer(k.keras.Input(shape=(3,)))
-    assert "no variables to train" in caplog.text
+    assert "zero trainable weights" in caplog.text

@@ -173,6 +173,16 @@ def test_source_may_go_after_loading(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.eager
+def test_path_that_tensorflow_takes_for_a_pattern(tmp_path: Path) -> None:
+    """TensorFlow finds no weights there; a link by another name is the way out."""
+    hub.convert(module("image_bn"), tmp_path / "v[1]")
+    with pytest.raises(errors.HandleError, match="for a pattern"):
+        hub.load(tmp_path / "v[1]")
+    (tmp_path / "link").symlink_to(tmp_path / "v[1]")
+    assert hub.load(tmp_path / "link").variables
+
+
+@pytest.mark.eager
 def test_changed_source_is_not_taken_from_the_cache(tmp_path: Path) -> None:
     """A module exported anew to the same place is loaded anew."""
     source = tmp_path / "source"

@@ -65,6 +65,14 @@ def test_all_is_sorted_and_complete() -> None:
     assert set(PUBLIC) <= set(names)
 
 
+def test_names_of_tensorflow_hub_say_what_is_there_instead() -> None:
+    """Who changes the import alone, and used hub.Module, learns what to use."""
+    for name, said in (("Module", r"load\(directory, tags, fill_"), ("Modules", "s'$")):
+        with pytest.raises(AttributeError, match=said):
+            getattr(hub_compat, name)
+    assert not hasattr(hub_compat, "create_module_spec")
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_resolve(name: str) -> None:
     """Every public name can be had, and has a docstring."""

@@ -265,6 +265,20 @@ def test_the_working_directory_is_not_replaced(
     assert (tmp_path / "work" / "here").is_dir()
 
 
+def test_without_a_working_directory(tmp_path: Path, monkeypatch: Any) -> None:
+    """Where it has been deleted, a relative destination is refused, another is not."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    with atomic_directory(str(tmp_path / "out"), overwrite=True) as directory:
+        Path(directory, "a").write_text("a")
+    assert (tmp_path / "out" / "a").exists()
+    with pytest.raises(DestinationError, match="working directory has been deleted"):
+        with atomic_directory("out"):
+            pass
+
+
 def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: Any) -> None:
     """It is said in advance, with what to do."""
     monkeypatch.setattr(os.path, "ismount", lambda path: path == str(tmp_path))

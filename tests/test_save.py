@@ -155,6 +155,11 @@ def test_messages_and_origin_are_kept(tmp_path: Path) -> None:
         tmp_path / "two", "image_module_info", hub.ImageModuleInfo
     )
     assert found == wanted
+    with replay.Runtime(lambda: hub.load(source)) as runtime:
+        found = hub.get_attached_message(
+            runtime.loaded, "image_module_info", hub.ImageModuleInfo
+        )
+        assert found == wanted
 
 
 def test_source_that_is_gone(tmp_path: Path) -> None:

@@ -28,9 +28,12 @@ def needs_lowering(meta_graph: Any, registry: Registry) -> bool:
     """Whether there is an object that an older loader stops at."""
     if registry.version >= (2, 0):
         return False
-    nodes = meta_graph.object_graph_def.nodes
+    objects = meta_graph.object_graph_def
     return any(
-        node.slot_variables or node.WhichOneof("kind") not in _KINDS for node in nodes
+        node.slot_variables
+        or node.WhichOneof("kind") not in _KINDS
+        or _has_short_signature(node, objects)
+        for node in objects.nodes
     )
 
 
@@ -45,9 +48,37 @@ def lower(meta_graph: Any, registry: Registry, done: Dict[str, int]) -> None:
         if node.WhichOneof("kind") not in _KINDS:
             generic(node)
             done["an object of an unknown kind is an empty one"] += 1
+        elif _has_short_signature(node, objects):
+            node.function.function_spec.input_signature.none_value.SetInParent()
+            done["a signature leaves no argument out"] += 1
         elif node.WhichOneof("kind") == "user_object":
             if node.user_object.identifier == "optimizer":
                 node.user_object.identifier = "_generic_user_object"
+
+
+def _has_short_signature(node: Any, objects: Any) -> bool:
+    """Whether a function's input_signature leaves out arguments that have defaults.
+
+    TF 1.15 then calls it without these, and finds no trace that takes so few;
+    without the signature it adds the defaults.
+    """
+    spec = node.function.function_spec
+    if not spec.HasField("input_signature"):
+        return False
+    given = len(_elements(spec.input_signature))
+    for name in node.function.concrete_functions:
+        canonical = _elements(
+            objects.concrete_functions[name].canonicalized_input_signature
+        )
+        if canonical and len(_elements(canonical[0])) > given:
+            return True
+    return False
+
+
+def _elements(value: Any) -> Any:
+    """What a StructuredValue holds that is a tuple or a list."""
+    kind = value.WhichOneof("kind")
+    return getattr(value, kind).values if kind in ("tuple_value", "list_value") else ()
 
 
 def _take_optimizers(objects: Any, done: Dict[str, int]) -> None:
