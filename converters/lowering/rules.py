@@ -30,6 +30,6 @@ def settle_for_tf1(rewrite: Rewrite, done: Dict[str, int]) -> None:
     gradients.settle(rewrite, done)
 
 
-def unsettled_for_tf1(node: Any) -> bool:
+def unsettled_for_tf1(node: Any, producer: Callable[[str], Any]) -> bool:
     """Whether TF 1.15 has a node's op, and not all that TF 2 does with it."""
-    return gradients.unsettled(node)
+    return gradients.unsettled(node, producer)
