@@ -12,6 +12,7 @@ from . import (
     gradients,
     parsing,
     random,
+    sparse_counts,
     traced,
 )
 from .scope import Rewrite
@@ -20,7 +21,9 @@ __all__ = ["ATTRIBUTES", "OPS", "settle_for_tf1", "unsettled_for_tf1"]
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {}
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {}
-for _module in (arithmetic, arrays, branches, counts, parsing, random, traced):
+for _module in (
+    arithmetic, arrays, branches, counts, parsing, random, sparse_counts, traced,
+):  # fmt: skip
     OPS.update(_module.OPS)
     ATTRIBUTES.update(getattr(_module, "ATTRIBUTES", {}))
 
