@@ -223,8 +223,8 @@ def wrap_call(
 def in_control_flow(op: Any) -> bool:
     """Whether an op of a graph is inside of a conditional or loop.
 
-    Private: the op's control flow context, and the graphs of branches and of bodies where
-    control flow is made of functions (both 1.15 to 2.21). Without them, no.
+    Private: the op's control flow context, and the graphs of branches and of bodies
+    where control flow is made of functions (both 1.15 to 2.21). Without them, no.
     """
     context = getattr(op, "_get_control_flow_context", None)
     if context is not None and context() is not None:

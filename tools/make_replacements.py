@@ -301,6 +301,35 @@ def bilinear(images: Any, places: Any, fill: Any) -> Any:
     return tf.cast(result, dtype)
 
 
+def tensor_scatter(segments: Any, combine: Any) -> Any:
+    """Slices of a tensor, combined with updates (TF 2.4).
+
+    Args:
+      segments: ``tf.math.unsorted_segment_max`` or one of its kin.
+      combine: the same for two tensors.
+    """
+
+    def replacement(tensor: Any, indices: Any, updates: Any) -> Any:
+        shape = tf.shape(tensor)
+        depth = tf.shape(indices)[-1]
+        steps = tf.cumprod(shape[:depth], exclusive=True, reverse=True)
+        places = tf.reduce_sum(tf.reshape(indices, [-1, depth]) * steps, 1)
+        rows = tf.reduce_prod(shape[:depth])
+        row = tf.concat([[-1], [tf.reduce_prod(shape[depth:])]], 0)
+        found = segments(tf.reshape(updates, row), places, rows)
+        return tf.reshape(combine(tf.reshape(tensor, row), found), shape)
+
+    return replacement
+
+
+def _scattered(dtype: Any) -> Any:
+    return [
+        tf.TensorSpec(None, dtype),
+        tf.TensorSpec(None, tf.int32),
+        tf.TensorSpec(None, dtype),
+    ]
+
+
 def _sliced(dtype: Any) -> Any:
     number = tf.TensorSpec([], tf.int64)
     return [tf.TensorSpec(None, dtype), tf.TensorSpec(None, tf.int64), number]
@@ -388,6 +417,16 @@ REPLACEMENTS = {
         _each(*_NUMBERS),
     ),
     "Resampler": (resampler, _images, _each(*_FLOATS)),
+    "TensorScatterMax": (
+        tensor_scatter(tf.math.unsorted_segment_max, tf.maximum),
+        _scattered,
+        _each(*(_FLOATS + (tf.int32, tf.int64))),
+    ),
+    "TensorScatterMin": (
+        tensor_scatter(tf.math.unsorted_segment_min, tf.minimum),
+        _scattered,
+        _each(*(_FLOATS + (tf.int32, tf.int64))),
+    ),
 }
 for _mode, _outside in (
     ("CONSTANT", _as_it_is),

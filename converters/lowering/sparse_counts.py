@@ -1,4 +1,4 @@
-"""Counts of integers as sparse tensors, as preprocessing layers with sparse=True give."""
+"""Counts of integers as sparse tensors: preprocessing layers with sparse=True."""
 
 from __future__ import annotations
 
