@@ -54,6 +54,12 @@ def _image_projective_transform(rewrite: Rewrite) -> None:
     rewrite.done([_insert(rewrite, [images, places, fill], tag, name)])
 
 
+def _of_dtype(rewrite: Rewrite) -> None:
+    """A function of the op's inputs alone."""
+    dtype = tf.as_dtype(rewrite.type("T")).name
+    rewrite.done([_insert(rewrite, rewrite.inputs, rewrite.node.op, dtype)])
+
+
 def _tensor_scatter(rewrite: Rewrite) -> None:
     """The greatest or least of an element and its updates, by rows of the tensor."""
     tensor, indices, updates = rewrite.inputs
@@ -64,6 +70,7 @@ def _tensor_scatter(rewrite: Rewrite) -> None:
 
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {
+    "Erfinv": _of_dtype,
     "ImageProjectiveTransformV3": _image_projective_transform,
     "TensorScatterMax": _tensor_scatter,
     "TensorScatterMin": _tensor_scatter,
