@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test check format support bench testdata testdata-tf2 ops \
+.PHONY: help demo test check format support bench testdata testdata-tf2 testdata-tf215 ops \
 	first-versions replacements survey survey-layers clean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make testdata  write the modules in testdata/ anew, with TensorFlow 1.15"
 	@echo "make replacements  write the graphs that replace some of the ops that are gone"
 	@echo "make testdata-tf2  write the models of testdata/tf221 anew, with TensorFlow 2.21"
+	@echo "make testdata-tf215  write the TF1 formats of testdata/tf215 anew, with 2.15"
 	@echo "make ops       write the op lists of TensorFlow 1.15, 2.15 and 2.21 anew"
 	@echo "make first-versions  write the list of the TensorFlow that first had each op"
 	@echo "make survey    which ops of TensorFlow 1.15 are gone from TensorFlow 2"
@@ -57,6 +58,9 @@ testdata:
 testdata-tf2:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf221 testdata/tf221_models.py $(ARGS)
+
+testdata-tf215:
+	@PYTHONPATH="$(CURDIR)" $(RUN) tf215 testdata/tf215_models.py $(ARGS)
 
 ops:
 	@$(RUN) tf115 tools/make_op_list.py

@@ -7,6 +7,7 @@ not public in all supported versions has a probe and a note on who needs it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import inspect
 import os
@@ -226,12 +227,26 @@ def wrap_call(
 
 
 def in_control_flow(op: Any) -> bool:
-    """Whether an op of a graph is inside of a TF1 conditional or loop.
+    """Whether an op of a graph is inside of a conditional or loop.
 
-    Private: the op's control flow context (1.15 to 2.21). Without it, no.
+    Private: the op's control flow context, and the graphs of branches and of bodies
+    where control flow is made of functions (both 1.15 to 2.21). Without them, no.
     """
     context = getattr(op, "_get_control_flow_context", None)
-    return context is not None and context() is not None
+    if context is not None and context() is not None:
+        return True
+    return isinstance(op.graph, _control_flow_graphs())
+
+
+@functools.lru_cache(maxsize=None)
+def _control_flow_graphs() -> Tuple[type, ...]:
+    try:
+        from tensorflow.python.ops import control_flow_v2_func_graphs as graphs
+    except ImportError:
+        return ()
+    names = ("CondBranchFuncGraph", "WhileBodyFuncGraph", "WhileCondFuncGraph")
+    found = [getattr(graphs, name, None) for name in names]
+    return tuple(graph for graph in found if graph is not None)
 
 
 def has_op(name: str) -> bool:

@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping
 
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 import tensorflow_hub as hub
 from define import Call, variable_parts
 from tensorflow.python.saved_model import loader_impl

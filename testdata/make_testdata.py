@@ -10,6 +10,7 @@ For TensorFlow 1.15 and tensorflow_hub 0.12, which are the original runtime::
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -58,20 +59,22 @@ def _different_arrays(one: Path, other: Path) -> List[str]:
     return sorted(different)
 
 
-def make(names: List[str], root: Path) -> None:
+def make(names: List[str], root: Path, definitions: str = "modules") -> None:
     """Writes and records modules.
 
     Args:
       names: which; all but the large ones for none.
       root: where.
+      definitions: the Python module that defines them.
     """
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
     from define import write_module
-    from modules import DEFINITIONS, LARGE
     from summary import HEADER
 
     tf.logging.set_verbosity(tf.logging.ERROR)
-    known = [definition.name for definition in DEFINITIONS + LARGE]
+    module = importlib.import_module(definitions)
+    everything = module.DEFINITIONS + getattr(module, "LARGE", ())
+    known = [definition.name for definition in everything]
     for name in names:
         if name not in known:
             raise SystemExit(
@@ -79,16 +82,16 @@ def make(names: List[str], root: Path) -> None:
                     ", ".join(known), name
                 )
             )
-    chosen = list(DEFINITIONS)
+    chosen = list(module.DEFINITIONS)
     if names:
-        chosen = [d for d in DEFINITIONS + LARGE if d.name in names]
+        chosen = [d for d in everything if d.name in names]
     root.mkdir(parents=True, exist_ok=True)
     for definition in chosen:
         with tempfile.TemporaryDirectory() as scratch:
             write_module(definition, root, Path(scratch))
             os.chdir(str(root))
     print(HEADER, flush=True)
-    command = [sys.executable, str(HERE / "record.py"), str(root)]
+    command = [sys.executable, str(HERE / "record.py"), definitions, str(root)]
     subprocess.run(command + [d.name for d in chosen], check=True)
 
 

@@ -3,16 +3,18 @@
 A program of its own, because functions and gradients that were registered when a
 module was built would be at hand in that process, and nowhere else::
 
-    python record.py DIRECTORY NAME...
+    python record.py DEFINITIONS DIRECTORY NAME...
 
 It runs ``DIRECTORY/NAME/module`` in a ``tf.Session``, as ``hub.Module`` or loaded by
-tags, and writes ``expected.json`` and ``expected.npz`` next to it. Needs TensorFlow
-1.15 and tensorflow_hub 0.12.
+tags, and writes ``expected.json`` and ``expected.npz`` next to it. ``DEFINITIONS`` is
+the Python module that defines them. Needs the TensorFlow that wrote them, 1.15 or
+2.15, and a tensorflow_hub that has ``hub.Module``.
 """
 
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import sys
 import warnings
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 import tensorflow_hub as hub
 from apply import (
     Applied,
@@ -32,7 +34,6 @@ from apply import (
 )
 from define import Call, Definition, session_config, variable_parts
 from expected import STEP
-from modules import DEFINITIONS, LARGE
 from summary import check_case, describe_case
 from tensorflow.python.ops import while_v2  # noqa: F401, the gradient of While
 from tensorflow.python.saved_model import loader_impl
@@ -386,9 +387,11 @@ def main(argv: List[str]) -> int:
     tf.logging.set_verbosity(tf.logging.ERROR)
     # Gradients of lookups are made dense, which TensorFlow warns of.
     warnings.simplefilter("ignore")
-    root = Path(argv[0]).resolve()
-    for definition in DEFINITIONS + LARGE:
-        if definition.name in argv[1:]:
+    tf.disable_v2_behavior()
+    module = importlib.import_module(argv[0])
+    root = Path(argv[1]).resolve()
+    for definition in module.DEFINITIONS + getattr(module, "LARGE", ()):
+        if definition.name in argv[2:]:
             print("\n".join(record_module(definition, root)), flush=True)
     return 0
 

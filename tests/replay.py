@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "testdata"))
 import expected  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+import tf221_replay  # noqa: E402
 
 if tf.__version__.startswith("1."):
     # Where ImageProjectiveTransformV2 is, which TensorFlow 2 has in itself.
@@ -172,7 +173,7 @@ def shared(of: Any, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
             known = _gradients_of_functions()
             loaded = load(tags)
             variables = list(getattr(loaded, "_local_variables", ()))
-            variables += list(loaded.variables)
+            variables += tf221_replay.variables_of(loaded).values()
             values = [v.read_value() for v in variables]
             _Shared.objects[key] = loaded, variables, values
             _Shared.gradients |= _gradients_of_functions() - known

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 import weakref
 from pathlib import Path
 from typing import Any, Callable
@@ -145,8 +146,18 @@ def test_tables_and_assets(found: Any) -> None:
 
 
 def test_call_in_a_conditional_is_no_update_op(found: Any) -> None:
-    """Nothing could wait for an op that may not run."""
-    assert found["conditional"] == 0
+    """Nothing could wait for an op that may not run, in a branch or its function."""
+    assert found["conditional"] == [0, 0]
+
+
+@pytest.mark.eager
+def test_graph_in_an_eager_program(recorded: Any) -> None:
+    """A graph and session train in a program that has TensorFlow 2's behaviour."""
+    with warnings.catch_warnings():
+        import train_in_graph
+
+        found = train_in_graph.train(module("image_bn"), {"train"})
+    assert_trained_as(found, recorded["waits"])
 
 
 def test_variables_are_put_on_parameter_servers(found: Any) -> None:

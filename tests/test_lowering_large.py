@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tf221_compare
 from conftest import tensorflow_version
@@ -32,16 +31,8 @@ def applications(testdata: Path) -> Path:
 def test_application(name: str, applications: Path) -> None:
     """Outputs, gradients and moving averages are those of TensorFlow 2.21.
 
-    A process of TensorFlow 2.21 that loads what another one has saved gets gradients of
-    ResNet50 of which some elements differ from the recorded ones by 3e-3 of the largest
-    (the norm of one by 2e-3), with nothing lowered and equal outputs: a unit more or
-    less is above zero. In training, the statistics of two small images make the rest of
-    it too sensitive: TensorFlow 2.21 with and without oneDNN differs by 5e-5 in outputs
-    and by the gradients themselves.
+    In training, too, but for EfficientNetB0, whose dropout draws other numbers.
     """
-    recorded = tf221_compare.recorded(applications / name)
-    assert np.ptp(recorded["call"]["out"]["output"]) > 0
-    for call in sorted(recorded):
-        tf221_compare.check(
-            applications / name, call, 2e-5, call == "train", gradients_by_norm=True
-        )
+    calls = sorted(tf221_compare.recorded(applications / name))
+    assert calls == (["call"] if name == "EfficientNetB0" else ["call", "train"])
+    tf221_compare.check(applications / name, calls, 2e-5)

@@ -35,12 +35,12 @@ def layers(request: Any, tmp_path_factory: Any) -> Iterator[Any]:
 
 
 def test_there_are_layers() -> None:
-    """Both libraries have more than a hundred; few could not be saved."""
+    """Both libraries have more than a hundred; one of each TensorFlow cannot save."""
     for library in layers_compare.LIBRARIES:
         facts = layers_compare.facts(library)
         saved = {key for key, fact in facts.items() if fact in ("same", "random")}
         assert len(saved) >= 140
-        assert len(facts) - len(saved) <= 3
+        assert len(facts) - len(saved) <= 1
 
 
 @pytest.mark.parametrize("group", range(layers_compare.GROUPS))

@@ -1,12 +1,13 @@
-"""Sums over segments of sparse ids, as embedding_lookup_sparse of TF 2 makes them."""
+"""Sums over segments of sparse ids, and counts that are sparse tensors."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from test_lowering import lowered_function, numbers
+from test_lowering import lowered_function, numbers, ops_of, parsed
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.tf2]
 
@@ -45,3 +46,51 @@ def test_segment_ids_of_int64(combiner: str, counted: bool, tmp_path: Path) -> N
         found.append([result, tf.convert_to_tensor(tape.gradient(loss, rows))])
     for one, other in zip(*found):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "how, lengths",
+    [
+        ("counts", {}),
+        ("weights", {"maxlength": 4}),
+        ("binary", {"minlength": 9}),
+        ("weights", {}),
+    ],
+)
+def test_sparse_counts(how: str, lengths: Any, tmp_path: Path) -> None:
+    """Counts of dense, ragged and sparse tensors have the op's indices and values."""
+    import tensorflow as tf
+
+    given = tf.constant([[5, 1, 1], [0, 3, 0]]), tf.constant([[4, 4, 4], [0, 2, -1]])
+    weights = how == "weights"
+
+    def counted(values: Any, ids: Any) -> Any:
+        more = dict(lengths, binary_output=how == "binary")
+        for name in ("minlength", "maxlength"):
+            more.setdefault(name, -1)
+
+        def count(kind: str, given: Any, **others: Any) -> Any:
+            some = tf.cast(given, tf.float32) * 0.5 + 1.0
+            some = some if weights else tf.zeros([0], tf.float32)
+            op = getattr(tf.raw_ops, kind + "CountSparseOutput")
+            return list(op(values=given, weights=some, **others, **more))
+
+        rows = tf.RaggedTensor.from_tensor(ids, padding=-1)
+        sparse = tf.sparse.from_dense(tf.cast(values, tf.int64))
+        found = count("Dense", values) + count("Dense", values[0])
+        found += count("Ragged", rows.values, splits=rows.row_splits)
+        found += count(
+            "Sparse",
+            sparse.values,
+            indices=sparse.indices,
+            dense_shape=sparse.dense_shape,
+        )
+        return found
+
+    spec = [tf.TensorSpec([None, None], tf.int32)] * 2
+    function = tf.function(counted, input_signature=spec)
+    lowered = lowered_function(function, tmp_path)
+    assert not [op for op in ops_of(parsed(tmp_path / "out")) if "CountSparse" in op]
+    for values in (given, [tf.zeros([2, 0], tf.int32)] * 2):
+        for one, other in zip(lowered(*values), function(*values)):
+            np.testing.assert_array_equal(one, other)

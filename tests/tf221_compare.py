@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
 import numpy as np
 import replay
@@ -39,41 +39,48 @@ def assert_all_close(found: Any, wanted: Any, relative: float, what: str) -> Non
         )
 
 
-def check(
-    folder: Path,
-    call: str,
-    relative: float = 1e-5,
-    state_only: bool = False,
-    gradients_by_norm: bool = False,
-) -> None:
-    """Loads a model, makes a recorded call, and compares all that came of it.
+def assert_gradients_close(found: Any, wanted: Any) -> None:
+    """Compares gradients by variable; all that are wanted must be there.
+
+    Each within 1e-4 of its own largest element. One that is below 1e-5 of the largest
+    of all is nothing but rounding, such as that of a bias before a batch norm; it must
+    be below that here, too.
+    """
+    assert sorted(found) == sorted(wanted)
+    largest = {name: float(np.max(np.abs(value))) for name, value in wanted.items()}
+    nothing = 1e-5 * max(largest.values(), default=0.0)
+    for name, value in wanted.items():
+        there = largest[name] > nothing
+        np.testing.assert_allclose(
+            found[name],
+            value if there else 0 * value,
+            rtol=0,
+            atol=1e-4 * largest[name] if there else nothing,
+            err_msg="gradient " + name,
+        )
+
+
+def check(folder: Path, calls: Sequence[str], relative: float = 1e-5) -> None:
+    """Loads a model, makes recorded calls, and compares all that came of them.
 
     Args:
       folder: the model's, with ``module`` and ``expected.npz``.
-      call: as ``tf221_models.py`` has it.
+      calls: as ``tf221_models.py`` has them. What changes variables comes last.
       relative: how far apart outputs and variables may be, in parts of the largest.
-      state_only: compare only the variables after the call, and which gradients
-        there are.
-      gradients_by_norm: allow each a difference whose norm is 5e-3 of its own, rather
-        than elements that differ by 1e-4 of the largest.
     """
-    wanted = recorded(folder)[call]
-    with replay.Runtime(lambda: hub.load(folder / "module")) as runtime:
-        found = tf221_replay.run(
-            runtime.loaded,
-            call,
-            tf221_replay.unflatten(wanted["in"]),
-            None if runtime.eager else runtime.run,
-        )
-    assert_all_close(found["after"], wanted["after"], relative, "variable")
-    if state_only:
-        assert sorted(found["grad"]) == sorted(wanted["grad"])
-        return
-    assert_all_close(found["out"], wanted["out"], relative, "output")
-    if not gradients_by_norm:
-        assert_all_close(found["grad"], wanted["grad"], 1e-4, "gradient")
-        return
-    assert sorted(found["grad"]) == sorted(wanted["grad"])
-    for name, value in wanted["grad"].items():
-        distance = np.linalg.norm((found["grad"][name] - value).ravel())
-        assert distance <= 5e-3 * np.linalg.norm(value.ravel()) + 1e-6, name
+    wanted = recorded(folder)
+    load = replay.shared(folder, lambda tags: hub.load(folder / "module"))
+    with replay.Runtime(lambda: load(None)) as runtime:
+        for listed in ("variables", "trainable_variables"):
+            there = getattr(runtime.loaded, listed, ())
+            assert not any(variable is None for variable in there)
+        for call in calls:
+            found = tf221_replay.run(
+                runtime.loaded,
+                call,
+                tf221_replay.unflatten(wanted[call]["in"]),
+                None if runtime.eager else runtime.run,
+            )
+            assert_all_close(found["after"], wanted[call]["after"], relative, call)
+            assert_all_close(found["out"], wanted[call]["out"], relative, call)
+            assert_gradients_close(found["grad"], wanted[call]["grad"])

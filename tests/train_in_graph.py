@@ -167,8 +167,10 @@ def tables(path: str, directory: str, sentences: List[str]) -> Dict[str, Any]:
     return {"embedded": found.tolist(), "assets": os.listdir(export + "/assets")}
 
 
-def conditional(path: str) -> int:
+def conditional(path: str, of_functions: bool) -> int:
     """The update ops of calls in a conditional, which nothing can wait for."""
+    if of_functions:
+        tf.enable_control_flow_v2()
     with tf.Graph().as_default():
         module = hub.load(path, fill_collections=True)
         decided = tf.placeholder_with_default(True, [])
@@ -177,6 +179,7 @@ def conditional(path: str) -> int:
             lambda: module(batch(0), training=True),
             lambda: module(batch(0), training=False),
         )
+        tf.disable_control_flow_v2()
         return len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
 
 
@@ -201,7 +204,7 @@ def main(image: str, text: str, scratch: str) -> None:
         "restore": restore(image, scratch),
         "share": share(image),
         "tables": tables(text, scratch, json.loads(sys.argv[4])),
-        "conditional": conditional(image),
+        "conditional": [conditional(image, made) for made in (False, True)],
         "placed": placed(image),
     }
     json.dump(found, sys.stdout)

@@ -301,9 +301,87 @@ def bilinear(images: Any, places: Any, fill: Any) -> Any:
     return tf.cast(result, dtype)
 
 
+def tensor_scatter(segments: Any, combine: Any) -> Any:
+    """Slices of a tensor, combined with updates (TF 2.4).
+
+    Args:
+      segments: ``tf.math.unsorted_segment_max`` or one of its kin.
+      combine: the same for two tensors.
+    """
+
+    def replacement(tensor: Any, indices: Any, updates: Any) -> Any:
+        shape = tf.shape(tensor)
+        depth = tf.shape(indices)[-1]
+        steps = tf.cumprod(shape[:depth], exclusive=True, reverse=True)
+        places = tf.reduce_sum(tf.reshape(indices, [-1, depth]) * steps, 1)
+        rows = tf.reduce_prod(shape[:depth])
+        row = tf.concat([[-1], [tf.reduce_prod(shape[depth:])]], 0)
+        found = segments(tf.reshape(updates, row), places, rows)
+        return tf.reshape(combine(tf.reshape(tensor, row), found), shape)
+
+    return replacement
+
+
+# In powers of log(1 - x**2), near 0 and beyond (Giles, Approximating the erfinv
+# function, 2010).
+_NEAR = [
+    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
+    -0.00125372503, -0.00417768164, 0.246640727, 1.50140941,
+]  # fmt: skip
+_FAR = [
+    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
+    -0.0076224613, 0.00943887047, 1.00167406, 2.83297682,
+]  # fmt: skip
+
+
+def erfinv(x: Any) -> Any:
+    """The inverse of the error function (TF 2.3), with the gradient that it has."""
+    inside = tf.abs(x) < 1.0
+    given = tf.where(inside, x, tf.zeros_like(x))
+    w = -(tf.math.log1p(-given) + tf.math.log1p(given))
+    near = tf.math.polyval([tf.constant(c, x.dtype) for c in _NEAR], w - 2.5)
+    far = tf.math.polyval([tf.constant(c, x.dtype) for c in _FAR], tf.sqrt(w) - 3.0)
+    y = tf.where(w < 5.0, near, far) * given
+    if x.dtype == tf.float64:
+        for _ in range(2):
+            # Of a large one, 1 - abs(x) has all its digits; of a small one, x.
+            size, wanted = tf.abs(y), tf.abs(given)
+            error = tf.where(
+                wanted < 0.5,
+                wanted - tf.math.erf(size),
+                wanted - 1.0 + tf.math.erfc(size),
+            )
+            y += tf.sign(y) * error * _slope(y)
+    y = tf.stop_gradient(y) + (given - tf.stop_gradient(given)) * _slope(
+        tf.stop_gradient(y)
+    )
+    outside = tf.where(
+        tf.equal(tf.abs(x), 1.0),
+        x * tf.constant(float("inf"), x.dtype),
+        tf.fill(tf.shape(x), tf.constant(float("nan"), x.dtype)),
+    )
+    return tf.where(inside, y, tf.stop_gradient(outside))
+
+
+def _slope(y: Any) -> Any:
+    return 0.8862269254527580 * tf.exp(y * y)
+
+
+def _scattered(dtype: Any) -> Any:
+    return [
+        tf.TensorSpec(None, dtype),
+        tf.TensorSpec(None, tf.int32),
+        tf.TensorSpec(None, dtype),
+    ]
+
+
 def _sliced(dtype: Any) -> Any:
     number = tf.TensorSpec([], tf.int64)
     return [tf.TensorSpec(None, dtype), tf.TensorSpec(None, tf.int64), number]
+
+
+def _any(dtype: Any) -> Any:
+    return [tf.TensorSpec(None, dtype)]
 
 
 def _images(dtype: Any) -> Any:
@@ -365,6 +443,7 @@ REPLACEMENTS = {
     ),
     "ImageProjectiveTransformV3/BILINEAR": (bilinear, _placed, _each(*_IMAGES)),
     "ImageProjectiveTransformV3/NEAREST": (nearest, _placed, _each(*_IMAGES)),
+    "Erfinv": (erfinv, _any, _each(tf.float32, tf.float64)),
     "GRUBlockCell": (gru_block_cell, _gru_step, _each(tf.float32)),
     "GatherTree": (gather_tree, _beams, _each(tf.int32)),
     "ReduceSliceMax": (
@@ -388,6 +467,16 @@ REPLACEMENTS = {
         _each(*_NUMBERS),
     ),
     "Resampler": (resampler, _images, _each(*_FLOATS)),
+    "TensorScatterMax": (
+        tensor_scatter(tf.math.unsorted_segment_max, tf.maximum),
+        _scattered,
+        _each(*(_FLOATS + (tf.int32, tf.int64))),
+    ),
+    "TensorScatterMin": (
+        tensor_scatter(tf.math.unsorted_segment_min, tf.minimum),
+        _scattered,
+        _each(*(_FLOATS + (tf.int32, tf.int64))),
+    ),
 }
 for _mode, _outside in (
     ("CONSTANT", _as_it_is),

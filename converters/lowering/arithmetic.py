@@ -64,6 +64,22 @@ def vector_slice(
     )
 
 
+def column(rewrite: Rewrite, matrix: str, number: int, dtype: int) -> str:
+    """A column of a matrix, as a vector."""
+    return rewrite.add(
+        "StridedSlice",
+        [matrix]
+        + [rewrite.constant(n) for n in ([0, number], [0, number + 1], [1, 1])],
+        T=("type", dtype),
+        Index=("type", DT_INT32),
+        begin_mask=1,
+        end_mask=1,
+        ellipsis_mask=0,
+        new_axis_mask=0,
+        shrink_axis_mask=2,
+    )
+
+
 def _batch_matmul(rewrite: Rewrite) -> None:
     """BatchMatMulV3 is V2 with dtypes of their own for its operands.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
 from ..graph import DT_BOOL, DT_INT32, DT_INT64
-from .arithmetic import binary, cast, concat, reshape, vector_slice
+from .arithmetic import binary, cast, column, concat, reshape, vector_slice
 from .scope import Rewrite, Unlowerable
 
-__all__ = ["OPS"]
+__all__ = ["OPS", "rows_of_matrix", "rows_of_splits"]
+
+_SCALAR = np.zeros([0], np.int32)  # the shape of one
 
 
 def _dense_bincount(rewrite: Rewrite) -> None:
@@ -22,8 +24,34 @@ def _dense_bincount(rewrite: Rewrite) -> None:
     """
     values, size, weights = rewrite.inputs
     tidx, dtype = rewrite.type("Tidx"), rewrite.type("T")
+    row_of, rows, outer = rows_of_matrix(rewrite, values, tidx)
+    flat = rewrite.constant([-1])
+    counts = _sum_by_row(
+        rewrite,
+        reshape(rewrite, values, flat, tidx),
+        row_of,
+        rows,
+        size,
+        weights,
+        tidx,
+        dtype,
+    )
+    size32 = reshape(
+        rewrite, cast(rewrite, size, tidx, DT_INT32), rewrite.constant([1]), DT_INT32
+    )
+    result = reshape(rewrite, counts, concat(rewrite, [outer, size32], DT_INT32), dtype)
+    rewrite.done([result])
+
+
+def rows_of_matrix(rewrite: Rewrite, values: str, dtype: int) -> Tuple[str, str, str]:
+    """Where the elements of a matrix are, or of a vector, which is one row.
+
+    Returns:
+      The row of each element, an int32 vector; how many there are, an int32 scalar; and
+      the shape without its last dimension.
+    """
     shape = rewrite.add(
-        "Shape", [values], T=("type", tidx), out_type=("type", DT_INT32)
+        "Shape", [values], T=("type", dtype), out_type=("type", DT_INT32)
     )
     outer = vector_slice(rewrite, shape, 0, -1, DT_INT32)
     rows = rewrite.add(
@@ -38,33 +66,18 @@ def _dense_bincount(rewrite: Rewrite) -> None:
         [rewrite.constant(0), rows, rewrite.constant(1)],
         Tidx=("type", DT_INT32),
     )
-    column = reshape(rewrite, row, rewrite.constant([-1, 1]), DT_INT32)
+    numbers = reshape(rewrite, row, rewrite.constant([-1, 1]), DT_INT32)
     last = vector_slice(rewrite, shape, -1, 0, DT_INT32)
     rows_1d = reshape(rewrite, rows, rewrite.constant([1]), DT_INT32)
-    matrix = reshape(rewrite, values, concat(rewrite, [rows_1d, last], DT_INT32), tidx)
     matrix_shape = concat(rewrite, [rows_1d, last], DT_INT32)
     row_of = rewrite.add(
         "BroadcastTo",
-        [column, matrix_shape],
+        [numbers, matrix_shape],
         T=("type", DT_INT32),
         Tidx=("type", DT_INT32),
     )
-    flat = rewrite.constant([-1])
-    counts = _sum_by_row(
-        rewrite,
-        reshape(rewrite, matrix, flat, tidx),
-        reshape(rewrite, row_of, flat, DT_INT32),
-        rows,
-        size,
-        weights,
-        tidx,
-        dtype,
-    )
-    size32 = reshape(
-        rewrite, cast(rewrite, size, tidx, DT_INT32), rewrite.constant([1]), DT_INT32
-    )
-    result = reshape(rewrite, counts, concat(rewrite, [outer, size32], DT_INT32), dtype)
-    rewrite.done([result])
+    row_of = reshape(rewrite, row_of, rewrite.constant([-1]), DT_INT32)
+    return row_of, rows, outer
 
 
 def _sum_by_row(
@@ -146,16 +159,16 @@ def _sum_by_row(
     return counts
 
 
-def _ragged_bincount(rewrite: Rewrite) -> None:
-    """Counts of each row, where the rows end as the splits say."""
-    splits, values, size, weights = rewrite.inputs
-    tidx, dtype = rewrite.type("Tidx"), rewrite.type("T")
+def rows_of_splits(
+    rewrite: Rewrite, splits: str, values: str, dtype: int
+) -> Tuple[str, str]:
+    """The row of each value of a ragged tensor, and how many there are; int32."""
     places = rewrite.add(
         "Range",
         [
             rewrite.constant(0, DT_INT64),
             rewrite.add(
-                "Size", [values], T=("type", tidx), out_type=("type", DT_INT64)
+                "Size", [values], T=("type", dtype), out_type=("type", DT_INT64)
             ),
             rewrite.constant(1, DT_INT64),
         ],
@@ -178,6 +191,14 @@ def _ragged_bincount(rewrite: Rewrite) -> None:
         "Size", [splits], T=("type", DT_INT64), out_type=("type", DT_INT32)
     )
     rows = binary(rewrite, "Sub", count, rewrite.constant(1), DT_INT32)
+    return row_of, rows
+
+
+def _ragged_bincount(rewrite: Rewrite) -> None:
+    """Counts of each row, where the rows end as the splits say."""
+    splits, values, size, weights = rewrite.inputs
+    tidx, dtype = rewrite.type("Tidx"), rewrite.type("T")
+    row_of, rows = rows_of_splits(rewrite, splits, values, tidx)
     _finish_matrix(rewrite, values, row_of, rows, size, weights, tidx, dtype)
 
 
@@ -190,20 +211,10 @@ def _sparse_bincount(rewrite: Rewrite) -> None:
         raise Unlowerable("SparseBincount of a tensor of unknown rank")
     if rank[0] == 2:
         indices32 = cast(rewrite, indices, DT_INT64, DT_INT32)
-        row_of = rewrite.add(
-            "StridedSlice",
-            [indices32] + [rewrite.constant(n) for n in ([0, 0], [0, 1], [1, 1])],
-            T=("type", DT_INT32),
-            Index=("type", DT_INT32),
-            begin_mask=1,
-            end_mask=1,
-            ellipsis_mask=0,
-            new_axis_mask=0,
-            shrink_axis_mask=2,
-        )
+        row_of = column(rewrite, indices32, 0, DT_INT32)
         rows = vector_slice(rewrite, dense_shape, 0, 1, DT_INT64)
         rows = cast(rewrite, rows, DT_INT64, DT_INT32)
-        rows = reshape(rewrite, rows, _scalar(rewrite), DT_INT32)
+        rows = reshape(rewrite, rows, rewrite.constant(_SCALAR), DT_INT32)
         _finish_matrix(rewrite, values, row_of, rows, size, weights, tidx, dtype)
         return
     row_of = rewrite.add("ZerosLike", [values], T=("type", tidx))
@@ -212,11 +223,6 @@ def _sparse_bincount(rewrite: Rewrite) -> None:
     rewrite.done(
         [_sum_by_row(rewrite, values, row_of, one, size, weights, tidx, dtype)]
     )
-
-
-def _scalar(rewrite: Rewrite) -> str:
-    """The shape of a scalar."""
-    return rewrite.constant(np.zeros([0], np.int32))
 
 
 def _finish_matrix(

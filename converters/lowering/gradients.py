@@ -30,10 +30,15 @@ def settle(rewrite: Rewrite, done: Dict[str, int]) -> None:
             done[what] += 1
 
 
-def unsettled(node: Any) -> bool:
-    """Whether there is something to rewrite, as far as the node itself says so."""
+def unsettled(node: Any, producer: Callable[[str], Any]) -> bool:
+    """Whether there is something to rewrite.
+
+    Args:
+      node: a node that TF 1.15 knows.
+      producer: the node beside it that a tensor comes from; None for an argument.
+    """
     there = _THERE.get(node.op)
-    return there is not None and there(node)
+    return there is not None and there(node, producer)
 
 
 def _call(rewrite: Rewrite) -> str:
@@ -56,7 +61,7 @@ def _custom(rewrite: Rewrite) -> str:
     node = rewrite.node
     if not _lost(node):
         return ""
-    if is_swish(node.input[0], rewrite.scope.producers()):
+    if is_swish(node.input[0], rewrite.scope.producer.by_name()):
         del node.attr[_ATTRIBUTE]
         return "swish is differentiated as what it computes"
     node.attr[_ATTRIBUTE].s = NOT_IN_THE_MODULE
@@ -153,11 +158,29 @@ def _ragged_to_tensor(rewrite: Rewrite) -> str:
 
 
 def _batch_norm(rewrite: Rewrite) -> str:
-    """Channels first, which the writer's layers may choose, has no kernel on a CPU."""
-    if rewrite.attr("data_format").s != b"NCHW":
+    """Channels first, and averages in training, which older kernels refuse.
+
+    TF 2 gives it averages in training where nothing is to be made of them, too; the
+    attribute that would say so is left out of a TF1 format.
+    """
+    if rewrite.attr("data_format").s == b"NCHW":
+        what = "FusedBatchNormV3 with channels first is transposed"
+    elif _averages(rewrite.node, rewrite.scope.producer):
+        what = "FusedBatchNormV3 in training takes no averages"
+    else:
         return ""
     emit_batch_norm(rewrite, 1.0)
-    return "FusedBatchNormV3 with channels first is transposed"
+    return what
+
+
+def _averages(node: Any, producer: Callable[[str], Any]) -> bool:
+    """Whether a FusedBatchNormV3 in training takes averages, rather than nothing."""
+    if "is_training" in node.attr and not node.attr["is_training"].b:
+        return False
+    mean = producer(node.input[3])
+    if mean is None or mean.op != "Const":
+        return True
+    return 0 not in [dim.size for dim in mean.attr["value"].tensor.tensor_shape.dim]
 
 
 def _convolution(rewrite: Rewrite) -> str:
@@ -246,17 +269,18 @@ _RULES: Dict[str, Callable[[Rewrite], Any]] = {
 OPS: Dict[str, Callable[[Rewrite], Any]] = {"StatelessCase": _case}
 
 # Whether a rule has something to do.
-_THERE: Dict[str, Callable[[Any], bool]] = {
-    "Case": lambda node: True,
-    "Einsum": lambda node: True,
-    "FusedBatchNormV3": lambda node: (
-        "data_format" in node.attr and node.attr["data_format"].s == b"NCHW"
+_THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
+    "Case": lambda node, producer: True,
+    "Einsum": lambda node, producer: True,
+    "FusedBatchNormV3": lambda node, producer: (
+        ("data_format" in node.attr and node.attr["data_format"].s == b"NCHW")
+        or _averages(node, producer)
     ),
-    "IdentityN": _lost,
-    "PartitionedCall": lambda node: _ATTRIBUTE not in node.attr,
-    "RaggedTensorToTensor": lambda node: node.attr["T"].type in _FLOATS,
-    "ResourceScatterNdAdd": lambda node: True,
-    "ResourceScatterNdSub": lambda node: True,
-    "ResourceScatterNdUpdate": lambda node: True,
-    "StatefulPartitionedCall": lambda node: _ATTRIBUTE not in node.attr,
+    "IdentityN": lambda node, producer: _lost(node),
+    "PartitionedCall": lambda node, producer: _ATTRIBUTE not in node.attr,
+    "RaggedTensorToTensor": lambda node, producer: node.attr["T"].type in _FLOATS,
+    "ResourceScatterNdAdd": lambda node, producer: True,
+    "ResourceScatterNdSub": lambda node, producer: True,
+    "ResourceScatterNdUpdate": lambda node, producer: True,
+    "StatefulPartitionedCall": lambda node, producer: _ATTRIBUTE not in node.attr,
 }

@@ -14,7 +14,7 @@ from . import attributes, objects, rules
 from .mutable_tables import empty_tables, fill_tables
 from .own_gradients import keep_gradients
 from .registry import NEWEST, Registry, ops_of
-from .scope import Rewrite, Scope, Unlowerable
+from .scope import Producers, Rewrite, Scope, Unlowerable
 from .unknown import explain
 
 __all__ = ["Lowered", "lower", "needs_lowering", "unknown_ops"]
@@ -56,12 +56,14 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
     That is an op, an attribute, a dtype or an object; or, in TF 1.15, the gradient of
     an op that it has.
     """
+    old = registry.version < (2, 0)
     for meta_graph in saved_model.meta_graphs:
         library = meta_graph.graph_def.library.function
         own = {function.signature.name for function in library}
         known: Dict[str, attributes.Limits] = {}
         bodies = [function.node_def for function in library]
         for nodes in bodies + [meta_graph.graph_def.node]:
+            producer = Producers(nodes)
             for node in nodes:
                 if node.op in own:
                     continue
@@ -73,11 +75,11 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
                     limits = known[node.op] = attributes.limits_of(op)
                 if not limits.allow(node):
                     return True
-                if registry.version < (2, 0) and rules.unsettled_for_tf1(node):
+                if old and rules.unsettled_for_tf1(node, producer):
                     return True
         if objects.needs_lowering(meta_graph, registry):
             return True
-        if registry.version < (2, 0) and empty_tables(meta_graph):
+        if old and empty_tables(meta_graph):
             return True
     return False
 

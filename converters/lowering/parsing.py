@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List
 
 from ..graph import DT_INT32, DT_INT64, DT_STRING
-from .arithmetic import cast, concat, reshape, vector_slice
+from .arithmetic import cast, column, concat, reshape, vector_slice
 from .scope import Rewrite
 
 __all__ = ["OPS"]
@@ -47,9 +47,9 @@ def _parse_example(rewrite: Rewrite) -> None:
     )
     skipped = rewrite.add("Sub", [rewrite.constant(1), rank], T=("type", DT_INT32))
     skipped = reshape(rewrite, skipped, rewrite.constant([1]), DT_INT32)
-    column = concat(rewrite, [rewrite.constant([0]), skipped], DT_INT32)
+    begin = concat(rewrite, [rewrite.constant([0]), skipped], DT_INT32)
     results = [
-        _from(rewrite, one, column, rewrite.constant([-1, -1]))
+        _from(rewrite, one, begin, rewrite.constant([-1, -1]))
         for one in indices[:sparse]
     ]
     results += values[:sparse]
@@ -82,17 +82,7 @@ def _from(rewrite: Rewrite, tensor: str, begin: str, size: str) -> str:
 
 def _row_splits(rewrite: Rewrite, indices: str, shape: str, dtype: int) -> str:
     """Where each row begins, and the last one ends."""
-    rows = rewrite.add(
-        "StridedSlice",
-        [indices] + [rewrite.constant(n) for n in ([0, 0], [0, 1], [1, 1])],
-        T=("type", DT_INT64),
-        Index=("type", DT_INT32),
-        begin_mask=1,
-        end_mask=1,
-        ellipsis_mask=0,
-        new_axis_mask=0,
-        shrink_axis_mask=2,
-    )
+    rows = column(rewrite, indices, 0, DT_INT64)
     count = rewrite.add(
         "Prod",
         [shape, rewrite.constant(0)],

@@ -11,6 +11,7 @@ from . import (
     gradients,
     parsing,
     random,
+    sparse_counts,
     traced,
 )
 from .scope import Rewrite
@@ -19,7 +20,9 @@ __all__ = ["ATTRIBUTES", "OPS", "settle_for_tf1", "unsettled_for_tf1"]
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {}
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {}
-for _module in (arithmetic, arrays, counts, gradients, parsing, random, traced):
+for _module in (
+    arithmetic, arrays, counts, gradients, parsing, random, sparse_counts, traced,
+):  # fmt: skip
     OPS.update(_module.OPS)
     ATTRIBUTES.update(getattr(_module, "ATTRIBUTES", {}))
 
@@ -29,6 +32,6 @@ def settle_for_tf1(rewrite: Rewrite, done: Dict[str, int]) -> None:
     gradients.settle(rewrite, done)
 
 
-def unsettled_for_tf1(node: Any) -> bool:
+def unsettled_for_tf1(node: Any, producer: Callable[[str], Any]) -> bool:
     """Whether TF 1.15 has a node's op, and not all that TF 2 does with it."""
-    return gradients.unsettled(node)
+    return gradients.unsettled(node, producer)

@@ -15,7 +15,7 @@ from ..functions import set_attr
 from ..graph import DT_INT32, arg_types, attr_or_default
 from ..names import Names
 
-__all__ = ["Rewrite", "Scope", "Unlowerable"]
+__all__ = ["Producers", "Rewrite", "Scope", "Unlowerable"]
 
 OpDefs = Callable[[str], Any]
 
@@ -24,10 +24,29 @@ class Unlowerable(Exception):
     """A node that no older op can stand for; says why."""
 
 
+class Producers:
+    """The nodes of a function or graph by name, once somebody asks."""
+
+    def __init__(self, nodes: Any) -> None:
+        self._nodes = nodes
+        self._by_name: Optional[Dict[str, Any]] = None
+
+    def __call__(self, tensor: str) -> Any:
+        """The node that a tensor comes from; None for an argument."""
+        return self.by_name().get(tensor.split(":", 1)[0])
+
+    def by_name(self) -> Dict[str, Any]:
+        """All of them."""
+        if self._by_name is None:
+            self._by_name = {node.name: node for node in self._nodes}
+        return self._by_name
+
+
 class Scope:
     """One FunctionDef, or the GraphDef outside all functions.
 
     Attributes:
+      producer: the nodes of the model.
       made: FunctionDefs that rules made, for the library.
 
     Args:
@@ -49,7 +68,7 @@ class Scope:
         self._result: List[Any] = []
         self._tensors: Dict[str, str] = {}
         self._controls: Dict[str, List[str]] = {}
-        self._producers: Optional[Dict[str, Any]] = None
+        self.producer = Producers(nodes)
         self.changed = False
         self.made: List[Any] = []
 
@@ -66,16 +85,6 @@ class Scope:
             self._result.extend(rewrite.finish())
         if self.changed:
             self._write()
-
-    def producer(self, tensor: str) -> Any:
-        """The node that a tensor comes from; None for an argument."""
-        return self.producers().get(tensor.split(":", 1)[0])
-
-    def producers(self) -> Dict[str, Any]:
-        """The nodes of the model by name."""
-        if self._producers is None:
-            self._producers = {node.name: node for node in self._nodes}
-        return self._producers
 
     def constant(self, tensor: str) -> Any:
         """The value of a tensor that is a constant; None for another."""

@@ -8,6 +8,7 @@ from hub_compat._tf import tf
 
 from ..graph import DT_INT32, split_tensor
 from ..replacements import graph_for
+from .arithmetic import cast
 from .scope import Rewrite, Unlowerable
 
 __all__ = ["OPS"]
@@ -53,6 +54,24 @@ def _image_projective_transform(rewrite: Rewrite) -> None:
     rewrite.done([_insert(rewrite, [images, places, fill], tag, name)])
 
 
+def _of_dtype(rewrite: Rewrite) -> None:
+    """A function of the op's inputs alone."""
+    dtype = tf.as_dtype(rewrite.type("T")).name
+    rewrite.done([_insert(rewrite, rewrite.inputs, rewrite.node.op, dtype)])
+
+
+def _tensor_scatter(rewrite: Rewrite) -> None:
+    """The greatest or least of an element and its updates, by rows of the tensor."""
+    tensor, indices, updates = rewrite.inputs
+    indices = cast(rewrite, indices, rewrite.type("Tindices"), DT_INT32)
+    dtype = tf.as_dtype(rewrite.type("T")).name
+    op = rewrite.node.op
+    rewrite.done([_insert(rewrite, [tensor, indices, updates], op, dtype)])
+
+
 OPS: Dict[str, Callable[[Rewrite], Any]] = {
+    "Erfinv": _of_dtype,
     "ImageProjectiveTransformV3": _image_projective_transform,
+    "TensorScatterMax": _tensor_scatter,
+    "TensorScatterMin": _tensor_scatter,
 }
