@@ -136,6 +136,7 @@ def test_every_output_trains_with_updates(output: Any, k: Keras) -> None:
     assert len(layer.losses) or k.generation == 2
 
 
+@pytest.mark.graph
 def test_freezing_a_built_model(k: Keras) -> None:
     """Frozen after fit(), the layer keeps every bit, and runs in inference mode."""
     layer = k.Layer(path("image_bn"), trainable=True)
@@ -164,6 +165,10 @@ def test_unfreezing_a_built_model_is_warned_of(k: Keras) -> None:
     """What graph mode cannot do is said where Keras asks for the weights."""
     layer = k.Layer(path("image_bn"))
     model = k.model(layer)
+    loaded = layer.get_weights()
+    model.fit(IMAGES, TARGETS, verbose=0)
+    for one, other in zip(loaded, layer.get_weights()):
+        assert one.tobytes() == other.tobytes()
     layer.trainable = True
     with pytest.warns(UserWarning, match="freeze the layer after that"):
         model.compile("sgd", k.keras.losses.MeanSquaredError())
