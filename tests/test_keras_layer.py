@@ -68,7 +68,6 @@ def test_call_gives_the_recorded_outputs(module: str, k: Keras) -> None:
                     replay.assert_outputs(found, case, case.id)
 
 
-@pytest.mark.support("KerasLayer")
 @pytest.mark.parametrize("module", ["image_bn", "tf1_estimator_modes", "variants3"])
 def test_training_runs_the_graph_for_training(module: str, k: Keras) -> None:
     """trainable=True and training=True run the train variant and its updates."""
@@ -191,7 +190,7 @@ def test_fit_trains_as_hub_module(k: Keras, testdata: Path) -> None:
 
 @pytest.mark.eager
 def test_toggling_trainable(k: Keras) -> None:
-    """trainable can be changed after construction, both ways; frozen, no bit changes."""
+    """trainable can be changed later, both ways; frozen, not a bit changes."""
     layer = k.Layer(path("image_bn"))
     model = k.model(layer)
     assert len(model.trainable_weights) == 2

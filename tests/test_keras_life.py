@@ -197,7 +197,7 @@ def scale_of(k: Keras) -> Any:
     return Scale
 
 
-@pytest.mark.support("life")
+@pytest.mark.support("life of a KerasLayer")
 @pytest.mark.parametrize("module", MODULES)
 def test_life_of_a_layer(module: str, k: Keras, tmp_path: Path) -> None:
     """Called, counted, trained, frozen, saved, loaded and exported as recorded."""
