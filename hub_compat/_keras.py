@@ -15,6 +15,7 @@ __all__ = [
     "calling_layer",
     "graph_session",
     "has_weights_of",
+    "parts_of",
     "variable_of",
     "weight_losses",
 ]
@@ -22,7 +23,23 @@ __all__ = [
 
 def variable_of(weight: Any) -> Any:
     """TensorFlow's variable behind a weight of Keras 3; a weight of Keras 2 is one."""
-    return weight if isinstance(weight, tf.Variable) else getattr(weight, "value", None)
+    # In TF 1.15 the variables of a strategy are no instances of tf.Variable.
+    return weight if hasattr(weight, "read_value") else getattr(weight, "value", None)
+
+
+def parts_of(weight: Any) -> List[Any]:
+    """The variables of each replica, of what a strategy mirrors; else the variable.
+
+    None of what is no variable. Private: ``distribute_strategy`` of a strategy's
+    variable (1.15 to 2.21); without it, it is taken for one that is not mirrored.
+    """
+    variable = variable_of(weight)
+    if not hasattr(variable, "read_value"):
+        return []
+    strategy = getattr(variable, "distribute_strategy", None)
+    if strategy is None:
+        return [variable]
+    return list(strategy.experimental_local_results(variable))
 
 
 def weight_losses(layer: Any) -> List[Callable[[], Any]]:
