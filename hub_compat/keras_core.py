@@ -436,7 +436,8 @@ class KerasCore:
         def call(inputs: Any) -> Any:
             return self.with_shapes(inputs, self.call(inputs, False))
 
-        outputs = tf.function(call).get_concrete_function(specs).structured_outputs
+        function = tf.function(call, autograph=False)
+        outputs = function.get_concrete_function(specs).structured_outputs
         return tf.nest.map_structure(lambda output: output.shape, outputs)
 
     def with_shapes(self, inputs: Any, outputs: Any) -> Any:

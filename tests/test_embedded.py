@@ -12,8 +12,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-from conftest import keras_generations
-from conftest import executes_eagerly
+from conftest import executes_eagerly, keras_generations
 from keras_kit import IMAGES, TARGETS, Keras, path
 
 import hub_compat as hub
