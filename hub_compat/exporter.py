@@ -6,9 +6,9 @@ import warnings
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from hub_compat import _files
-from hub_compat._keras import parts_of, weight_losses
 from hub_compat._publish import atomic_directory
 from hub_compat._tf import call_arguments, in_tf1_graph, tf, tracked_objects
+from hub_compat._tf_keras import parts_of, weight_losses
 from hub_compat.errors import SaveError
 
 __all__ = ["export_reusable"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any, Dict, List, Mapping, Optional
 
-from hub_compat._keras import calling_layer, graph_session
-from hub_compat._tf import in_tf1_graph, keras2, prepare_gradients, tf
+from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
+from hub_compat._tf_keras import calling_layer, graph_session, keras2
 from hub_compat.graph_mode import Switch
 from hub_compat.keras_core import KerasCore
 from hub_compat.keras_layer import LayerMixin

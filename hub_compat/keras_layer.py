@@ -10,8 +10,8 @@ import weakref
 from typing import Any, Dict, List, Mapping, Sequence
 
 from hub_compat import _files
-from hub_compat._keras import has_weights_of, variable_of
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
+from hub_compat._tf_keras import has_weights_of, variable_of
 from hub_compat.errors import LayerError, MissingModuleError
 from hub_compat.keras_core import KerasCore
 

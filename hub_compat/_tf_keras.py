@@ -1,24 +1,104 @@
-"""What Keras keeps to itself, of all versions that it has; it imports none.
+"""The part of _tf.py that is about Keras: which there is, and what it keeps to itself.
 
-Each function says which names it looks for, and what it does without them.
+Only these two files import frameworks, and look for private names of theirs. Each
+function says which names it looks for, and what it does without them.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+import os
 import sys
 from typing import Any, Callable, List
 
 from hub_compat._tf import tf, tracked_objects
+from hub_compat.errors import MissingDependencyError
 
 __all__ = [
     "calling_layer",
     "graph_session",
     "has_weights_of",
+    "keras2",
+    "keras3",
+    "keras_generation",
     "parts_of",
     "variable_of",
     "weight_losses",
 ]
+
+
+def keras_generation() -> int:
+    """Which Keras ``tf.keras`` is in this program: 2 or 3.
+
+    Raises:
+      MissingDependencyError: it cannot be imported.
+    """
+    try:
+        version = str(getattr(tf.keras, "__version__", "2"))
+    except ImportError as error:
+        if importlib.util.find_spec("keras") is not None:
+            raise _broken_keras3(error) from error
+        # TF >= 2.16 without the package keras.
+        keras2()
+        return 2
+    return 3 if version.startswith("3.") else 2
+
+
+def keras2() -> Any:
+    """Keras 2: ``tf.keras`` up to TF 2.15, or the package tf_keras.
+
+    Raises:
+      MissingDependencyError: there is none.
+    """
+    try:
+        if str(getattr(tf.keras, "__version__", "2.")).startswith("2."):
+            return tf.keras
+    except (ImportError, RecursionError):
+        # Asked for a second time, TF 2.21's tf.keras recurses without end.
+        pass
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise MissingDependencyError(
+            "tf.keras of TensorFlow {} is Keras 3; Keras 2 is in the package tf-keras: "
+            "pip install tf-keras. Received: {}".format(tf.__version__, error)
+        ) from error
+    return tf_keras
+
+
+def keras3() -> Any:
+    """The package keras, of version 3.
+
+    Raises:
+      MissingDependencyError: it is not installed, or computes with something else
+        than TensorFlow.
+    """
+    try:
+        import keras
+    except ImportError as error:
+        raise _broken_keras3(error) from error
+    version = str(getattr(keras, "__version__", "of unknown version"))
+    if not version.startswith("3."):
+        raise _broken_keras3("keras " + version)
+    if keras.backend.backend() != "tensorflow":
+        raise MissingDependencyError(
+            "A TensorFlow module runs in Keras 3 on the TensorFlow backend only; set "
+            "KERAS_BACKEND=tensorflow before Keras is imported. Received: the backend "
+            "{!r}".format(keras.backend.backend())
+        )
+    return keras
+
+
+def _broken_keras3(problem: Any) -> MissingDependencyError:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        problem = "KERAS_BACKEND={!r}, and {}".format(backend, problem)
+    return MissingDependencyError(
+        "This needs Keras 3 (pip install 'keras>=3', TensorFlow 2.16 or newer) on the "
+        "TensorFlow backend (KERAS_BACKEND=tensorflow); with Keras 2 there is "
+        "hub_compat.keras2.KerasLayer. Received: {}".format(problem)
+    )
 
 
 def variable_of(weight: Any) -> Any:
