@@ -136,6 +136,12 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             return self.call(inputs, *args, **kwargs)
         return super().__call__(inputs, *args, **kwargs)
 
+    def __deepcopy__(self, memo: Any) -> Any:
+        """A layer with weights of its own, as Keras 3 copies layers and models."""
+        copied = type(self).from_config(self.get_config())
+        copied.set_weights(self.get_weights())
+        return copied
+
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""
         eager = tf.executing_eagerly()

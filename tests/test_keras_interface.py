@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, List
@@ -239,6 +240,19 @@ def test_model_of_another_tensorflow_is_fine_tuned(
         key.split("/")[0].split(".")[0] for key in changed
     }
     assert any("moving_mean" in key for key in changed)
+
+
+@pytest.mark.eager
+def test_copies_have_their_own_weights(k: Keras) -> None:
+    """copy.deepcopy() of a layer computes with the copied weights, and trains alone."""
+    layer = k.Layer(path("image_bn"), trainable=True)
+    layer.set_weights([value + 1 for value in layer.get_weights()])
+    copied = copy.deepcopy(layer)
+    wanted = np.asarray(layer(IMAGES))
+    np.testing.assert_array_equal(np.asarray(copied(IMAGES)), wanted)
+    copied.set_weights([value + 1 for value in copied.get_weights()])
+    np.testing.assert_array_equal(np.asarray(layer(IMAGES)), wanted)
+    assert np.any(np.asarray(copied(IMAGES)) != wanted)
 
 
 def names(layer: Any) -> List[str]:
