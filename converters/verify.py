@@ -49,7 +49,8 @@ def verify(
     nobody could guess.
 
     Args:
-      source: directory of a TF1 Hub module or TF1 SavedModel.
+      source: directory of a TF1 Hub module or TF1 SavedModel, or of a TF2 SavedModel
+        that was converted for an older TensorFlow.
       converted: directory that ``convert()`` made of it.
       inputs: by signature and by input, arrays to compare with; components of a
         sparse input are ``x_indices``, ``x_values`` and ``x_dense_shape``, those of a
@@ -65,7 +66,7 @@ def verify(
 
     Raises:
       HandleError: there is nothing at one of the paths.
-      FormatError: ``source`` is no TF1 model, or ``converted`` no converted one.
+      FormatError: ``source`` is no model, or ``converted`` no converted one.
       CorruptModuleError: one of them is damaged.
       SignatureError: ``inputs`` name a signature that there is not.
       VerificationError: they differ, with the report as its ``report``; or given
@@ -90,10 +91,12 @@ def verify_conversion(
     """As ``verify()``, of a detected source."""
     started = time.perf_counter()
     facts = provenance.read(directory)
-    if detection.format.is_tf2 or facts is None:
+    if detection.format.is_tf2:
+        facts = _as_it_was(detection)
+    if facts is None:
         raise FormatError(
-            "verify() compares a TF1 Hub module or TF1 SavedModel with what "
-            "hub_compat.convert() made of it. Received: {!r} ({}) and {!r}{}".format(
+            "verify() compares a model with what hub_compat.convert() made of it. "
+            "Received: {!r} ({}) and {!r}{}".format(
                 detection.path,
                 detection.format.value,
                 directory,
@@ -122,6 +125,22 @@ def verify_conversion(
     if not report.equal:
         raise _differs(detection.path, report)
     return report
+
+
+def _as_it_was(detection: Detection) -> provenance.Provenance:
+    """What is known of a TF2 SavedModel, of which lowering leaves nothing out."""
+    variants = tuple((v.tags, tuple(v.signatures)) for v in detection.variants)
+    return provenance.Provenance(
+        source_format=detection.format.value,
+        source_fingerprint="",
+        source_tensorflow_version="",
+        callable=None,
+        root_tags=variants[0][0],
+        variants=variants,
+        variables=(),
+        weights_elsewhere=False,
+        warnings=(),
+    )
 
 
 def _differs(path: str, report: VerificationReport) -> VerificationError:

@@ -65,7 +65,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME[name]
     if name == "KerasLayer":
         # The class for what tf.keras is in this program.
-        from hub_compat._tf import keras_generation
+        from hub_compat._tf_keras import keras_generation
 
         home = "hub_compat.keras{}".format(keras_generation())
     value = getattr(importlib.import_module(home), name)

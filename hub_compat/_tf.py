@@ -1,4 +1,4 @@
-"""The only file of the package that imports TensorFlow.
+"""The only file of the package that imports TensorFlow; of Keras, it is _tf_keras.py.
 
 The rest says ``from hub_compat._tf import tf``. Every symbol below that is
 not public in all supported versions has a probe and a note on who needs it.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import inspect
-import os
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from hub_compat.errors import MissingDependencyError, OptionsError
@@ -57,10 +55,7 @@ __all__ = [
     "has_op",
     "in_control_flow",
     "in_tf1_graph",
-    "keras2",
-    "keras3",
     "keep_inner_control_flow",
-    "keras_generation",
     "load_saved_model",
     "meta_graph_pb2",
     "node_def_pb2",
@@ -69,6 +64,7 @@ __all__ = [
     "prepare_gradients",
     "register_control_flow_gradients",
     "registered_op",
+    "restore_parts",
     "saved_model_pb2",
     "saved_object_graph_pb2",
     "struct_pb2",
@@ -226,6 +222,21 @@ def wrap_call(
         setattr(type(loaded), "__call__", wrap(call))  # noqa: B010
 
 
+def restore_parts(found: Any) -> None:
+    """Has the parts of a variable restored when the graph's variables are initialized.
+
+    Of a variable that a strategy mirrors, TF 1.15 gives the whole what restores all
+    of it, and the parts, which are those in the graph's collections, nothing. Private:
+    ``_initializer_op``, and ``values`` of such a variable; without them, nothing is
+    done. It can go with TF 1.15.
+    """
+    restore = getattr(found, "_initializer_op", None)
+    parts = getattr(found, "values", None) if restore else None
+    for part in parts or ():
+        if getattr(part, "_initializer_op", restore) is None:
+            part._initializer_op = tf.group(restore)
+
+
 def in_control_flow(op: Any) -> bool:
     """Whether an op of a graph is inside of a conditional or loop.
 
@@ -361,79 +372,6 @@ def _keep_functions(op: Any, get_func_graph: Callable[..., Any]) -> None:
         for inner in graph.get_operations():
             if inner.type in _FUNCTIONS_OF:
                 _keep_functions(inner, get_func_graph)
-
-
-def keras_generation() -> int:
-    """Which Keras ``tf.keras`` is in this program: 2 or 3.
-
-    Raises:
-      MissingDependencyError: it cannot be imported.
-    """
-    try:
-        version = str(getattr(tf.keras, "__version__", "2"))
-    except ImportError as error:
-        if importlib.util.find_spec("keras") is not None:
-            raise _broken_keras3(error) from error
-        # TF >= 2.16 without the package keras.
-        keras2()
-        return 2
-    return 3 if version.startswith("3.") else 2
-
-
-def keras2() -> Any:
-    """Keras 2: ``tf.keras`` up to TF 2.15, or the package tf_keras.
-
-    Raises:
-      MissingDependencyError: there is none.
-    """
-    try:
-        if str(getattr(tf.keras, "__version__", "2.")).startswith("2."):
-            return tf.keras
-    except (ImportError, RecursionError):
-        # Asked for a second time, TF 2.21's tf.keras recurses without end.
-        pass
-    try:
-        import tf_keras
-    except ImportError as error:
-        raise MissingDependencyError(
-            "tf.keras of TensorFlow {} is Keras 3; Keras 2 is in the package tf-keras: "
-            "pip install tf-keras. Received: {}".format(tf.__version__, error)
-        ) from error
-    return tf_keras
-
-
-def keras3() -> Any:
-    """The package keras, of version 3.
-
-    Raises:
-      MissingDependencyError: it is not installed, or computes with something else
-        than TensorFlow.
-    """
-    try:
-        import keras
-    except ImportError as error:
-        raise _broken_keras3(error) from error
-    version = str(getattr(keras, "__version__", "of unknown version"))
-    if not version.startswith("3."):
-        raise _broken_keras3("keras " + version)
-    if keras.backend.backend() != "tensorflow":
-        raise MissingDependencyError(
-            "A TensorFlow module runs in Keras 3 on the TensorFlow backend only; set "
-            "KERAS_BACKEND=tensorflow before Keras is imported. Received: the backend "
-            "{!r}".format(keras.backend.backend())
-        )
-    return keras
-
-
-def _broken_keras3(problem: Any) -> MissingDependencyError:
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if backend != "tensorflow":
-        problem = "KERAS_BACKEND={!r}, and {}".format(backend, problem)
-    return MissingDependencyError(
-        "This needs Keras 3 (pip install 'keras>=3', TensorFlow 2.16 or newer) on the "
-        "TensorFlow backend (KERAS_BACKEND=tensorflow); with Keras 2 there is "
-        "hub_compat.keras2.KerasLayer. Received: {}".format(problem)
-    )
 
 
 def in_tf1_graph() -> bool:

@@ -9,11 +9,17 @@ keeps those of its root variant there, those of another under
 
 from __future__ import annotations
 
+import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from hub_compat import _files, _wire, origin
 from hub_compat.detector import detect
-from hub_compat.errors import AttachmentError, CorruptModuleError, VariantError
+from hub_compat.errors import (
+    AttachmentError,
+    CorruptModuleError,
+    HandleError,
+    VariantError,
+)
 
 # ImageModuleInfo is made by __getattr__ below.
 __all__ = ["ImageModuleInfo", "attached_messages", "get_attached_message"]  # noqa: F822
@@ -41,12 +47,12 @@ def get_attached_message(
     """Returns a message that was attached to a module.
 
     Args:
-      handle: directory of the module, original or converted; a string or
+      handle: directory of the module, original or converted, a string or
         ``os.PathLike``; or what ``load()`` returned.
       key: the key it was attached under: ``"image_module_info"``.
       message_type: class of the message, such as
         ``hub_compat.ImageModuleInfo``.
-      tags: the variant; by default the one that ``load()`` gives.
+      tags: the variant; by default the one that ``load()`` gives, or gave.
       required: raise rather than return None where there is none.
 
     Returns:
@@ -56,6 +62,7 @@ def get_attached_message(
       AttachmentError: there is none and it is required, or its bytes are not
         a ``message_type``.
       VariantError: the module has no such variant.
+      HandleError: ``handle`` is neither.
     """
     messages = attached_messages(handle, tags)
     if key not in messages:
@@ -83,12 +90,21 @@ def attached_messages(
     handle: Any, tags: Optional[Iterable[str]] = None
 ) -> Dict[str, bytes]:
     """All messages attached to one variant of a module, serialized, by key."""
-    known = origin.of(handle)
-    if known is not None:
-        source = known.detection
-        # What it was converted into may be there when the source has gone.
-        there = _files.exists(_files.join(source.path, source.file))
-        handle = source.path if there else known.directory
+    place = origin.of(handle)
+    if place is not None:
+        # The source has all variants, as long as it is there.
+        there = _files.exists(place.detection.path)
+        handle = place.detection.path if there else place.directory
+        if tags is None and (there or place.root is not None):
+            # Else what was converted is this variant.
+            tags = place.tags
+    elif not isinstance(handle, (str, os.PathLike)):
+        raise HandleError(
+            "Expected the directory of a module, or what load() returned for one; its "
+            "parts and other objects have no attached messages. Received: {!r}".format(
+                handle
+            )
+        )
     detection = detect(handle)
     path = _files.join(detection.path, detection.file)
     if detection.file.endswith(".pb"):

@@ -6,9 +6,9 @@ import warnings
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from hub_compat import _files
-from hub_compat._keras import variable_of, weight_losses
 from hub_compat._publish import atomic_directory
 from hub_compat._tf import call_arguments, in_tf1_graph, tf, tracked_objects
+from hub_compat._tf_keras import parts_of, weight_losses
 from hub_compat.errors import SaveError
 
 __all__ = ["export_reusable"]
@@ -91,16 +91,20 @@ def _reusable(model: Any, specs: Any) -> Any:
         for training in (False, True)
     ]
     trained, known = _variables(model.trainable_weights), _variables(model.weights)
+    parts = {id(part) for weight in model.weights for part in parts_of(weight)[1:]}
     # A generator of random numbers keeps its state in what is no weight.
-    used = [variable for trace in traces for variable in trace.graph.variables]
+    used = [v for trace in traces for v in _variables(trace.graph.variables)]
     losses = [
         tf.function(loss, input_signature=[], autograph=False)
         for loss in weight_losses(model)
     ]
     root = tf.train.Checkpoint()
     root.__call__ = function
-    root.variables = list({id(v): v for v in known + used}.values())
+    every = {id(v): v for v in known + used if id(v) not in parts}
+    root.variables = list(every.values())
     root.trainable_variables = trained
+    # A moving average is read as the mean of all replicas'.
+    root.replicas = [v for v in used if id(v) in parts]
     root.regularization_losses = losses
     # Tables and their files: variables are not all that a function may use.
     root.resources = list(_resources(model))
@@ -108,12 +112,11 @@ def _reusable(model: Any, specs: Any) -> Any:
 
 
 def _variables(weights: Any) -> List[Any]:
-    """The variables behind weights.
+    """The variables behind weights, of a strategy's those of the first replica.
 
     But for a vocabulary, which Keras 2 lists as well; the table holds it.
     """
-    found = [variable_of(weight) for weight in weights]
-    return [variable for variable in found if isinstance(variable, tf.Variable)]
+    return [parts_of(weight)[0] for weight in weights if parts_of(weight)]
 
 
 def _resources(model: Any) -> Iterator[Any]:

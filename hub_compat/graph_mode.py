@@ -6,7 +6,7 @@ import functools
 import uuid
 from typing import Any, Callable, List, Sequence
 
-from hub_compat._tf import in_control_flow, tf, wrap_call
+from hub_compat._tf import in_control_flow, restore_parts, tf, wrap_call
 from hub_compat.errors import OptionsError
 from hub_compat.lifetime import objects_of
 
@@ -45,20 +45,11 @@ def variables() -> List[Any]:
 def initialize_replicas(loaded: Any) -> None:
     """Has each replica's variable restored when variables are initialized.
 
-    Of a variable that a strategy mirrors, TF 1.15 gives the whole what restores all
-    of it, and the parts, which are those in the graph's collections, nothing.
-    Private: ``_initializer_op``, and ``values`` of such a variable; without them,
-    nothing is done.
-
     Args:
       loaded: what TensorFlow's loader returned.
     """
     for found in objects_of(loaded):
-        restore = getattr(found, "_initializer_op", None)
-        parts = getattr(found, "values", None) if restore else None
-        for part in parts or ():
-            if getattr(part, "_initializer_op", restore) is None:
-                part._initializer_op = tf.group(restore)
+        restore_parts(found)
 
 
 def add_assets(loaded: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any, Dict, List, Mapping, Optional
 
-from hub_compat._keras import calling_layer, graph_session
-from hub_compat._tf import in_tf1_graph, keras2, prepare_gradients, tf
+from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
+from hub_compat._tf_keras import calling_layer, graph_session, keras2
 from hub_compat.graph_mode import Switch
 from hub_compat.keras_core import KerasCore
 from hub_compat.keras_layer import LayerMixin
@@ -135,6 +135,12 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             # Keras of TF 1.15 would call it in a graph, for want of an eager tensor.
             return self.call(inputs, *args, **kwargs)
         return super().__call__(inputs, *args, **kwargs)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        """A layer with weights of its own, as Keras 3 copies layers and models."""
+        copied = type(self).from_config(self.get_config())
+        copied.set_weights(self.get_weights())
+        return copied
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """Calls the module; see the class."""

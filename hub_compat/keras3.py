@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from hub_compat._keras import calling_layer
-from hub_compat._tf import keras3, tf
+from hub_compat._tf import tf
+from hub_compat._tf_keras import calling_layer, keras3
 from hub_compat.errors import LayerError
 from hub_compat.keras_core import KerasCore
 from hub_compat.keras_layer import LayerMixin

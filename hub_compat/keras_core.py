@@ -41,6 +41,8 @@ class KerasCore:
       embedded: the module as text; None where it is not wanted.
       function: what is called.
       output_shape: a nest of TensorShapes; None where it is not given.
+      weights_missing: whether the weights may still be without values, as of an
+        embedded module whose directory is gone.
 
     Raises:
       LayerError: the arguments do not fit each other or the object.
@@ -61,6 +63,7 @@ class KerasCore:
     ) -> None:
         self.handle = handle
         self.embedded: Optional[Embedded] = None
+        self.weights_missing = False
         if isinstance(embed, Mapping):
             self.embedded = Embedded.from_config(embed)
         self.arguments = dict(arguments or {})
@@ -99,7 +102,9 @@ class KerasCore:
         handle = self.handle
         if isinstance(handle, (str, os.PathLike)):
             if self.embedded is not None:
-                handle = self.embedded.directory(_files.as_path(handle))
+                source = _files.as_path(handle)
+                handle = self.embedded.directory(source)
+                self.weights_missing = handle != source
             return load(handle, tags=self.tags or None, options=load_options)
         for name, value in (("tags", self.tags), ("load_options", load_options)):
             if value:
@@ -431,7 +436,8 @@ class KerasCore:
         def call(inputs: Any) -> Any:
             return self.with_shapes(inputs, self.call(inputs, False))
 
-        outputs = tf.function(call).get_concrete_function(specs).structured_outputs
+        function = tf.function(call, autograph=False)
+        outputs = function.get_concrete_function(specs).structured_outputs
         return tf.nest.map_structure(lambda output: output.shape, outputs)
 
     def with_shapes(self, inputs: Any, outputs: Any) -> Any:

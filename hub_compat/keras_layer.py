@@ -10,8 +10,8 @@ import weakref
 from typing import Any, Dict, List, Mapping, Sequence
 
 from hub_compat import _files
-from hub_compat._keras import has_weights_of, variable_of
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
+from hub_compat._tf_keras import has_weights_of, variable_of
 from hub_compat.errors import LayerError, MissingModuleError
 from hub_compat.keras_core import KerasCore
 
@@ -95,6 +95,8 @@ class LayerMixin:
 
     def _call_now(self, inputs: Any, training: Any) -> Any:
         trainable = self.trainable
+        if self._core.weights_missing:
+            inputs = self._if_weights_are_there(inputs)
         if trainable and not self._checked:
             self._warn_of_no_weights()
         # Asked once: an eager call has no need of it.
@@ -114,6 +116,32 @@ class LayerMixin:
                 outputs = self._with_all_variables(outputs)
         outputs = self._core.with_shapes(inputs, outputs)
         return self._in_compute_dtype(outputs)
+
+    def _if_weights_are_there(self, inputs: Any) -> Any:
+        """Inputs that cannot be used before an embedded module has its weights.
+
+        Keras builds models before it loads weights: a graph asks when it runs.
+        """
+        variables = self._core.trainable_variables + self._core.other_variables
+        found = [v for v in variables if v.dtype.is_floating and v.shape.num_elements()]
+        with tf.init_scope():
+            known = tf.executing_eagerly()
+            if not found or (known and not _all_nan(found[0])):
+                self._core.weights_missing = False
+                return inputs
+        problem = (
+            "The weights of the layer {!r} were never loaded: the module that is "
+            "embedded in its configuration has none, and its directory is gone. Load "
+            "them, with keras.models.load_model(), load_weights() or set_weights(). "
+            "Received: {!r}".format(self.name, self._core.handle)
+        )
+        if tf.executing_eagerly():
+            raise LayerError(problem)
+        flat = tf.nest.flatten(inputs)
+        is_there = tf.logical_not(_all_nan(found[0]))
+        with tf.control_dependencies([tf.debugging.Assert(is_there, [problem])]):
+            flat = [tf.identity(v) if isinstance(v, tf.Tensor) else v for v in flat]
+        return tf.nest.pack_sequence_as(inputs, flat)
 
     def _unless_frozen(self, training: Any) -> Any:
         """Whether to train, in a graph that is there when a layer is frozen."""
@@ -289,3 +317,7 @@ def _computed(inputs: Any) -> List[Any]:
     """Those of some tensors of a graph that variables may have been used for."""
     flat = tf.nest.flatten(inputs, expand_composites=True)
     return [t for t in flat if t.dtype.is_floating and t.op.type != "Placeholder"]
+
+
+def _all_nan(variable: Any) -> Any:
+    return tf.reduce_all(tf.math.is_nan(tf.convert_to_tensor(variable)))

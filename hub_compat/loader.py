@@ -105,7 +105,7 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
         _check_tags(detection, wanted)
         loaded = _load(detection, directory, options)
         loaded._is_hub_module_v1 = False
-        origin.remember(loaded, detection, directory)
+        origin.remember(loaded, detection, directory, tags=wanted)
         return loaded
     try:
         root = _load(detection, directory, options)
@@ -128,7 +128,8 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
     loaded = _select(root, facts, wanted, path)
     _explain_left_out(loaded, facts, wanted or facts.root_tags, path)
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
-    origin.remember(loaded, detection, directory, None if loaded is root else root)
+    whole = None if loaded is root else root
+    origin.remember(loaded, detection, directory, whole, wanted)
     return loaded
 
 

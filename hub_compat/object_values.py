@@ -72,7 +72,10 @@ def _key(node: Any) -> Optional[str]:
 
 
 def read(variables: Sequence[Any], session: Any) -> List[Any]:
-    """The values of variables, as NumPy arrays.
+    """The values of variables, as NumPy arrays; None where a session never had one.
+
+    Keras initializes only what a layer has for weights, and a layer of one signature
+    has not all variables of the module.
 
     Args:
       variables: the variables.
@@ -80,7 +83,7 @@ def read(variables: Sequence[Any], session: Any) -> List[Any]:
         current one.
 
     Raises:
-      SaveError: there is no session, or it has no values.
+      SaveError: there is no session, or it has none of the values.
     """
     if session is None and tf.executing_eagerly():
         try:
@@ -101,6 +104,9 @@ def read(variables: Sequence[Any], session: Any) -> List[Any]:
     try:
         values: List[Any] = session.run(list(variables))
     except (tf.errors.FailedPreconditionError, ValueError) as error:
+        values = [_value(variable, session) for variable in variables]
+        if any(value is not None for value in values):
+            return values
         raise SaveError(
             "The session has no values for the variables; run "
             "tf.compat.v1.global_variables_initializer() in it first, and save with "
@@ -108,6 +114,13 @@ def read(variables: Sequence[Any], session: Any) -> List[Any]:
             "{}".format(error)
         ) from error
     return values
+
+
+def _value(variable: Any, session: Any) -> Any:
+    try:
+        return session.run(variable)
+    except (tf.errors.FailedPreconditionError, ValueError):
+        return None
 
 
 def write(values: Dict[str, Any], old: str, directory: str) -> None:

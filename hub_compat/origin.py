@@ -24,12 +24,14 @@ class Origin(NamedTuple):
       root: the object of all that directory, where the loaded one is a variant.
       written: size and time of the directory's model file, to tell whether it is
         still the same; None where that cannot be known.
+      tags: the variant that was asked for; None for the default one.
     """
 
     detection: Detection
     directory: str
     root: Any
     written: Optional[Tuple[int, int]]
+    tags: Optional[Tuple[str, ...]] = None
 
     def is_unchanged(self) -> bool:
         """Whether the directory still holds what was loaded."""
@@ -37,12 +39,16 @@ class Origin(NamedTuple):
 
 
 def remember(
-    loaded: Any, detection: Detection, directory: str, root: Any = None
+    loaded: Any,
+    detection: Detection,
+    directory: str,
+    root: Any = None,
+    tags: Optional[Tuple[str, ...]] = None,
 ) -> None:
     """Notes where an object came from, and keeps the whole of it alive."""
     here = dataclasses.replace(detection, path=_absolute(detection.path))
     directory = _absolute(directory)
-    origin = Origin(here, directory, root, _written(directory))
+    origin = Origin(here, directory, root, _written(directory), tags)
     # Not tracked: TensorFlow, saving a variant, must not save the whole module.
     object.__setattr__(loaded, _ATTRIBUTE, origin)
 

@@ -49,7 +49,9 @@ def save(
 
     def values(variables: Mapping[str, Any]) -> Dict[str, Any]:
         read = object_values.read(list(variables.values()), session)
-        return dict(zip(variables, read))
+        found = dict(zip(variables, read))
+        # The others are as they were loaded.
+        return {key: value for key, value in found.items() if value is not None}
 
     with atomic_directory(_files.as_path(directory), overwrite=overwrite) as new:
         write(loaded, new, values)

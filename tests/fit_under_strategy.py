@@ -5,7 +5,8 @@ A program of its own: devices and servers must be set up before TensorFlow start
     python fit_under_strategy.py mirrored|workers|servers KERAS FOLDER MODULE...
 
 ``workers`` is one of two processes; TF_CONFIG says which. FOLDER gets the modules that
-``hub.save`` writes after the training under the strategy.
+``hub.save`` writes after the training under the strategy; ``mirrored`` also exports the
+whole model of one.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def servers() -> Any:
 _RUNNING: List[Any] = []
 
 
-def fit(k: Keras, strategy: Any, module: str, of_object: bool) -> Tuple[Any, Any]:
-    """Takes some steps of gradient descent; returns losses, and the layer."""
+def fit(k: Keras, strategy: Any, module: str, of_object: bool) -> Tuple[Any, ...]:
+    """Takes some steps of gradient descent; returns losses, the layer, the model."""
     x, y = BATCHES[module], TARGETS
     with strategy.scope():
         path = str(expected.HERE / module / "module")
@@ -87,10 +88,10 @@ def fit(k: Keras, strategy: Any, module: str, of_object: bool) -> Tuple[Any, Any
         model = k.keras.Model(inputs, dense(layer(inputs)))
         model.compile(k.keras.optimizers.SGD(0.05), "mse")
     if k.generation == 3 and "TF_CONFIG" in os.environ and of_object:
-        return loop(strategy, model, x, y), layer
+        return loop(strategy, model, x, y), layer, model
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).repeat()
     history = model.fit(batches, epochs=STEPS, steps_per_epoch=1, verbose=0)
-    return history.history["loss"], layer
+    return history.history["loss"], layer, model
 
 
 def loop(strategy: Any, model: Any, x: Any, y: Any) -> List[Any]:
@@ -125,7 +126,7 @@ def main(kind: str, generation: int, folder: str, modules: Any) -> None:
     for module in modules:
         results = {}
         for name, used in (("many", strategy), ("one", alone)):
-            losses, layer = fit(k, used, module, of_object=name == "many")
+            losses, layer, model = fit(k, used, module, of_object=name == "many")
             loaded = layer.resolved_object
             results[name] = {
                 "losses": [float(loss) for loss in losses],
@@ -135,6 +136,8 @@ def main(kind: str, generation: int, folder: str, modules: Any) -> None:
             }
             if name == "many":
                 hub.save(loaded, os.path.join(folder, module))
+            if (kind, name, module) == ("mirrored", "many", "loss_graph"):
+                hub.export_reusable(model, os.path.join(folder, "exported"))
         found[module] = results
     print()
     json.dump(found, sys.stdout)

@@ -16,12 +16,12 @@ class Keras:
     """One generation of Keras, and the layer for it."""
 
     def __init__(self, generation: int) -> None:
-        from hub_compat import _tf
+        from hub_compat import _tf_keras
 
         self.generation = generation
         module = importlib.import_module("hub_compat.keras{}".format(generation))
         self.Layer = module.KerasLayer
-        self.keras = _tf.keras2() if generation == 2 else _tf.keras3()
+        self.keras = _tf_keras.keras2() if generation == 2 else _tf_keras.keras3()
 
     def model(self, layer: Any) -> Any:
         """A compiled model of images, a layer, and a dense one."""

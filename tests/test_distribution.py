@@ -101,6 +101,17 @@ def test_mirrored(k: Keras, tmp_path: Path) -> None:
     found = result(start(tmp_path, "mirrored", str(k.generation), *modules))
     assert list(found) == modules
     check(found, ["MirroredVariable", "SyncOnReadVariable"], k, tmp_path)
+    # As the model was exported, each variable is there once, and as it was trained.
+    exported = hub.load(tmp_path / "exported")
+    trained = found["loss_graph"]["many"]
+    assert len(exported.variables) == len(trained["weights"]) + 2
+    values = {v.name.split(":")[0]: v.numpy() for v in exported.trainable_variables}
+    assert len(values) == len(exported.trainable_variables) > 2
+    for name, value in zip(trained["names"], trained["weights"]):
+        whole = name.replace(".", "/")
+        if whole in values:
+            np.testing.assert_array_equal(values.pop(whole), np.float32(value))
+    assert len(values) == 2
 
 
 def test_two_workers(k: Keras, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-from conftest import keras_generations
+from conftest import executes_eagerly, keras_generations
 from keras_kit import IMAGES, TARGETS, Keras, path
 
 import hub_compat as hub
@@ -184,6 +184,14 @@ def test_config_has_the_module(k: Keras, tmp_path: Path) -> None:
     again = k.Layer.from_config(config)
     # Without a file of weights there are none, and nobody takes them for some.
     assert all(np.isnan(value).all() for value in again.get_weights())
+    lost = k.Layer.from_config(config)
+    given = k.keras.Input(shape=(8, 8, 3))
+    model = k.keras.Model(given, lost(given))
+    with pytest.raises(Exception, match="were never loaded"):
+        model.predict(IMAGES, verbose=0)
+    if executes_eagerly():
+        with pytest.raises(ValueError, match="were never loaded"):
+            lost(IMAGES)
     again.set_weights(weights)
     inputs = k.keras.Input(shape=(8, 8, 3))
     one, other = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, List
@@ -136,6 +137,7 @@ def test_every_output_trains_with_updates(output: Any, k: Keras) -> None:
     assert len(layer.losses) or k.generation == 2
 
 
+@pytest.mark.graph
 def test_freezing_a_built_model(k: Keras) -> None:
     """Frozen after fit(), the layer keeps every bit, and runs in inference mode."""
     layer = k.Layer(path("image_bn"), trainable=True)
@@ -164,6 +166,10 @@ def test_unfreezing_a_built_model_is_warned_of(k: Keras) -> None:
     """What graph mode cannot do is said where Keras asks for the weights."""
     layer = k.Layer(path("image_bn"))
     model = k.model(layer)
+    loaded = layer.get_weights()
+    model.fit(IMAGES, TARGETS, verbose=0)
+    for one, other in zip(loaded, layer.get_weights()):
+        assert one.tobytes() == other.tobytes()
     layer.trainable = True
     with pytest.warns(UserWarning, match="freeze the layer after that"):
         model.compile("sgd", k.keras.losses.MeanSquaredError())
@@ -234,6 +240,19 @@ def test_model_of_another_tensorflow_is_fine_tuned(
         key.split("/")[0].split(".")[0] for key in changed
     }
     assert any("moving_mean" in key for key in changed)
+
+
+@pytest.mark.eager
+def test_copies_have_their_own_weights(k: Keras) -> None:
+    """copy.deepcopy() of a layer computes with the copied weights, and trains alone."""
+    layer = k.Layer(path("image_bn"), trainable=True)
+    layer.set_weights([value + 1 for value in layer.get_weights()])
+    copied = copy.deepcopy(layer)
+    wanted = np.asarray(layer(IMAGES))
+    np.testing.assert_array_equal(np.asarray(copied(IMAGES)), wanted)
+    copied.set_weights([value + 1 for value in copied.get_weights()])
+    np.testing.assert_array_equal(np.asarray(layer(IMAGES)), wanted)
+    assert np.any(np.asarray(copied(IMAGES)) != wanted)
 
 
 def names(layer: Any) -> List[str]:

@@ -6,6 +6,7 @@ import ast
 import configparser
 import os
 from pathlib import Path
+from typing import List, Optional
 
 import pytest
 
@@ -86,7 +87,52 @@ def test_only_tf_py_imports_tensorflow() -> None:
         for name, path in _files(PACKAGE).items()
         if path.suffix == ".py" and _imported_modules(path) & fenced
     }
-    assert set(offenders) <= {"_tf.py"}
+    assert set(offenders) <= {"_tf.py", "_tf_keras.py"}
+
+
+def _attributes_asked_for(node: ast.AST) -> List[str]:
+    """``x.name``, and ``getattr(x, "name")``."""
+    if isinstance(node, ast.Attribute):
+        return [node.attr]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id in ("getattr", "hasattr", "setattr"):
+            return [s for s in map(_string, node.args[1:2]) if s is not None]
+    return []
+
+
+def _string(node: ast.AST) -> Optional[str]:
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def test_private_names_of_frameworks_are_in_the_same_files() -> None:
+    """Elsewhere, no attribute is asked for that is private and not our own."""
+    trees = {
+        name: ast.parse(path.read_text(encoding="utf-8"))
+        for name, path in _files(PACKAGE).items()
+        if path.suffix == ".py"
+    }
+    nodes = [(name, node) for name, tree in trees.items() for node in ast.walk(tree)]
+    # Of a NamedTuple, and what load() hangs on an object.
+    own = {"_asdict", "_fields", "_replace", "_hub_compat_state", "_is_hub_module_v1"}
+    for _, node in nodes:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            own.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                own.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+    found = {
+        (name, asked)
+        for name, node in nodes
+        for asked in _attributes_asked_for(node)
+        if asked.startswith("_") and not asked.startswith("__") and asked not in own
+    }
+    assert {name for name, _ in found} <= {"_tf.py", "_tf_keras.py"}, sorted(found)
 
 
 def test_every_module_postpones_annotations() -> None:

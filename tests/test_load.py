@@ -335,3 +335,21 @@ def test_cache_that_cannot_be_written_is_replaced(tmp_path: Path, root: Path) ->
     wanted = len(expected.load_expected("image_bn").variables)
     assert done.stdout.split()[-1] == str(wanted)
     assert not list(temporary.glob("*hub_compat*"))
+
+
+def test_attached_messages_of_a_loaded_object(tmp_path: Path) -> None:
+    """They are those of the variant that was loaded, also when its source is gone."""
+    recorded = expected.load_expected("image_bn")
+    shutil.copytree(str(recorded.path), str(tmp_path / "source"))
+    for tags in (None, {"train"}):
+        with replay.Runtime(lambda tags=tags: hub.load(tmp_path / "source", tags)) as r:
+            (key, value), *_ = recorded.variants[tuple(tags or ())].attached.items()
+            assert key == "image_module_info"
+            (tmp_path / "source").rename(tmp_path / "away")
+            for _ in range(2):
+                found = hub.get_attached_message(r.loaded, key, hub.ImageModuleInfo)
+                assert found.SerializeToString() == value
+                if not (tmp_path / "source").exists():
+                    (tmp_path / "away").rename(tmp_path / "source")
+    with pytest.raises(errors.HandleError, match="what load.. returned for one"):
+        hub.get_attached_message(object(), "image_module_info", hub.ImageModuleInfo)

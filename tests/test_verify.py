@@ -515,12 +515,35 @@ def test_tolerance_must_be_one(tolerance: float, tmp_path: Path) -> None:
 
 
 def test_only_a_conversion_is_verified(tmp_path: Path) -> None:
-    """A TF2 model has no original, and a source is no conversion."""
-    hub.convert(module("tf1_frozen"), tmp_path / "out")
-    with pytest.raises(errors.FormatError, match="tf2_reusable"):
-        hub.verify(tmp_path / "out", tmp_path / "out")
+    """A source is no conversion."""
     with pytest.raises(errors.FormatError, match="did not write"):
         hub.verify(module("tf1_frozen"), module("tf1_frozen"))
+
+
+def test_lowered_model_is_verified(tmp_path: Path, testdata: Path) -> None:
+    """A TF2 SavedModel is run where TensorFlow knows it, beside its lowered form."""
+    import tensorflow as tf
+
+    source = testdata / "tf221" / "keras2_text" / "module"
+    out = tmp_path / "out"
+    report = hub.convert(source, out, target="tf1.15", verify=True).verification
+    assert report is not None
+    if report.not_compared:
+        # An op of it is of a newer TensorFlow than this one.
+        assert not tf.__version__.startswith("2.21")
+        assert "does not have" in report.not_compared[0].reason
+        return
+    assert report.largest_relative < 1e-6
+    images = testdata / "tf221" / "keras2_images" / "module"
+    with pytest.raises(errors.VerificationError, match="the converted one fails"):
+        hub.verify(images, out)
+    # A weight that is another: of the same shape, but with other values.
+    saved = hub.load(out)
+    for variable in saved.trainable_variables:
+        variable.assign(variable + 1.0)
+    hub.save(saved, tmp_path / "other")
+    with pytest.raises(errors.VerificationError, match="relative"):
+        hub.verify(source, tmp_path / "other")
 
 
 # ---- what is the same each time

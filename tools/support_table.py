@@ -42,11 +42,15 @@ _CHECKS = {
     "losses": "`model.regularization_losses`",
     "gradients": "gradients of variables and inputs",
     "hub.save": "a step of gradient descent, saved and loaded again",
-    "KerasLayer": "`KerasLayer`, and its steps by signatures that train",
+    "KerasLayer": "`KerasLayer` of Keras 2, and its steps by all signatures",
+    "KerasLayer of Keras 3": "the same of Keras 3",
+    "life of a KerasLayer": "its `fit`, frozen, saved, loaded, exported: Keras 2",
+    "life of a KerasLayer of Keras 3": "the same in Keras 3",
     "session": "converted, in the session loader of TF1 and TF Serving",
 }
 
-# leg -> module -> check -> "passed", "failed" or "skipped"
+# leg -> module -> check -> "passed", "failed", or "skipped: why"; "in part: why" where
+# other tests of the check passed.
 Results = Dict[str, Dict[str, Dict[str, str]]]
 
 
@@ -96,7 +100,10 @@ def _cell(checks: Dict[str, str]) -> str:
     failed = sorted(check for check, outcome in checks.items() if outcome == "failed")
     if failed:
         return "no: " + ", ".join(failed).lower()
-    return "yes" if "passed" in checks.values() else "-"
+    skipped = sorted(c for c, outcome in checks.items() if outcome != "passed")
+    if skipped:
+        return "not tried: " + ", ".join(skipped).lower()
+    return "yes" if checks else "-"
 
 
 def _table(head: List[str], rows: List[List[str]]) -> List[str]:
@@ -131,10 +138,9 @@ def render_table(results: Results) -> str:
     for check in _checks(results, modules):
         row = [_CHECKS.get(check, check)]
         for leg in legs:
-            outcomes = [m.get(check, "skipped") for m in results[leg].values()]
-            passed, failed = outcomes.count("passed"), outcomes.count("failed")
-            text = "{} of {}".format(passed, passed + failed)
-            row.append(text if passed + failed else "-")
+            outcomes = [m[check] for m in results[leg].values() if check in m]
+            text = "{} of {}".format(outcomes.count("passed"), len(outcomes))
+            row.append(text if outcomes else "-")
         rows.append(row)
     head = ["of {} TF1 models".format(len(modules))]
     return "\n".join(_table(head + [_LEGS[leg] for leg in legs], rows))

@@ -1,0 +1,191 @@
+"""The part of _tf.py that is about Keras: which there is, and what it keeps to itself.
+
+Only these two files import frameworks, and look for private names of theirs. Each
+function says which names it looks for, and what it does without them.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import sys
+from typing import Any, Callable, List
+
+from hub_compat._tf import tf, tracked_objects
+from hub_compat.errors import MissingDependencyError
+
+__all__ = [
+    "calling_layer",
+    "graph_session",
+    "has_weights_of",
+    "keras2",
+    "keras3",
+    "keras_generation",
+    "parts_of",
+    "variable_of",
+    "weight_losses",
+]
+
+
+def keras_generation() -> int:
+    """Which Keras ``tf.keras`` is in this program: 2 or 3.
+
+    Raises:
+      MissingDependencyError: it cannot be imported.
+    """
+    try:
+        version = str(getattr(tf.keras, "__version__", "2"))
+    except ImportError as error:
+        if importlib.util.find_spec("keras") is not None:
+            raise _broken_keras3(error) from error
+        # TF >= 2.16 without the package keras.
+        keras2()
+        return 2
+    return 3 if version.startswith("3.") else 2
+
+
+def keras2() -> Any:
+    """Keras 2: ``tf.keras`` up to TF 2.15, or the package tf_keras.
+
+    Raises:
+      MissingDependencyError: there is none.
+    """
+    try:
+        if str(getattr(tf.keras, "__version__", "2.")).startswith("2."):
+            return tf.keras
+    except (ImportError, RecursionError):
+        # Asked for a second time, TF 2.21's tf.keras recurses without end.
+        pass
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise MissingDependencyError(
+            "tf.keras of TensorFlow {} is Keras 3; Keras 2 is in the package tf-keras: "
+            "pip install tf-keras. Received: {}".format(tf.__version__, error)
+        ) from error
+    return tf_keras
+
+
+def keras3() -> Any:
+    """The package keras, of version 3.
+
+    Raises:
+      MissingDependencyError: it is not installed, or computes with something else
+        than TensorFlow.
+    """
+    try:
+        import keras
+    except ImportError as error:
+        raise _broken_keras3(error) from error
+    version = str(getattr(keras, "__version__", "of unknown version"))
+    if not version.startswith("3."):
+        raise _broken_keras3("keras " + version)
+    if keras.backend.backend() != "tensorflow":
+        raise MissingDependencyError(
+            "A TensorFlow module runs in Keras 3 on the TensorFlow backend only; set "
+            "KERAS_BACKEND=tensorflow before Keras is imported. Received: the backend "
+            "{!r}".format(keras.backend.backend())
+        )
+    return keras
+
+
+def _broken_keras3(problem: Any) -> MissingDependencyError:
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        problem = "KERAS_BACKEND={!r}, and {}".format(backend, problem)
+    return MissingDependencyError(
+        "This needs Keras 3 (pip install 'keras>=3', TensorFlow 2.16 or newer) on the "
+        "TensorFlow backend (KERAS_BACKEND=tensorflow); with Keras 2 there is "
+        "hub_compat.keras2.KerasLayer. Received: {}".format(problem)
+    )
+
+
+def variable_of(weight: Any) -> Any:
+    """TensorFlow's variable behind a weight of Keras 3; a weight of Keras 2 is one."""
+    # In TF 1.15 the variables of a strategy are no instances of tf.Variable.
+    return weight if hasattr(weight, "read_value") else getattr(weight, "value", None)
+
+
+def parts_of(weight: Any) -> List[Any]:
+    """The variables of each replica, of what a strategy mirrors; else the variable.
+
+    None of what is no variable. Private: ``distribute_strategy`` of a strategy's
+    variable (1.15 to 2.21); without it, it is taken for one that is not mirrored.
+    """
+    variable = variable_of(weight)
+    if not hasattr(variable, "read_value"):
+        return []
+    strategy = getattr(variable, "distribute_strategy", None)
+    if strategy is None:
+        return [variable]
+    return list(strategy.experimental_local_results(variable))
+
+
+def weight_losses(layer: Any) -> List[Callable[[], Any]]:
+    """The losses of a Keras layer, and of those in it, that need no inputs.
+
+    Of Keras 3, each trained variable has its own. Private: ``_callable_losses`` of
+    Keras 2 (1.15 to tf_keras), which has its losses there; without it, none are found.
+    """
+    if not hasattr(layer, "_callable_losses"):
+        return [
+            functools.partial(weight.regularizer, weight)
+            for weight in layer.trainable_weights
+            if getattr(weight, "regularizer", None) is not None
+        ]
+    return [
+        loss
+        for each in tracked_objects(layer)
+        for loss in getattr(each, "_callable_losses", None) or ()
+    ]
+
+
+def calling_layer(layer: Any) -> Any:
+    """The layer or model in whose call another layer is called; None without one.
+
+    Of Keras 3 it is the outermost one, and there while ``layer.call`` runs. Of Keras 2
+    it is the next one, and there while ``layer.__call__`` has not gone on to Keras.
+
+    Private: ``_get_call_context`` and its ``entry_layer`` (Keras 3), ``call_context``
+    of base_layer_utils, in the module of Keras' Layer, and its ``layer`` (Keras 2, 1.15
+    to tf_keras). Without them, no layer is known to be in another.
+    """
+    if hasattr(layer, "_get_call_context"):
+        return getattr(layer._get_call_context(), "entry_layer", None)
+    kind: Any = type(layer)
+    context = _call_context(kind)
+    return None if context is None else getattr(context(), "layer", None)
+
+
+@functools.lru_cache(maxsize=None)
+def _call_context(kind: Any) -> Any:
+    """What a class of layers of Keras 2 has for the call that goes on."""
+    for base in kind.__mro__:
+        module: Any = sys.modules.get(base.__module__)
+        utils: Any = getattr(module, "base_layer_utils", None)
+        if hasattr(utils, "call_context"):
+            return utils.call_context
+    return None
+
+
+def graph_session(layer: Any) -> Any:
+    """The session in which Keras 2 runs the graph of a layer.
+
+    Private: ``backend`` in the module of Keras' Layer (1.15 to tf_keras), as only TF
+    1.15 has ``get_session`` in public. Without it, the current session.
+    """
+    for base in type(layer).__mro__:
+        backend: Any = getattr(sys.modules.get(base.__module__), "backend", None)
+        if hasattr(backend, "get_session"):
+            return backend.get_session()
+    return tf.compat.v1.get_default_session()
+
+
+def has_weights_of(outer: Any, layer: Any) -> bool:
+    """Whether Keras knows the weights of a layer as weights of another, too."""
+    if hasattr(layer, "_get_call_context"):
+        known = {id(weight) for weight in outer.weights}
+        return all(id(weight) in known for weight in layer.weights)
+    # A model of Keras 2 that is not built yet does not tell its weights.
+    return any(found is layer for found in tracked_objects(outer))
