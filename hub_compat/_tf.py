@@ -56,6 +56,7 @@ __all__ = [
     "in_control_flow",
     "in_tf1_graph",
     "keep_inner_control_flow",
+    "keep_resource",
     "load_saved_model",
     "meta_graph_pb2",
     "node_def_pb2",
@@ -235,6 +236,17 @@ def restore_parts(found: Any) -> None:
     for part in parts or ():
         if getattr(part, "_initializer_op", restore) is None:
             part._initializer_op = tf.group(restore)
+
+
+def keep_resource(found: Any) -> None:
+    """Has Python not destroy the resource of an object when the object goes.
+
+    Private: ``_resource_deleter`` and its ``_destroy_resource`` (1.15); without them,
+    nothing is done. It can go with TF 1.15.
+    """
+    deleter: Any = getattr(found, "_resource_deleter", None)
+    if getattr(deleter, "_destroy_resource", None) is not None:
+        deleter._destroy_resource = None
 
 
 def in_control_flow(op: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Iterator, List, Sequence
 
-from hub_compat._tf import tracks_attributes
+from hub_compat._tf import keep_resource, tracks_attributes
 
 __all__ = ["keep_state_alive", "leave_to_sessions", "objects_of", "state_of"]
 
@@ -36,9 +36,7 @@ def leave_to_sessions(loaded: Any) -> None:
     has done away with the function ("TF_GraphCopyFunction cannot be null").
     """
     for found in objects_of(loaded):
-        deleter: Any = getattr(found, "_resource_deleter", None)
-        if getattr(deleter, "_destroy_resource", None) is not None:
-            deleter._destroy_resource = None
+        keep_resource(found)
 
 
 def state_of(function: Any) -> Sequence[Any]:

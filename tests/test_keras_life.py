@@ -61,7 +61,7 @@ def _has_batches(recorded: Any, case: Any) -> bool:
 
 
 def is_dense(case: Any) -> bool:
-    """Whether all inputs are arrays; a graph's steps of others are in test_keras_layer.py."""
+    """Whether all inputs are arrays; in a graph, others are in test_keras_layer.py."""
     return all(isinstance(value, np.ndarray) for value in case.inputs.values())
 
 
