@@ -13,6 +13,7 @@ from typing import (
     Optional,
     Set,
     Tuple,
+    Union,
 )
 
 from hub_compat._tf import node_def_pb2
@@ -54,6 +55,7 @@ from .regions import (
     is_invariant,
     resource_behind,
 )
+from .turns import most_turns
 
 __all__ = ["make_whiles"]
 
@@ -381,7 +383,10 @@ def _write_while(
             controls if part is body else (),
             counted=True,
         )
-    _replace(graph, regions, loop, name, functions, frame, variables, taken, exits)
+    limit = most_turns(graph, turn.continues, loop.variables, loop.boundary)
+    _replace(
+        graph, regions, loop, name, functions, frame, variables, taken, exits, limit
+    )
     waits = waits | turn.condition.waits | body.waits
     graph.nodes[name].input.extend("^" + wait for wait in sorted(waits))
     graph.forget(name)
@@ -415,12 +420,16 @@ def _replace(
     variables: List[_LoopVariable],
     taken: List[Tuple[str, int, Any]],
     exits: List[str],
+    limit: Union[int, str],
 ) -> None:
     """Puts a While in the place of a loop, and Identities in that of its Exits."""
     node = functional_node(name, "While")
-    for suffix, value in (("turn", 0), ("most_turns", -1)):
+    for suffix, value in (("turn", 0), ("most_turns", limit)):
         # The gradient code of TensorFlow counts the turns by the first, and takes
         # the second for the size of the lists that it keeps values in.
+        if isinstance(value, str):
+            node.input.append(value)
+            continue
         constant = node_def_pb2.NodeDef(op="Const")
         constant.name = graph.unique_name("{}/{}".format(name, suffix))
         set_attr(constant, "dtype", ("type", DT_INT32))
