@@ -163,6 +163,19 @@ def assert_in_branch(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     return v1.cond(v1.reduce_sum(x) > 0.0, checked, lambda: x)
 
 
+def summaries(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
+    """Summaries, which a branch and a loop wait for."""
+
+    def noted(value: Any) -> Any:
+        with v1.control_dependencies([v1.summary.histogram("value", value)]):
+            return v1.matmul(value, weights)
+
+    value = v1.cond(v1.reduce_sum(x) > 0.0, lambda: noted(x), lambda: x)
+    return v1.while_loop(
+        lambda i, _: i < 2, lambda i, v: (i + 1, v1.tanh(noted(v))), [0, value]
+    )[1]
+
+
 def deep(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     """More nodes one behind the other than Python calls functions in functions."""
 
@@ -280,6 +293,7 @@ PROGRAMS = (
     loop_in_condition,
     value_of_a_branch,
     assert_in_branch,
+    summaries,
 )
 
 
