@@ -85,7 +85,8 @@ def _behind(nodes: Dict[str, Any], tensor: str) -> Optional[str]:
 
 def called_functions(node: Any) -> List[str]:
     """The functions that a node of ``CALLS`` calls."""
-    return [attr.func.name for attr in node.attr.values() if attr.HasField("func")]
+    attrs = [node.attr[key] for key in sorted(node.attr)]
+    return [attr.func.name for attr in attrs if attr.HasField("func")]
 
 
 def _handle_data(handle: Any) -> bytes:

@@ -127,7 +127,9 @@ class _Values:
                 shapes = node.attr["output_shapes"].list.shape
                 if i < len(shapes):
                     _forget_shape(shapes[i])
-        for attr in node.attr.values():
+        # In an order that is the same for every protobuf.
+        for key in sorted(node.attr):
+            attr = node.attr[key]
             if attr.HasField("func"):
                 attr.func.name = self._of_values(attr.func.name, places)
         node.attr.pop("_output_shapes", None)
