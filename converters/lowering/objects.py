@@ -63,7 +63,8 @@ def _has_short_signature(node: Any, objects: Any) -> bool:
     without the signature it adds the defaults.
     """
     spec = node.function.function_spec
-    if not spec.HasField("input_signature"):
+    # Where a program gave none, None is there.
+    if spec.input_signature.WhichOneof("kind") not in ("tuple_value", "list_value"):
         return False
     given = len(_elements(spec.input_signature))
     for name in node.function.concrete_functions:
