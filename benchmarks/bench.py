@@ -91,17 +91,7 @@ class Bench:
 
     def output(self, *arguments: str) -> List[str]:
         """The lines that this Python writes when run with these arguments."""
-        command = [sys.executable] + list(arguments)
-        result = subprocess.run(
-            command,
-            cwd=str(self.scratch),
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-        )
-        if result.returncode:
-            raise SideFailed(_failure(command[:3], result.stderr))
-        return result.stdout.decode().splitlines()
+        return self._run([sys.executable] + list(arguments)).decode().splitlines()
 
     def writing(self, name: str, source: Path, twice: bool = False) -> Facts:
         """A side that writes a directory, which is deleted again."""
@@ -123,6 +113,10 @@ class Bench:
     def command(self, *command: str) -> Facts:
         """A whole process."""
         start = time.perf_counter()
+        self._run(command)
+        return {"seconds": time.perf_counter() - start}
+
+    def _run(self, command: Sequence[str]) -> bytes:
         result = subprocess.run(
             command,
             cwd=str(self.scratch),
@@ -130,10 +124,9 @@ class Bench:
             stdin=subprocess.DEVNULL,
             capture_output=True,
         )
-        seconds = time.perf_counter() - start
         if result.returncode:
-            raise SideFailed(_failure(command, result.stderr))
-        return {"seconds": seconds}
+            raise SideFailed(_failure(command[:3], result.stderr))
+        return result.stdout
 
     def alternate(
         self, sides: Dict[str, Callable[[], Facts]], runs: Optional[int] = None

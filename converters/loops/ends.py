@@ -8,7 +8,7 @@ from hub_compat._tf import attr_value_pb2, node_def_pb2
 
 from ..functions import set_attr
 from ..graph import DT_BOOL, DT_INT32, DT_STRING, Edge, Graph, node_of, normal
-from .parts import int32_tensor
+from .parts import add_constant, int32_tensor
 from .regions import Guards, Regions
 
 __all__ = ["end", "take_out"]
@@ -29,7 +29,7 @@ def end(graph: Graph, regions: Regions, target: str) -> str:
         if not skipped:
             break
         done = [
-            _constant(graph, name + "/done", name, DT_INT32, int32_tensor(0))
+            add_constant(graph, name + "/done", int32_tensor(0), after=name)
             for name in (target, skipped)
         ]
         target = _merge(graph, target + "/ended", done, DT_INT32)
@@ -67,8 +67,8 @@ def take_out(graph: Graph, regions: Regions, tensor: str) -> None:
         failing.op = "Assert"
         failing.input.extend(
             [
-                _constant(graph, base + "/never", skipped, DT_BOOL, never),
-                _constant(graph, base + "/message", skipped, DT_STRING, message),
+                add_constant(graph, base + "/never", never, DT_BOOL, skipped),
+                add_constant(graph, base + "/message", message, DT_STRING, skipped),
             ]
         )
         set_attr(failing, "T", ("types", [DT_STRING]))
@@ -76,7 +76,7 @@ def take_out(graph: Graph, regions: Regions, tensor: str) -> None:
         empty = attr_value_pb2.AttrValue()
         empty.tensor.dtype = dtype
         empty.tensor.tensor_shape.dim.add()
-        nothing = _constant(graph, base + "/nothing", failing.name, dtype, empty)
+        nothing = add_constant(graph, base + "/nothing", empty, dtype, failing.name)
         found = _merge(graph, base, [found, nothing], dtype)
     graph.aliases[tensor] = found + ":0"
 
@@ -101,16 +101,6 @@ def _other_branch(
                     graph.replace(skipped)
                     return str(skipped.name), rest
     return "", guards
-
-
-def _constant(graph: Graph, name: str, after: str, dtype: int, value: Any) -> str:
-    """Adds a constant that is there once a node has run."""
-    constant = node_def_pb2.NodeDef(op="Const", input=["^" + after])
-    constant.name = graph.unique_name(name)
-    set_attr(constant, "dtype", ("type", dtype))
-    set_attr(constant, "value", value)
-    graph.replace(constant)
-    return str(constant.name)
 
 
 def _merge(graph: Graph, name: str, inputs: Any, dtype: int) -> str:

@@ -38,6 +38,7 @@ from .parts import (
     Outside,
     Part,
     Result,
+    add_constant,
     collect,
     constant_behind,
     function_name,
@@ -427,15 +428,10 @@ def _replace(
     for suffix, value in (("turn", 0), ("most_turns", limit)):
         # The gradient code of TensorFlow counts the turns by the first, and takes
         # the second for the size of the lists that it keeps values in.
-        if isinstance(value, str):
-            node.input.append(value)
-            continue
-        constant = node_def_pb2.NodeDef(op="Const")
-        constant.name = graph.unique_name("{}/{}".format(name, suffix))
-        set_attr(constant, "dtype", ("type", DT_INT32))
-        set_attr(constant, "value", int32_tensor(value))
-        graph.replace(constant)
-        node.input.append(constant.name)
+        if not isinstance(value, str):
+            full = "{}/{}".format(name, suffix)
+            value = add_constant(graph, full, int32_tensor(value))
+        node.input.append(value)
     node.input.extend(variable.initial for variable in variables)
     node.input.extend(tensor for tensor, _, _ in taken)
     types = [DT_INT32, DT_INT32]

@@ -28,7 +28,7 @@ from ..graph import (
     split_tensor,
 )
 from ..tables import is_table, set_shared_name, shared_name
-from .parts import int32_tensor, int32_value, shape_of
+from .parts import add_constant, int32_tensor, int32_value, shape_of
 from .regions import Regions, data_inputs, is_invariant, resource_behind
 
 __all__ = ["read_before", "written_resources"]
@@ -129,7 +129,7 @@ class _Hoisting:
             inputs = [value] + controls
             self._become(node, "Shape", inputs, T=kind, out_type=("type", out))
         elif not attr_or_default(node, graph.op_def(node.op), "batch_dims").i:
-            axis = self._integers(name + "/axis", int32_tensor(0))
+            axis = add_constant(graph, name + "/axis", int32_tensor(0))
             self._become(
                 node,
                 "GatherV2",
@@ -195,8 +195,8 @@ class _Hoisting:
             sizes = int32_tensor(*widths, scalar=False)
             axis = int32_tensor(int(turned["b"]))
             split.input.append(way.origin)
-            split.input.append(self._integers(split.name + "/sizes", sizes))
-            split.input.append(self._integers(split.name + "/axis", axis))
+            split.input.append(add_constant(graph, split.name + "/sizes", sizes))
+            split.input.append(add_constant(graph, split.name + "/axis", axis))
             set_attr(split, "num_split", len(widths))
             set_attr(split, "T", ("type", dtype))
             set_attr(split, "Tlen", ("type", DT_INT32))
@@ -330,14 +330,6 @@ class _Hoisting:
             self._graph.replace(read)
             self._known[key] = name + ":0"
         return self._known[key]
-
-    def _integers(self, name: str, value: Any) -> str:
-        """A new constant."""
-        constant = node_def_pb2.NodeDef(name=self._graph.unique_name(name), op="Const")
-        set_attr(constant, "dtype", ("type", DT_INT32))
-        set_attr(constant, "value", value)
-        self._graph.replace(constant)
-        return constant.name
 
     def _brought(
         self, tensor: str, steps: Tuple[Tuple[str, int], ...], dtype: int

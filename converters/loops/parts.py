@@ -29,6 +29,7 @@ __all__ = [
     "Outside",
     "Part",
     "Result",
+    "add_constant",
     "collect",
     "constant_behind",
     "function_name",
@@ -265,6 +266,18 @@ def functional_node(name: str, op: str) -> node_def_pb2.NodeDef:
 def shapes_attr(shapes: List[Any]) -> Tuple[str, List[Any]]:
     """An attribute of shapes, unknown where None is."""
     return ("shapes", [shape or make_shape(None) for shape in shapes])
+
+
+def add_constant(
+    graph: Graph, name: str, value: Any, dtype: int = DT_INT32, after: str = ""
+) -> str:
+    """Adds a constant, that is there once a node has run if one is given."""
+    constant = node_def_pb2.NodeDef(name=graph.unique_name(name), op="Const")
+    constant.input.extend(["^" + after] if after else [])
+    set_attr(constant, "dtype", ("type", dtype))
+    set_attr(constant, "value", value)
+    graph.replace(constant)
+    return str(constant.name)
 
 
 def int32_tensor(*values: int, scalar: bool = True) -> Any:

@@ -10,7 +10,7 @@ from ..graph import DT_BOOL, DT_INT32, DT_INT64
 from .arithmetic import binary, cast, column, concat, reshape, vector_slice
 from .scope import Rewrite, Unlowerable
 
-__all__ = ["OPS", "rows_of_matrix", "rows_of_splits"]
+__all__ = ["OPS", "rows_of_matrix", "rows_of_splits", "weights_or_ones"]
 
 _SCALAR = np.zeros([0], np.int32)  # the shape of one
 
@@ -121,28 +121,10 @@ def _sum_by_row(
         index_type=("type", DT_INT32),
     )
     segment = rewrite.add("Select", [inside, segment, nowhere], T=("type", DT_INT64))
-    count = rewrite.add(
-        "Shape", [values], T=("type", tidx), out_type=("type", DT_INT32)
-    )
-    ones = rewrite.add(
-        "Fill",
-        [count, rewrite.constant(1, dtype)],
-        T=("type", dtype),
-        index_type=("type", DT_INT32),
-    )
-    if not rewrite.attr("binary_output").b:
-        # Without weights there are none to stand before the ones.
-        both = concat(
-            rewrite,
-            [reshape(rewrite, weights, rewrite.constant([-1]), dtype), ones],
-            dtype,
-        )
-        ones = rewrite.add(
-            "Slice",
-            [both, rewrite.constant([0]), count],
-            T=("type", dtype),
-            Index=("type", DT_INT32),
-        )
+    if rewrite.attr("binary_output").b:
+        ones = _ones(rewrite, values, dtype, tidx)
+    else:
+        ones = weights_or_ones(rewrite, weights, values, dtype, tidx)
     total = binary(
         rewrite, "Mul", cast(rewrite, rows, DT_INT32, DT_INT64), size64, DT_INT64
     )
@@ -157,6 +139,44 @@ def _sum_by_row(
         there = binary(rewrite, "Greater", counts, rewrite.constant(0, dtype), dtype)
         counts = cast(rewrite, there, DT_BOOL, dtype)
     return counts
+
+
+def weights_or_ones(
+    rewrite: Rewrite, weights: str, values: str, dtype: int, kind: int
+) -> str:
+    """The weights, or ones where there are none: what comes first of both.
+
+    Args:
+      rewrite: the node.
+      weights: of each value, or none at all.
+      values: what is counted, of dtype ``kind``.
+      dtype: of the weights.
+      kind: of the values.
+    """
+    given = reshape(rewrite, weights, rewrite.constant([-1]), dtype)
+    both = concat(rewrite, [given, _ones(rewrite, values, dtype, kind)], dtype)
+    count = rewrite.add(
+        "Shape", [values], T=("type", kind), out_type=("type", DT_INT32)
+    )
+    return rewrite.add(
+        "Slice",
+        [both, rewrite.constant([0]), count],
+        T=("type", dtype),
+        Index=("type", DT_INT32),
+    )
+
+
+def _ones(rewrite: Rewrite, values: str, dtype: int, kind: int) -> str:
+    """A one for each value."""
+    count = rewrite.add(
+        "Shape", [values], T=("type", kind), out_type=("type", DT_INT32)
+    )
+    return rewrite.add(
+        "Fill",
+        [count, rewrite.constant(1, dtype)],
+        T=("type", dtype),
+        index_type=("type", DT_INT32),
+    )
 
 
 def rows_of_splits(

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..graph import DT_BOOL, DT_INT32, DT_INT64
 from .arithmetic import binary, cast, column, concat, reshape, vector_slice
-from .counts import rows_of_matrix, rows_of_splits
+from .counts import rows_of_matrix, rows_of_splits, weights_or_ones
 from .scope import Rewrite, Unlowerable
 
 __all__ = ["OPS"]
@@ -67,7 +67,7 @@ def _count(rewrite: Rewrite, values: str, weights: str, row_of: str, rows: str) 
         there = rewrite.add("LogicalAnd", [there, below])
     places = rewrite.add("Where", [there], T=("type", DT_BOOL))
     places = reshape(rewrite, places, flat, DT_INT64)
-    weights = _weights(rewrite, weights, values, dtype)
+    weights = weights_or_ones(rewrite, weights, values, dtype, DT_INT64)
     values, weights, row_of = (
         _gather(rewrite, one, places, kind, DT_INT64)
         for one, kind in ((values, DT_INT64), (weights, dtype), (row_of, DT_INT32))
@@ -125,26 +125,6 @@ def _gather(rewrite: Rewrite, vector: str, places: str, dtype: int, kind: int) -
         Tindices=("type", kind),
         Taxis=("type", DT_INT32),
         batch_dims=0,
-    )
-
-
-def _weights(rewrite: Rewrite, weights: str, values: str, dtype: int) -> str:
-    """The weights, or ones where there are none: what comes first of both."""
-    count = rewrite.add(
-        "Shape", [values], T=("type", DT_INT64), out_type=("type", DT_INT32)
-    )
-    ones = rewrite.add(
-        "Fill",
-        [count, rewrite.constant(1, dtype)],
-        T=("type", dtype),
-        index_type=("type", DT_INT32),
-    )
-    given = reshape(rewrite, weights, rewrite.constant([-1]), dtype)
-    return rewrite.add(
-        "Slice",
-        [concat(rewrite, [given, ones], dtype), rewrite.constant([0]), count],
-        T=("type", dtype),
-        Index=("type", DT_INT32),
     )
 
 
