@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from .control_flow import control_levels
 from .functions import Body, FunctionWriter, emit, set_output_shapes
-from .graph import PLACEHOLDERS, Graph, node_of
+from .graph import DT_RESOURCE, PLACEHOLDERS, Graph, node_of
 from .libraries import FunctionSet
+from .loops.regions import resource_behind
 from .model import Component, Signature, Value, VariantGraph, flatten
 from .names import argument_name
 from .object_graph import dict_value
@@ -311,19 +312,45 @@ class Bodies:
         for tensor in form.boundary:
             output = graph.output(tensor)
             writer.result("update_input", output.dtype, resolve(tensor))
-        if form.updates:
-            # What a call waits for are its control results: an update after the
-            # call is an update after these reads.
-            levels = self._levels(graph)
-            for name in names:
-                if name in variant.captures or levels[name]:
-                    continue
-                if graph.op_def(graph.nodes[name].op).is_stateful:
-                    writer.control_result(name)
+        self.run_before_return(variant, writer, names, bool(form.updates))
         for op in form.updates:
             if op in names:
                 writer.control_result(op)
         return self.functions.add(writer)
+
+    def run_before_return(
+        self,
+        variant: VariantGraph,
+        writer: FunctionWriter,
+        names: Sequence[str],
+        stateful: bool = False,
+    ) -> None:
+        """Makes nodes control results that take a variable or a table.
+
+        As in the functions that TensorFlow 2 traces: a function is inlined where it is
+        called, and what comes after the call waits for its control results only. An
+        update in the caller, a step of gradient descent for one, would be free to run
+        before a read in the function.
+
+        Args:
+          variant: the graph that the nodes are of.
+          writer: the function that has copies of them.
+          names: the nodes.
+          stateful: whether all stateful nodes are meant.
+        """
+        graph, levels = variant.graph, self._levels(variant.graph)
+        for name in names:
+            if name in variant.captures or levels[name]:
+                continue
+            if not graph.op_def(graph.nodes[name].op).is_stateful:
+                continue
+            if stateful or any(
+                graph.output(edge.tensor).dtype == DT_RESOURCE
+                and resource_behind(graph, edge.node) in variant.captures
+                for edge in graph.inputs(name)
+                if not edge.tensor.startswith("^")
+            ):
+                writer.control_result(name)
 
     def _call_part(
         self, writer: FunctionWriter, part: SignatureBody, bound: Dict[str, str]
@@ -331,8 +358,6 @@ class Bodies:
         """Calls a part; adds what it returns to the bound tensors."""
         inputs = [bound[c.tensor] for c in part.form.arguments]
         call = self.functions.call_node(writer, part.body, inputs)
-        if part.body.stateful:
-            writer.control_result(call)
         tensors = [c.tensor for c in part.form.results] + part.form.boundary
         for i, tensor in enumerate(tensors):
             bound.setdefault(tensor, "{}:output:{}".format(call, i))

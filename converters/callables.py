@@ -185,6 +185,7 @@ class Callables:
         resolve = emit(graph, writer, default_nodes, bound, variant.captures)
         for component in defaults:
             bound[component.tensor] = resolve(component.tensor)
+        self._bodies.run_before_return(variant, writer, default_nodes)
         body = made.body
         if is_training and made.training_body is not None:
             body = made.training_body
@@ -192,10 +193,6 @@ class Callables:
             writer, body, [bound[c.tensor] for c in made.form.arguments]
         )
         results = ["{}:output:{}".format(node, i) for i in range(len(body.results))]
-        if is_training and made.form.updates:
-            # A call that is inlined runs only what its results need, and what
-            # the caller's own control results name.
-            writer.control_result(node)
         by_name = dict(zip((c.name for c in made.form.results), results))
         if updates:
             self._call_updates(variant, writer, made, bound, results, node)
@@ -241,10 +238,7 @@ class Callables:
             self._updates[key] = self._write_updates(variant, names, tensors, form)
         body = self._updates[key]
         # The outputs are those of the state before the update.
-        node = self._functions.call_node(
-            writer, body, [given[t] for t in tensors], [call]
-        )
-        writer.control_result(node)
+        self._functions.call_node(writer, body, [given[t] for t in tensors], [call])
 
     def _write_updates(
         self,
@@ -287,6 +281,7 @@ class Callables:
         writer = FunctionWriter(self._functions.name("regularization_loss"), names)
         resolve = emit(variant.graph, writer, names, {}, variant.captures)
         output = variant.graph.output(tensor)
+        self._bodies.run_before_return(variant, writer, names)
         found = resolve(tensor)
         component = Component("loss", tensor, output.dtype, make_shape([]))
         writer.result("loss", output.dtype, found, component.shape)

@@ -1,4 +1,4 @@
-"""Which variables the arguments of functions are.
+"""Arguments of functions that are handles: which variables, and what waits for whom.
 
 The gradient code of TensorFlow 2 asks for the dtype and the shape of a variable whose
 handle a function takes (OpDef.ArgDef.handle_data, field 7, which the protos of
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from .graph import DT_RESOURCE, Graph
+from .graph import CONTROL_FLOW_OPS, DT_RESOURCE, Graph
 from .loops.regions import data_inputs, resource_behind
+from .names import Names
 from .sstable import put_varint
 
-__all__ = ["CALLS", "called_functions", "say_variables"]
+__all__ = ["CALLS", "called_functions", "say_variables", "wait_for_takers"]
 
 # By op that calls functions, how many inputs come before their arguments.
 CALLS = {
@@ -53,6 +54,28 @@ def say_variables(graph: Graph) -> None:
         if len(said) == 1:
             arg = graph.library[name].signature.input_arg[place]
             arg.MergeFromString(min(said))
+
+
+def wait_for_takers(graph: Graph) -> None:
+    """Makes what functions do with handles run before what comes after a call.
+
+    That waits for control results only, see ``Bodies.run_before_return``; in
+    TensorFlow 2.21, what comes after an If does. Functions that TF1 made have none.
+    """
+    for function in graph.library.values():
+        handles = {a.name for a in function.signature.input_arg if a.type == DT_RESOURCE}
+        # What is inside of TF1's loops and conditionals cannot leave a function.
+        if not handles or any(n.op in CONTROL_FLOW_OPS for n in function.node_def):
+            continue
+        known = set(function.control_ret.values())
+        names = Names(function.control_ret)
+        for node in function.node_def:
+            if node.name in known or handles.isdisjoint(node.input):
+                continue
+            if graph.op_def(node.op).is_stateful:
+                result = names.take("control_result")
+                function.signature.control_output.append(result)
+                function.control_ret[result] = node.name
 
 
 def _links(function: Any) -> Dict[int, List[_Argument]]:

@@ -63,7 +63,12 @@ class FunctionSet:
         # The number is the body's, so that two callers that do the same are the
         # same function.
         number = self._numbers.setdefault(body.name, len(self._numbers) + 1)
-        return writer.call(body, inputs, number, control)
+        node = writer.call(body, inputs, number, control)
+        if body.stateful:
+            # A call that is inlined runs only what its results need, and what the
+            # caller's own control results name.
+            writer.control_result(node)
+        return node
 
 
 def merge_libraries(model: Model) -> Dict[str, Any]:

@@ -122,6 +122,7 @@ def add_variant(
     wanted = len(variant.update_ops)
     left = loops.make_functional(graph, variant.update_ops, tensors, paths)
     handles.say_variables(graph)
+    handles.wait_for_takers(graph)
     if len(variant.update_ops) < wanted:
         model.warnings.append(
             "variant {}: {} of {} update ops are inside of loops, where TensorFlow 1 "
