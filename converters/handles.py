@@ -63,7 +63,8 @@ def wait_for_takers(graph: Graph) -> None:
     TensorFlow 2.21, what comes after an If does. Functions that TF1 made have none.
     """
     for function in graph.library.values():
-        handles = {a.name for a in function.signature.input_arg if a.type == DT_RESOURCE}
+        args = function.signature.input_arg
+        handles = {arg.name for arg in args if arg.type == DT_RESOURCE}
         # What is inside of TF1's loops and conditionals cannot leave a function.
         if not handles or any(n.op in CONTROL_FLOW_OPS for n in function.node_def):
             continue

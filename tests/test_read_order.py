@@ -6,7 +6,6 @@ the order of the lines. The reads of these graphs come late, after a large produ
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Callable, Dict
 
 import pytest
