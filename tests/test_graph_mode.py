@@ -17,6 +17,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+from conftest import tensorflow_version
 
 import hub_compat as hub
 from hub_compat import errors
@@ -49,6 +50,10 @@ def found(tmp_path_factory: Any) -> Any:
             module("text_embedding"),
             str(tmp_path_factory.mktemp("graph")),
             json.dumps(words),
+            # Of TensorFlow 2 to 1, the whole way and a part of it.
+            "disable_eager_execution"
+            if tensorflow_version().startswith("2.15")
+            else "disable_v2_behavior",
         ],
         capture_output=True,
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),

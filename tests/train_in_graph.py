@@ -1,8 +1,9 @@
 """Trains modules in TF1 graphs and sessions, with any TensorFlow; prints JSON.
 
-A program of its own: v2 behaviour is switched off for the whole process::
+A program of its own: ``disable_v2_behavior``, or the other switch that is named, is
+for the whole process::
 
-    python train_in_graph.py IMAGE_BN TEXT_EMBEDDING SCRATCH_DIR
+    python train_in_graph.py IMAGE_BN TEXT_EMBEDDING SCRATCH_DIR WORDS SWITCH
 """
 
 from __future__ import annotations
@@ -211,6 +212,6 @@ def main(image: str, text: str, scratch: str) -> None:
 
 
 if __name__ == "__main__":
-    tf.disable_v2_behavior()
+    getattr(tf, sys.argv[5])()
     tf.logging.set_verbosity(tf.logging.ERROR)
     main(*sys.argv[1:4])
