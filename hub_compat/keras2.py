@@ -60,7 +60,9 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         self._core = core
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
         self._func = self._core.loaded
-        self._adopt_weights()
+        if not isinstance(self._func, _Layer):
+            # Of a layer or model of Keras, the weights are tracked with it.
+            self._adopt_weights()
         for loss in self._core.losses:
             self.add_loss(self._only_if_trainable(loss))
         self.built = True

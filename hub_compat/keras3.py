@@ -59,8 +59,11 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         self._core = core
         # Tracked: an export of a Keras model holds the functions of its layers.
         self._func = self._core.loaded
-        trained = [v for v in self._core.trainable_variables if _knows(v.dtype.name)]
-        others = [v for v in self._core.other_variables if _knows(v.dtype.name)]
+        trained, others = [], []
+        # Of a layer or model of Keras, the weights are tracked with it.
+        if not isinstance(self._func, _Layer):
+            trained = [v for v in core.trainable_variables if _knows(v.dtype.name)]
+            others = [v for v in core.other_variables if _knows(v.dtype.name)]
         self._adopted: List[Any] = [
             self._adopt(variable, is_trainable)
             for is_trainable, variables in ((True, trained), (False, others))
@@ -73,6 +76,8 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         # Keras does so when `trainable` is changed, and lists them by it.
         for variable in list(self._adopted):
             variable.trainable = variable.trainable and trainable
+        if isinstance(self._func, _Layer) and not trainable:
+            self._func.trainable = False
 
     def _adopt(self, variable: Any, is_trainable: bool) -> Any:
         """A Keras variable whose value is a variable that is there."""

@@ -89,7 +89,9 @@ class KerasCore:
         self._reusable: Any = None
         self.function = self._choose()
         self._owner = self.function if self._reusable is None else self._reusable
-        self._has_training = "training" in call_arguments(self.function)
+        # A layer or model of Keras says so in its call().
+        called = getattr(self.function, "call", self.function)
+        self._has_training = "training" in call_arguments(called)
         self.inputs = self._input_specs()
 
     # ---- what is called

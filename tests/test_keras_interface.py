@@ -258,3 +258,25 @@ def test_copies_have_their_own_weights(k: Keras) -> None:
 def names(layer: Any) -> List[str]:
     """The names of a layer's weights."""
     return [weight.name for weight in layer.weights]
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_model_of_Keras_has_its_weights_once(k: Keras, trainable: bool) -> None:
+    """A model as the handle: a frozen one keeps its statistics, a trained one trains."""
+    if not executes_eagerly():
+        pytest.skip("needs eager execution")
+    layers = k.keras.layers
+    inner = k.keras.Sequential([layers.Dense(2), layers.BatchNormalization()])
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    inner(x)
+    layer = k.Layer(inner, trainable=trainable)
+    model = k.keras.Sequential([layer, layers.Dense(1)])
+    model(x)
+    assert layer.count_params() == inner.count_params()
+    assert len(layer.weights) == 6
+    assert len(layer.trainable_weights) == (4 if trainable else 0)
+    before = layer.get_weights()
+    model.compile(k.keras.optimizers.SGD(0.1), "mse")
+    model.fit(x, np.ones((2, 1), np.float32), verbose=0)
+    same = [np.array_equal(a, b) for a, b in zip(before, layer.get_weights())]
+    assert all(same) is not trainable
