@@ -480,17 +480,23 @@ def test_table_that_changes_is_filled_by_its_initializer(tmp_path: Path) -> None
     module = tf.Module()
     module.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
     module.table.insert(tf.constant(["a", "b"]), tf.constant([5, 6], tf.int64))
+    module.dense = tf.lookup.experimental.DenseHashTable(
+        tf.string, tf.float32, [-1.0, -1.0], "", "$", initial_num_buckets=8
+    )
+    module.dense.insert(tf.constant(["a", "b"]), [[1.0, 2.0], [3.0, 4.0]])
     module.run = tf.function(
-        lambda words: module.table.lookup(words),
+        lambda words: (module.table.lookup(words), module.dense.lookup(words)),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
     tf.saved_model.save(module, str(tmp_path / "source"))
     hub.convert(tmp_path / "source", tmp_path / "out", target="tf1.15")
     proto = parsed(tmp_path / "out")
     assert "LookupTableInsertV2" not in ops_of(parsed(tmp_path / "source"))
-    assert ops_of(proto)["LookupTableInsertV2"] == 1
+    assert ops_of(proto)["LookupTableInsertV2"] == 2
     loaded = tf.saved_model.load(str(tmp_path / "out"))
-    assert loaded.run(tf.constant(["b", "?", "a"])).numpy().tolist() == [6, -1, 5]
+    found, dense = loaded.run(tf.constant(["b", "?", "a"]))
+    assert found.numpy().tolist() == [6, -1, 5]
+    assert dense.numpy().tolist() == [[3.0, 4.0], [-1.0, -1.0], [1.0, 2.0]]
 
 
 @pytest.mark.tf2

@@ -20,6 +20,10 @@ CASES: Dict[str, Any] = {
     "bessel_i0": (lambda tf, x: tf.math.bessel_i0(x), "BesselI0"),
     "bessel_i1": (lambda tf, x: tf.math.bessel_i1(x * 3.0), "BesselI1"),
     "xlog1py": (lambda tf, x: tf.math.xlog1py(tf.nn.relu(x), x), "Xlog1py"),
+    "euclidean_norm": (
+        lambda tf, x: tf.math.reduce_euclidean_norm(x, -1, keepdims=True) * x,
+        "EuclideanNorm",
+    ),
     "case": (
         lambda tf, x: tf.switch_case(
             tf.cast(tf.size(x), tf.int32) - 5,

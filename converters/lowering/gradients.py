@@ -89,6 +89,20 @@ def _einsum(rewrite: Rewrite) -> str:
     return "Einsum is written out"
 
 
+def _euclidean_norm(rewrite: Rewrite) -> str:
+    """TF 1.15 takes it for a constant: gradients would be zero, without a word."""
+    dtype = rewrite.attr("T")
+    if dtype.type not in _FLOATS:
+        return ""
+    x, axis = rewrite.inputs
+    squares = rewrite.add("Square", [x], T=dtype)
+    total = rewrite.add(
+        "Sum", [squares, axis], T=dtype, **rewrite.attrs("Tidx", "keep_dims")
+    )
+    rewrite.done(rewrite.emit("Sqrt", [total], T=dtype))
+    return "EuclideanNorm is written out"
+
+
 def _ragged_to_tensor(rewrite: Rewrite) -> str:
     """Numbers the values, makes a tensor of the numbers, and gathers by these.
 
@@ -256,6 +270,7 @@ _RULES: Dict[str, Callable[[Rewrite], Any]] = {
     "Case": _case,
     "Conv2D": _convolution,
     "Einsum": _einsum,
+    "EuclideanNorm": _euclidean_norm,
     "FusedBatchNormV3": _batch_norm,
     "IdentityN": _custom,
     "PartitionedCall": _call,
@@ -272,6 +287,7 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {"StatelessCase": _case}
 _THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
     "Case": lambda node, producer: True,
     "Einsum": lambda node, producer: True,
+    "EuclideanNorm": lambda node, producer: node.attr["T"].type in _FLOATS,
     "FusedBatchNormV3": lambda node, producer: (
         ("data_format" in node.attr and node.attr["data_format"].s == b"NCHW")
         or _averages(node, producer)
