@@ -400,9 +400,11 @@ def test_generator_moves_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.tf2
-@pytest.mark.parametrize("factor", [0.25, 0.01])
-def test_batch_norm_averages(factor: float, tmp_path: Path) -> None:
-    """Moving averages that are written out are those that the op computes."""
+@pytest.mark.parametrize(
+    "factor, layout", [(0.25, "NHWC"), (0.01, "NHWC"), (0.25, "NDHWC"), (1.0, "NDHWC")]
+)
+def test_batch_norm_averages(factor: float, layout: str, tmp_path: Path) -> None:
+    """Moving averages that are written out are those of the op, of volumes as well."""
     import tensorflow as tf
 
     def function(x: Any, mean: Any, variance: Any) -> Any:
@@ -414,12 +416,17 @@ def test_batch_norm_averages(factor: float, tmp_path: Path) -> None:
             variance=variance,
             exponential_avg_factor=factor,
             is_training=True,
+            data_format=layout,
         )
         return found.y, found.batch_mean, found.batch_variance
 
-    spec = [tf.TensorSpec([None, 3, 3, 2])] + [tf.TensorSpec([2])] * 2
+    inner = [3] * (len(layout) - 2) + [2]
+    spec = [tf.TensorSpec([None] + inner)] + [tf.TensorSpec([2])] * 2
     lowered = lowered_function(tf.function(function, input_signature=spec), tmp_path)
-    given = [tf.constant(v) for v in (numbers(4, 3, 3, 2), numbers(2), numbers(2) ** 2)]
+    library = parsed(tmp_path / "out").meta_graphs[0].graph_def.library
+    nodes = [node for function in library.function for node in function.node_def]
+    assert {node.attr["data_format"].s for node in nodes} <= {b"", b"NHWC"}
+    given = [tf.constant(v) for v in (numbers(4, *inner), numbers(2), numbers(2) ** 2)]
     for one, other in zip(lowered(*given), function(*given)):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 

@@ -58,12 +58,33 @@ CASES: Dict[str, Any] = {
         ),
         None,
     ),
+    "depthwise": (
+        lambda tf, x: tf.nn.depthwise_conv2d(
+            x,
+            tf.constant(numbers(3, 3, 4, 2)),
+            [1, 1, 1, 1],
+            [[0, 0], [1, 0], [2, 1], [0, 0]],
+        ),
+        None,
+    ),
+    "max_pool": (
+        lambda tf, x: tf.nn.max_pool2d(
+            x - 3.0, 3, 2, [[0, 0], [1, 0], [0, 2], [0, 0]]
+        ),
+        None,
+    ),
     "depth": (
         lambda tf, x: tf.nn.conv2d(x, tf.constant(numbers(3, 3, 1, 8)), 2, "SAME"),
         None,
     ),
 }
-SHAPES = {"decode_image": (4, 4, 3), "groups": (2, 7, 7, 4), "depth": (2, 7, 7, 4)}
+SHAPES = {
+    "decode_image": (4, 4, 3),
+    "depth": (2, 7, 7, 4),
+    "depthwise": (2, 7, 7, 4),
+    "groups": (2, 7, 7, 4),
+    "max_pool": (2, 7, 7, 4),
+}
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -172,13 +172,13 @@ def _ragged_to_tensor(rewrite: Rewrite) -> str:
 
 
 def _batch_norm(rewrite: Rewrite) -> str:
-    """Channels first, and averages in training, which older kernels refuse.
+    """Channels first, volumes, and averages in training, which older kernels refuse.
 
     TF 2 gives it averages in training where nothing is to be made of them, too; the
     attribute that would say so is left out of a TF1 format.
     """
-    if rewrite.attr("data_format").s == b"NCHW":
-        what = "FusedBatchNormV3 with channels first is transposed"
+    if rewrite.attr("data_format").s != b"NHWC":
+        what = "FusedBatchNormV3 of another layout than NHWC is of that"
     elif _averages(rewrite.node, rewrite.scope.producer):
         what = "FusedBatchNormV3 in training takes no averages"
     else:
@@ -289,7 +289,7 @@ _THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
     "Einsum": lambda node, producer: True,
     "EuclideanNorm": lambda node, producer: node.attr["T"].type in _FLOATS,
     "FusedBatchNormV3": lambda node, producer: (
-        ("data_format" in node.attr and node.attr["data_format"].s == b"NCHW")
+        ("data_format" in node.attr and node.attr["data_format"].s != b"NHWC")
         or _averages(node, producer)
     ),
     "IdentityN": lambda node, producer: _lost(node),
