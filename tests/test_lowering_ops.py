@@ -68,9 +68,7 @@ CASES: Dict[str, Any] = {
         None,
     ),
     "max_pool": (
-        lambda tf, x: tf.nn.max_pool2d(
-            x - 3.0, 3, 2, [[0, 0], [1, 0], [0, 2], [0, 0]]
-        ),
+        lambda tf, x: tf.nn.max_pool2d(x - 3.0, 3, 2, [[0, 0], [1, 0], [0, 2], [0, 0]]),
         None,
     ),
     "depth": (

@@ -147,7 +147,9 @@ def emit_batch_norm(rewrite: Rewrite, factor: float) -> None:
     if rank == 5:
         outputs[0] = reshape(rewrite, outputs[0], shape, rewrite.type("T"))
     if first:
-        outputs[0] = _permute(rewrite, outputs[0], [0, rank - 1] + list(range(1, rank - 1)))
+        outputs[0] = _permute(
+            rewrite, outputs[0], [0, rank - 1] + list(range(1, rank - 1))
+        )
     if not training or factor == 1.0:
         rewrite.done(outputs)
         return
