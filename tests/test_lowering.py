@@ -400,9 +400,11 @@ def test_generator_moves_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.tf2
-@pytest.mark.parametrize("factor", [0.25, 0.01])
-def test_batch_norm_averages(factor: float, tmp_path: Path) -> None:
-    """Moving averages that are written out are those that the op computes."""
+@pytest.mark.parametrize(
+    "factor, layout", [(0.25, "NHWC"), (0.01, "NHWC"), (0.25, "NDHWC"), (1.0, "NDHWC")]
+)
+def test_batch_norm_averages(factor: float, layout: str, tmp_path: Path) -> None:
+    """Moving averages that are written out are those of the op, of volumes as well."""
     import tensorflow as tf
 
     def function(x: Any, mean: Any, variance: Any) -> Any:
@@ -414,12 +416,17 @@ def test_batch_norm_averages(factor: float, tmp_path: Path) -> None:
             variance=variance,
             exponential_avg_factor=factor,
             is_training=True,
+            data_format=layout,
         )
         return found.y, found.batch_mean, found.batch_variance
 
-    spec = [tf.TensorSpec([None, 3, 3, 2])] + [tf.TensorSpec([2])] * 2
+    inner = [3] * (len(layout) - 2) + [2]
+    spec = [tf.TensorSpec([None] + inner)] + [tf.TensorSpec([2])] * 2
     lowered = lowered_function(tf.function(function, input_signature=spec), tmp_path)
-    given = [tf.constant(v) for v in (numbers(4, 3, 3, 2), numbers(2), numbers(2) ** 2)]
+    library = parsed(tmp_path / "out").meta_graphs[0].graph_def.library
+    nodes = [node for function in library.function for node in function.node_def]
+    assert {node.attr["data_format"].s for node in nodes} <= {b"", b"NHWC"}
+    given = [tf.constant(v) for v in (numbers(4, *inner), numbers(2), numbers(2) ** 2)]
     for one, other in zip(lowered(*given), function(*given)):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
@@ -480,17 +487,23 @@ def test_table_that_changes_is_filled_by_its_initializer(tmp_path: Path) -> None
     module = tf.Module()
     module.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
     module.table.insert(tf.constant(["a", "b"]), tf.constant([5, 6], tf.int64))
+    module.dense = tf.lookup.experimental.DenseHashTable(
+        tf.string, tf.float32, [-1.0, -1.0], "", "$", initial_num_buckets=8
+    )
+    module.dense.insert(tf.constant(["a", "b"]), [[1.0, 2.0], [3.0, 4.0]])
     module.run = tf.function(
-        lambda words: module.table.lookup(words),
+        lambda words: (module.table.lookup(words), module.dense.lookup(words)),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
     tf.saved_model.save(module, str(tmp_path / "source"))
     hub.convert(tmp_path / "source", tmp_path / "out", target="tf1.15")
     proto = parsed(tmp_path / "out")
     assert "LookupTableInsertV2" not in ops_of(parsed(tmp_path / "source"))
-    assert ops_of(proto)["LookupTableInsertV2"] == 1
+    assert ops_of(proto)["LookupTableInsertV2"] == 2
     loaded = tf.saved_model.load(str(tmp_path / "out"))
-    assert loaded.run(tf.constant(["b", "?", "a"])).numpy().tolist() == [6, -1, 5]
+    found, dense = loaded.run(tf.constant(["b", "?", "a"]))
+    assert found.numpy().tolist() == [6, -1, 5]
+    assert dense.numpy().tolist() == [[3.0, 4.0], [-1.0, -1.0], [1.0, 2.0]]
 
 
 @pytest.mark.tf2

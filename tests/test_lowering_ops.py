@@ -20,6 +20,10 @@ CASES: Dict[str, Any] = {
     "bessel_i0": (lambda tf, x: tf.math.bessel_i0(x), "BesselI0"),
     "bessel_i1": (lambda tf, x: tf.math.bessel_i1(x * 3.0), "BesselI1"),
     "xlog1py": (lambda tf, x: tf.math.xlog1py(tf.nn.relu(x), x), "Xlog1py"),
+    "euclidean_norm": (
+        lambda tf, x: tf.math.reduce_euclidean_norm(x, -1, keepdims=True) * x,
+        "EuclideanNorm",
+    ),
     "case": (
         lambda tf, x: tf.switch_case(
             tf.cast(tf.size(x), tf.int32) - 5,
@@ -54,12 +58,31 @@ CASES: Dict[str, Any] = {
         ),
         None,
     ),
+    "depthwise": (
+        lambda tf, x: tf.nn.depthwise_conv2d(
+            x,
+            tf.constant(numbers(3, 3, 4, 2)),
+            [1, 1, 1, 1],
+            [[0, 0], [1, 0], [2, 1], [0, 0]],
+        ),
+        None,
+    ),
+    "max_pool": (
+        lambda tf, x: tf.nn.max_pool2d(x - 3.0, 3, 2, [[0, 0], [1, 0], [0, 2], [0, 0]]),
+        None,
+    ),
     "depth": (
         lambda tf, x: tf.nn.conv2d(x, tf.constant(numbers(3, 3, 1, 8)), 2, "SAME"),
         None,
     ),
 }
-SHAPES = {"decode_image": (4, 4, 3), "groups": (2, 7, 7, 4), "depth": (2, 7, 7, 4)}
+SHAPES = {
+    "decode_image": (4, 4, 3),
+    "depth": (2, 7, 7, 4),
+    "depthwise": (2, 7, 7, 4),
+    "groups": (2, 7, 7, 4),
+    "max_pool": (2, 7, 7, 4),
+}
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List
 
+import numpy as np
+
+from hub_compat._tf import tf
+
 from ..graph import DT_INT32
 from .scope import Rewrite
 
@@ -115,24 +119,37 @@ def _batch_norm(rewrite: Rewrite) -> bool:
 
 
 def emit_batch_norm(rewrite: Rewrite, factor: float) -> None:
-    """Writes out averages, and channels first, which older CPU kernels lack."""
+    """Writes out averages, channels first, and volumes, which older kernels lack."""
     training = rewrite.attr("is_training").b
     dtype = rewrite.type("U")
     x, scale, offset, mean, variance = rewrite.inputs
     averages = [mean, variance]
     if training:
         averages = [rewrite.constant([], dtype)] * 2
-    first = rewrite.attr("data_format").s == b"NCHW"
+    layout = rewrite.attr("data_format").s
+    rank = len(layout)
+    first = layout.startswith(b"NC")
     if first:
-        x = _permute(rewrite, x, [0, 2, 3, 1])
+        x = _permute(rewrite, x, [0] + list(range(2, rank)) + [1])
+    if rank == 5:
+        shape = rewrite.add(
+            "Shape", [x], T=rewrite.attr("T"), out_type=("type", DT_INT32)
+        )
+        channels = vector_slice(rewrite, shape, 4, 0, DT_INT32)
+        flat = concat(rewrite, [rewrite.constant([1, 1, -1]), channels], DT_INT32)
+        x = reshape(rewrite, x, flat, rewrite.type("T"))
     outputs = rewrite.emit(
         "FusedBatchNormV3",
         [x, scale, offset] + averages,
         data_format=b"NHWC",
         **rewrite.attrs("T", "U", "epsilon", "is_training"),
     )
+    if rank == 5:
+        outputs[0] = reshape(rewrite, outputs[0], shape, rewrite.type("T"))
     if first:
-        outputs[0] = _permute(rewrite, outputs[0], [0, 3, 1, 2])
+        outputs[0] = _permute(
+            rewrite, outputs[0], [0, rank - 1] + list(range(1, rank - 1))
+        )
     if not training or factor == 1.0:
         rewrite.done(outputs)
         return
@@ -151,6 +168,38 @@ def _permute(rewrite: Rewrite, tensor: str, order: List[int]) -> str:
         T=rewrite.attr("T"),
         Tperm=("type", DT_INT32),
     )
+
+
+def _explicit_padding(*kept: str) -> Callable[[Rewrite], bool]:
+    """Padding of an op's own is a padding before it.
+
+    Args:
+      *kept: further attributes of the op; a pool, which has no kernel, takes no pixel
+        of what is added.
+    """
+
+    def rule(rewrite: Rewrite) -> bool:
+        node, dtype = rewrite.node, rewrite.attr("T")
+        sides = list(rewrite.attr("explicit_paddings").list.i)
+        pads = rewrite.constant(np.reshape(sides, (-1, 2)))
+        fill = tf.as_dtype(dtype.type).min if len(rewrite.inputs) == 1 else 0
+        padded = rewrite.add(
+            "PadV2",
+            [rewrite.inputs[0], pads, rewrite.constant(fill, dtype.type)],
+            T=dtype,
+            Tpaddings=("type", DT_INT32),
+        )
+        rewrite.done(
+            rewrite.emit(
+                node.op,
+                [padded] + rewrite.inputs[1:],
+                padding=b"VALID",
+                **rewrite.attrs("T", "strides", "data_format", *kept),
+            )
+        )
+        return True
+
+    return rule
 
 
 def _xlog1py(rewrite: Rewrite) -> None:
@@ -190,5 +239,7 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {
 
 # A rule that returns True leaves the attribute to be dropped.
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {
+    ("DepthwiseConv2dNative", "explicit_paddings"): _explicit_padding("dilations"),
     ("FusedBatchNormV3", "exponential_avg_factor"): _batch_norm,
+    ("MaxPool", "explicit_paddings"): _explicit_padding("ksize"),
 }

@@ -89,6 +89,20 @@ def _einsum(rewrite: Rewrite) -> str:
     return "Einsum is written out"
 
 
+def _euclidean_norm(rewrite: Rewrite) -> str:
+    """TF 1.15 takes it for a constant: gradients would be zero, without a word."""
+    dtype = rewrite.attr("T")
+    if dtype.type not in _FLOATS:
+        return ""
+    x, axis = rewrite.inputs
+    squares = rewrite.add("Square", [x], T=dtype)
+    total = rewrite.add(
+        "Sum", [squares, axis], T=dtype, **rewrite.attrs("Tidx", "keep_dims")
+    )
+    rewrite.done(rewrite.emit("Sqrt", [total], T=dtype))
+    return "EuclideanNorm is written out"
+
+
 def _ragged_to_tensor(rewrite: Rewrite) -> str:
     """Numbers the values, makes a tensor of the numbers, and gathers by these.
 
@@ -158,13 +172,13 @@ def _ragged_to_tensor(rewrite: Rewrite) -> str:
 
 
 def _batch_norm(rewrite: Rewrite) -> str:
-    """Channels first, and averages in training, which older kernels refuse.
+    """Channels first, volumes, and averages in training, which older kernels refuse.
 
     TF 2 gives it averages in training where nothing is to be made of them, too; the
     attribute that would say so is left out of a TF1 format.
     """
-    if rewrite.attr("data_format").s == b"NCHW":
-        what = "FusedBatchNormV3 with channels first is transposed"
+    if rewrite.attr("data_format").s != b"NHWC":
+        what = "FusedBatchNormV3 of another layout than NHWC is of that"
     elif _averages(rewrite.node, rewrite.scope.producer):
         what = "FusedBatchNormV3 in training takes no averages"
     else:
@@ -256,6 +270,7 @@ _RULES: Dict[str, Callable[[Rewrite], Any]] = {
     "Case": _case,
     "Conv2D": _convolution,
     "Einsum": _einsum,
+    "EuclideanNorm": _euclidean_norm,
     "FusedBatchNormV3": _batch_norm,
     "IdentityN": _custom,
     "PartitionedCall": _call,
@@ -272,8 +287,9 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {"StatelessCase": _case}
 _THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
     "Case": lambda node, producer: True,
     "Einsum": lambda node, producer: True,
+    "EuclideanNorm": lambda node, producer: node.attr["T"].type in _FLOATS,
     "FusedBatchNormV3": lambda node, producer: (
-        ("data_format" in node.attr and node.attr["data_format"].s == b"NCHW")
+        ("data_format" in node.attr and node.attr["data_format"].s != b"NHWC")
         or _averages(node, producer)
     ),
     "IdentityN": lambda node, producer: _lost(node),

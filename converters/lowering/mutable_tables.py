@@ -75,9 +75,7 @@ def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
                 "holds nothing of it. TensorFlow 1.15 would leave it empty. Received: "
                 "object {} of {!r}".format(i, source)
             )
-        keys, values = contents[i]
-        taken = _taken(create, keys)
-        _fill(initialize, keys[taken], values[taken])
+        _fill(initialize, *_taken(create, *contents[i]))
         objects.concrete_functions[own["_initialize"]].bound_inputs.append(i)
         done["a table's contents are in its initializer"] += 1
 
@@ -117,18 +115,24 @@ def _contents(meta_graph: Any, source: str) -> Dict[int, Tuple[Any, Any]]:
     return found
 
 
-def _taken(create: Any, keys: Any) -> Any:
-    """Which keys mean something: a dense table is stored with its free places."""
+def _taken(create: Any, keys: Any, values: Any) -> Tuple[Any, Any]:
+    """Keys that mean something, and their values.
+
+    A dense table is stored with its free places, and each scalar as a row of one.
+    """
     nodes = {node.name: node for node in create.node_def}
-    taken = np.ones(keys.shape[:1], bool)
     for node in create.node_def:
-        if node.op in _OPS and "Dense" in node.op:
-            # Keys that stand for a free place, and for one that got free.
-            for name in node.input[:2]:
-                key = tf.make_ndarray(nodes[name.split(":")[0]].attr["value"].tensor)
-                same = np.equal(keys, key).reshape(len(taken), -1)
-                taken &= ~same.all(axis=1)
-    return taken
+        if node.op not in _OPS or "Dense" not in node.op:
+            continue
+        taken = np.ones(keys.shape[:1], bool)
+        # Keys that stand for a free place, and for one that got free.
+        for name in node.input[:2]:
+            key = tf.make_ndarray(nodes[name.split(":")[0]].attr["value"].tensor)
+            keys = keys.reshape((-1,) + key.shape)
+            taken &= ~np.equal(keys, key).reshape(len(taken), -1).all(axis=1)
+        shape = [dim.size for dim in node.attr["value_shape"].shape.dim]
+        return keys[taken], values[taken].reshape([-1] + shape)
+    return keys, values
 
 
 def _fill(function: Any, keys: Any, values: Any) -> None:
