@@ -58,11 +58,13 @@ def take(
         objective = replay.weighted(loaded, recorded, case, inputs)
         variables = list(loaded.trainable_variables)
         found = runtime.gradients(objective, variables)
-        for variable, gradient in zip(variables, found):
-            if gradient is not None:
-                step = variable.assign_sub(expected.STEP * gradient)
-                if runtime.session is not None:
-                    runtime.session.run(step)
+        steps = [
+            variable.assign_sub(expected.STEP * gradient)
+            for variable, gradient in zip(variables, found)
+            if gradient is not None
+        ]
+        if runtime.session is not None:
+            runtime.session.run(steps)
         save(loaded, session=runtime.session)
 
 
