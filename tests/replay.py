@@ -4,6 +4,8 @@ Used by tests in the process, and as a program that has nothing of hub_compat
 in it, which is how TensorFlow's own loaders are tried on converted modules::
 
     python replay.py object|session CONVERTED_DIR NAME... > results.json
+
+With the name of a check of objects in place of ``object``, it makes that one.
 """
 
 from __future__ import annotations
@@ -49,8 +51,14 @@ class Place:
       kept: whether tests share it.
     """
 
-    def __init__(self) -> None:
+    # Whether TensorFlow optimises graphs before it runs them.
+    optimizes = True
+
+    def __init__(self, optimized: bool = True) -> None:
         self.graph = tf.Graph()
+        self._config = tf.compat.v1.ConfigProto()
+        if not (self.optimizes and optimized):
+            self._config.graph_options.rewrite_options.disable_meta_optimizer = True
         self.session: Any = None
         self.kept = False
         self._initializers: Any = None
@@ -65,7 +73,7 @@ class Place:
                 tf.compat.v1.global_variables_initializer(),
                 tf.compat.v1.tables_initializer(),
             ]
-            self.session = tf.compat.v1.Session(graph=self.graph)
+            self.session = tf.compat.v1.Session(graph=self.graph, config=self._config)
             self.reset()
         return self.session.run(structure)
 
@@ -89,23 +97,37 @@ class Place:
             self.session.close()
 
 
+def without_optimizer() -> None:
+    """Has this process run graphs and functions as they are.
+
+    As a program does that compares again what another has compared: an optimizer may
+    hide what is wrong, or make it so, and takes a quarter of the time.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    Place.optimizes = False
+
+
 class Runtime:
     """A loaded object, and the way to evaluate tensors in this runtime.
 
     Eager, or a graph with a session, of its own or that of ``shared``.
+
+    Args:
+      load: what loads the object.
+      optimized: whether a session optimises the graph before it runs it.
     """
 
     _innermost: List[Runtime] = []
 
-    def __init__(self, load: Callable[[], Any]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], Any], optimized: bool = True) -> None:
+        self._load, self._optimized = load, optimized
         self._place: Any = None
 
     def __enter__(self) -> Runtime:
         self._known = _gradients_of_functions()
         self._innermost.append(self)
         if not tf.executing_eagerly():
-            self._enter(Place())
+            self._enter(Place(self._optimized))
         try:
             self.loaded = self._load()
         except BaseException:
@@ -781,12 +803,14 @@ def plain_load(directory: str) -> Callable[..., Any]:
 
 def main(mode: str, converted: str, names: List[str]) -> None:
     """Checks converted modules in this process; prints JSON results."""
-    if mode == "object" and os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
+    if mode != "session" and os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
         tf.compat.v1.enable_v2_behavior()
     if tf.__version__.startswith("1."):
         # TF 1.15 has the gradients of While and If only once these are imported.
         # hub_compat does, which is not in this process.
         from tensorflow.python.ops import cond_v2, while_v2  # noqa: F401
+    if mode != "session":
+        without_optimizer()
     results: Dict[str, Dict[str, str]] = {}
     for name in names:
         recorded = expected.load_expected(name)
@@ -796,6 +820,8 @@ def main(mode: str, converted: str, names: List[str]) -> None:
             checks["session"] = functools.partial(check_session, recorded, directory)
         else:
             for key, check in OBJECT_CHECKS.items():
+                if mode not in ("object", key):
+                    continue
                 load = shared(directory, plain_load(directory))
                 checks[key] = functools.partial(check, recorded, load)
         for key, run in checks.items():
