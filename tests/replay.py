@@ -609,13 +609,17 @@ def check_gradients(recorded: Any, load: Callable[..., Any]) -> None:
         ]
         cases = [case for case in cases if complete(recorded, case)]
         with Runtime(functools.partial(load, tags)) as runtime:
-            built = [(case, _gradients_or_why(runtime, recorded, case)) for case in cases]
+            built = [
+                (case, _gradients_or_why(runtime, recorded, case)) for case in cases
+            ]
             built = [(case, tensors) for case, tensors in built if tensors is not None]
             tensors = [tensor for _, tensors in built for tensor in tensors]
             values = iter(runtime.run_all(tensors))
             variables = list(runtime.loaded.trainable_variables)
         for case, tensors in built:
-            _assert_gradients(recorded, case, variables, [next(values) for _ in tensors])
+            _assert_gradients(
+                recorded, case, variables, [next(values) for _ in tensors]
+            )
 
 
 def _gradients_or_why(runtime: Runtime, recorded: Any, case: Any) -> Optional[Any]:
