@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
@@ -234,8 +235,9 @@ class _Decoder:
         return Bits(array, dtype)
 
 
+@functools.lru_cache(maxsize=None)
 def load_expected(name: str, root: Path = HERE) -> Recorded:
-    """Reads what was recorded of a module.
+    """Reads what was recorded of a module, once.
 
     Args:
       name: one of ``module_names()``.
@@ -259,6 +261,8 @@ def load_expected(name: str, root: Path = HERE) -> Recorded:
     if (folder / "expected.npz").exists():
         with np.load(str(folder / "expected.npz"), allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
+    for array in arrays.values():
+        array.setflags(write=False)
     decoder = _Decoder(arrays)
     variants = {
         tuple(tag for tag in tags.split(",") if tag): RecordedVariant(

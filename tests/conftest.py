@@ -14,6 +14,7 @@ TensorFlow at hand, in its default mode:
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import importlib.util
 import json
@@ -82,9 +83,9 @@ def k(request: Any) -> Any:
     from keras_kit import Keras
 
     found = Keras(request.param)
-    found.keras.backend.clear_session()
+    found.clear()
     yield found
-    found.keras.backend.clear_session()
+    found.clear()
 
 
 # Marker -> (whether the runtime has it, what to say if not).
@@ -137,6 +138,13 @@ def pytest_collection_modifyitems(items: List[Any]) -> None:
             if item.get_closest_marker(name) is not None and not there():
                 item.add_marker(pytest.mark.skip(reason=reason))
                 break
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what is there as long as the tests."""
+    # Of TensorFlow and Keras a million objects.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -23,6 +23,12 @@ class Keras:
         self.Layer = module.KerasLayer
         self.keras = _tf_keras.keras2() if generation == 2 else _tf_keras.keras3()
 
+    def clear(self) -> None:
+        """Lets go of what Keras knows of earlier models."""
+        # Keras 3 would have all of Python's garbage collected, twice for each test.
+        keywords = dict(free_memory=False) if self.generation == 3 else {}
+        self.keras.backend.clear_session(**keywords)
+
     def model(self, layer: Any) -> Any:
         """A compiled model of images, a layer, and a dense one."""
         keras = self.keras

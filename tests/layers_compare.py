@@ -22,7 +22,7 @@ sys.path.insert(0, str(TESTDATA))
 import layers_replay  # noqa: E402
 
 LIBRARIES = ("keras3", "tf_keras")
-GROUPS = 10
+GROUPS = 2
 SAME, RANDOM = "ok", "ok, other random numbers"
 GOOD = (SAME, RANDOM)
 

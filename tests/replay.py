@@ -4,6 +4,8 @@ Used by tests in the process, and as a program that has nothing of hub_compat
 in it, which is how TensorFlow's own loaders are tried on converted modules::
 
     python replay.py object|session CONVERTED_DIR NAME... > results.json
+
+With the name of a check of objects in place of ``object``, it makes that one.
 """
 
 from __future__ import annotations
@@ -40,24 +42,92 @@ UNKNOWN_RANK = {("sparse_ragged", "ragged")}
 QINT16_OUTPUT = {("all_dtypes", "default")}
 
 
+class Place:
+    """A graph and its session, where variables come up by the global initializer.
+
+    Attributes:
+      graph: the graph.
+      session: None before anything was run.
+      kept: whether tests share it.
+    """
+
+    # Whether TensorFlow optimises graphs before it runs them.
+    optimizes = True
+
+    def __init__(self, optimized: bool = True) -> None:
+        self.graph = tf.Graph()
+        self._config = tf.compat.v1.ConfigProto()
+        if not (self.optimizes and optimized):
+            self._config.graph_options.rewrite_options.disable_meta_optimizer = True
+        self.session: Any = None
+        self.kept = False
+        self._initializers: Any = None
+        self._reads: Dict[Any, Any] = {}
+
+    def run(self, structure: Any) -> Any:
+        """The values of a structure of tensors; variables come up before the first."""
+        if self.session is None:
+            # Variables are read through the session below, so all the ops of
+            # the initializers exist by now.
+            self._initializers = [
+                tf.compat.v1.global_variables_initializer(),
+                tf.compat.v1.tables_initializer(),
+            ]
+            self.session = tf.compat.v1.Session(graph=self.graph, config=self._config)
+            self.reset()
+        return self.session.run(structure)
+
+    def read(self, variables: List[Any]) -> Any:
+        """The values of variables; a session prepares for the same tensors once."""
+        key = tuple(map(id, variables))
+        if key not in self._reads:
+            # With the variables, so that no other gets the number of one of them.
+            reads = [variable.read_value() for variable in variables]
+            self._reads[key] = list(variables), reads
+        return self.run(self._reads[key][1])
+
+    def reset(self) -> None:
+        """Gives variables and tables their first values."""
+        if self.session is not None:
+            self.session.run(self._initializers)
+
+    def close(self) -> None:
+        """Lets go of the session."""
+        if self.session is not None:
+            self.session.close()
+
+
+def without_optimizer() -> None:
+    """Has this process run graphs and functions as they are.
+
+    As a program does that compares again what another has compared: an optimizer may
+    hide what is wrong, or make it so, and takes a quarter of the time.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    Place.optimizes = False
+
+
 class Runtime:
     """A loaded object, and the way to evaluate tensors in this runtime.
 
-    Eager, or a graph of its own with a session where variables come up by the
-    global initializer and tables by theirs.
+    Eager, or a graph with a session, of its own or that of ``shared``.
+
+    Args:
+      load: what loads the object.
+      optimized: whether a session optimises the graph before it runs it.
     """
 
-    def __init__(self, load: Callable[[], Any]) -> None:
-        self._load = load
-        self._graph: Any = None
-        self._session: Any = None
+    _innermost: List[Runtime] = []
+
+    def __init__(self, load: Callable[[], Any], optimized: bool = True) -> None:
+        self._load, self._optimized = load, optimized
+        self._place: Any = None
 
     def __enter__(self) -> Runtime:
         self._known = _gradients_of_functions()
+        self._innermost.append(self)
         if not tf.executing_eagerly():
-            self._graph = tf.Graph()
-            self._context = self._graph.as_default()
-            self._context.__enter__()
+            self._enter(Place(self._optimized))
         try:
             self.loaded = self._load()
         except BaseException:
@@ -65,47 +135,74 @@ class Runtime:
             raise
         return self
 
+    def _enter(self, place: Place) -> None:
+        self._place = place
+        self._context = place.graph.as_default()
+        self._context.__enter__()
+
     def __exit__(self, *error: Any) -> None:
-        if self._session is not None:
-            self._session.close()
-        if self._graph is not None:
+        self._innermost.remove(self)
+        if self._place is not None:
             self._context.__exit__(*error)
+            if self._place.kept:
+                # A function that was called is not registered again.
+                _Shared.gradients |= _gradients_of_functions() - self._known
+            else:
+                self._place.close()
         _forget_gradients(self._known)
+
+    @classmethod
+    def place(cls) -> Place:
+        """Where the innermost of them is."""
+        place: Place = cls._innermost[-1]._place
+        return place
+
+    @classmethod
+    def move(cls, place: Place) -> None:
+        """Has the innermost of them, that has loaded nothing yet, go elsewhere."""
+        runtime = cls._innermost[-1]
+        runtime._context.__exit__(None, None, None)
+        runtime._enter(place)
 
     @property
     def eager(self) -> bool:
         """Whether operations run when they are called."""
-        return self._graph is None
+        return self._place is None
 
     def run(self, structure: Any) -> Any:
         """The values of a structure of tensors, as numpy has them."""
-        if self._graph is None:
+        if self._place is None:
             return tf.nest.map_structure(_numpy, structure)
-        if self._session is None:
-            # Variables are read through the session below, so all the ops of
-            # the initializers exist by now.
-            initializers = [
-                tf.compat.v1.global_variables_initializer(),
-                tf.compat.v1.tables_initializer(),
-            ]
-            self._session = tf.compat.v1.Session(graph=self._graph)
-            self._session.run(initializers)
-        return self._session.run(structure)
+        return self._place.run(structure)
 
     @property
     def session(self) -> Any:
         """The session; None in eager execution."""
-        return self._session
+        return None if self._place is None else self._place.session
 
     def read(self, variables: List[Any]) -> List[Any]:
         """The values of variables."""
-        return self.run([v.read_value() for v in variables])
+        if self._place is None:
+            return self.run([v.read_value() for v in variables])
+        return self._place.read(variables)
 
     def gradients(
         self, function: Callable[[], Any], sources: List[Any]
     ) -> List[Optional[Any]]:
         """Gradients of a scalar; None where there is none."""
-        if self._graph is None:
+        found: List[Optional[Any]] = self.run_all(self.differentiate(function, sources))
+        return found
+
+    def run_all(self, tensors: List[Optional[Any]]) -> List[Optional[Any]]:
+        """The values of tensors; None of None."""
+        values = iter(self.run([t for t in tensors if t is not None]))
+        return [None if t is None else next(values) for t in tensors]
+
+    def differentiate(
+        self, function: Callable[[], Any], sources: List[Any]
+    ) -> List[Optional[Any]]:
+        """Gradients of a scalar, as tensors; None where there is none."""
+        if self._place is None:
             with tf.GradientTape() as tape:
                 for source in sources:
                     tape.watch(source)
@@ -113,9 +210,7 @@ class Runtime:
             found = tape.gradient(value, sources)
         else:
             found = tf.gradients(function(), sources)
-        dense = [None if g is None else tf.convert_to_tensor(g) for g in found]
-        values = iter(self.run([g for g in dense if g is not None]))
-        return [None if g is None else next(values) for g in dense]
+        return [None if g is None else tf.convert_to_tensor(g) for g in found]
 
 
 def _gradient_registry() -> Dict[str, Any]:
@@ -144,7 +239,8 @@ class _Shared:
 
     Attributes:
       of: what they are of.
-      objects: by tags, the object, its variables and their values.
+      objects: by tags, the object, its variables and their values; or, of a graph,
+        the object and its place.
       gradients: of their functions.
     """
 
@@ -152,22 +248,42 @@ class _Shared:
     objects: Dict[Any, Any] = {}
     gradients: Set[str] = set()
 
+    @classmethod
+    def change(cls, of: Any) -> None:
+        """Lets go of the objects of another thing."""
+        if of == cls.of:
+            return
+        for _, place in cls.objects.values() if not tf.executing_eagerly() else ():
+            place.close()
+        cls.of, cls.objects, cls.gradients = of, {}, set()
+
 
 def shared(of: Any, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A way to load that gives an object a second time, with its first values.
 
-    In a graph each test has an object of its own, as it has a graph of its own.
+    In a graph it comes with that graph and its session. For a ``Runtime``.
 
     Args:
       of: what is loaded; objects of another thing are let go of.
       load: from tags.
     """
 
+    def in_graph(tags: Any) -> Any:
+        _Shared.change(of)
+        key = tuple(tags or ())
+        if key in _Shared.objects:
+            loaded, place = _Shared.objects[key]
+            Runtime.move(place)
+            place.reset()
+            return loaded
+        place = Runtime.place()
+        loaded = load(tags)
+        place.kept = True
+        _Shared.objects[key] = loaded, place
+        return loaded
+
     def again(tags: Any) -> Any:
-        if not tf.executing_eagerly():
-            return load(tags)
-        if of != _Shared.of:
-            _Shared.of, _Shared.objects, _Shared.gradients = of, {}, set()
+        _Shared.change(of)
         key = tuple(tags or ())
         if key not in _Shared.objects:
             known = _gradients_of_functions()
@@ -182,7 +298,7 @@ def shared(of: Any, load: Callable[[Any], Any]) -> Callable[[Any], Any]:
             variable.assign(value)
         return loaded
 
-    return again
+    return again if tf.executing_eagerly() else in_graph
 
 
 def _numpy(value: Any) -> Any:
@@ -412,31 +528,34 @@ def check_signatures(recorded: Any, load: Callable[..., Any]) -> None:
     """``signatures[name]`` of every variant gives the recorded outputs."""
     for tags in recorded.variants:
         with Runtime(functools.partial(load, tags)) as runtime:
-            for case in recorded.cases:
-                if case.tags != tags or not complete(recorded, case):
-                    continue
-                inputs = {}
-                for name, value in case.inputs.items():
-                    inputs.update(flat(name, value))
-                results = runtime.loaded.signatures[case.signature](**inputs)
-                found = runtime.run(results)
-                wanted = case.outputs
-                assert sorted(found) == sorted(wanted), (case.id, sorted(found))
-                if case.deterministic:
-                    for name, value in wanted.items():
-                        assert_equal(found[name], value, case.id + "/" + name)
+            cases = [c for c in recorded.cases if c.tags == tags]
+            cases = [c for c in cases if complete(recorded, c)]
+            signatures = runtime.loaded.signatures
+            # All in one step: each step of a session looks at all of the graph.
+            found = runtime.run(
+                [signatures[case.signature](**flat_inputs(case)) for case in cases]
+            )
+        for case, outputs in zip(cases, found):
+            wanted = case.outputs
+            assert sorted(outputs) == sorted(wanted), (case.id, sorted(outputs))
+            if case.deterministic:
+                for name, value in wanted.items():
+                    assert_equal(outputs[name], value, case.id + "/" + name)
 
 
 def check_calls(recorded: Any, load: Callable[..., Any]) -> None:
     """The objects and sub-objects give the recorded outputs."""
     for tags in recorded.variants:
         with Runtime(functools.partial(load, tags)) as runtime:
+            calls = []
             for case in recorded.cases:
                 function = callable_of(runtime.loaded, recorded, case)
                 if case.tags == tags and function is not None:
-                    found = runtime.run(call(function, recorded, case, False))
-                    if case.deterministic:
-                        assert_outputs(found, case, case.id)
+                    calls.append((case, call(function, recorded, case, False)))
+            found = runtime.run([outputs for _, outputs in calls])
+        for (case, _), outputs in zip(calls, found):
+            if case.deterministic:
+                assert_outputs(outputs, case, case.id)
 
 
 def check_training_calls(recorded: Any, load: Callable[..., Any]) -> None:
@@ -483,30 +602,49 @@ def check_losses(recorded: Any, load: Callable[..., Any]) -> None:
 def check_gradients(recorded: Any, load: Callable[..., Any]) -> None:
     """Gradients of every variable and input are the recorded ones."""
     for tags in recorded.variants:
-        for case in recorded.cases:
-            if case.tags != tags or not case.gradient_of or not case.deterministic:
-                continue
-            if not complete(recorded, case):
-                continue
-            with Runtime(functools.partial(load, tags)) as runtime:
-                try:
-                    _check_gradients(runtime, recorded, case)
-                except TypeError:
-                    # TF 1.15 has no gradient of UnsortedSegmentSum for an input
-                    # whose rank it does not know.
-                    assert tf.__version__.startswith("1.")
-                    assert (recorded.name, case.signature) in UNKNOWN_RANK
-                except SystemError:
-                    # Eagerly, TF 1.15 fills an output's gradient with zeros, and
-                    # has no kernel to do so for qint16.
-                    assert tf.__version__.startswith("1.")
-                    assert (recorded.name, case.signature) in QINT16_OUTPUT
-                except LookupError as error:
-                    # A gradient that TensorFlow 2 would get wrong.
-                    assert (recorded.name, case.signature) in REFUSED, error
-                    assert "hub_compat: node" in str(error)
-                else:
-                    assert (recorded.name, case.signature) not in REFUSED
+        cases = [
+            case
+            for case in recorded.cases
+            if case.tags == tags and case.gradient_of and case.deterministic
+        ]
+        cases = [case for case in cases if complete(recorded, case)]
+        with Runtime(functools.partial(load, tags)) as runtime:
+            built = [
+                (case, _gradients_or_why(runtime, recorded, case)) for case in cases
+            ]
+            built = [(case, tensors) for case, tensors in built if tensors is not None]
+            tensors = [tensor for _, tensors in built for tensor in tensors]
+            values = iter(runtime.run_all(tensors))
+            variables = list(runtime.loaded.trainable_variables)
+        for case, tensors in built:
+            _assert_gradients(
+                recorded, case, variables, [next(values) for _ in tensors]
+            )
+
+
+def _gradients_or_why(runtime: Runtime, recorded: Any, case: Any) -> Optional[Any]:
+    """The gradients of a case as tensors; None where it is known why there are none."""
+    what = recorded.name, case.signature
+    try:
+        found = _gradients_of_case(runtime, recorded, case)
+    except TypeError:
+        # TF 1.15 has no gradient of UnsortedSegmentSum for an input whose rank it
+        # does not know.
+        assert tf.__version__.startswith("1.")
+        assert what in UNKNOWN_RANK
+    except SystemError:
+        # Eagerly, TF 1.15 fills an output's gradient with zeros, and has no kernel
+        # to do so for qint16.
+        assert tf.__version__.startswith("1.")
+        assert what in QINT16_OUTPUT
+    except LookupError as error:
+        # A gradient that TensorFlow 2 would get wrong.
+        assert what in REFUSED, error
+        assert "hub_compat: node" in str(error)
+    else:
+        assert what not in REFUSED
+        return found
+    return None
 
 
 def differentiated(
@@ -541,9 +679,31 @@ def flat_inputs(case: Any) -> Dict[str, Any]:
     return inputs
 
 
-def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:
-    loaded = runtime.loaded
+def check_gradients_of_case(runtime: Runtime, recorded: Any, case: Any) -> None:
+    """Gradients of a call are the recorded ones."""
+    found = runtime.run_all(_gradients_of_case(runtime, recorded, case))
+    variables = list(runtime.loaded.trainable_variables)
+    _assert_gradients(recorded, case, variables, found)
+
+
+def _gradients_of_case(runtime: Runtime, recorded: Any, case: Any) -> List[Any]:
+    """Gradients of the variables and then of the inputs, as tensors."""
     inputs = flat_inputs(case)
+    sources = list(runtime.loaded.trainable_variables)
+    sources += [inputs[name] for name in _dense_inputs(case)]
+    return runtime.differentiate(
+        weighted(runtime.loaded, recorded, case, inputs), sources
+    )
+
+
+def _dense_inputs(case: Any) -> List[str]:
+    """Inputs with a recorded gradient that are one tensor."""
+    return [n for n in case.input_gradients if n in flat(n, case.inputs[n])]
+
+
+def _assert_gradients(
+    recorded: Any, case: Any, variables: List[Any], found: List[Any]
+) -> None:
     # What is zero but for rounding (a bias before a batch norm) comes out as
     # other noise of the same size in every runtime.
     largest = [
@@ -552,13 +712,7 @@ def _check_gradients(runtime: Runtime, recorded: Any, case: Any) -> None:
         if g is not None
     ]
     floor = 1e-6 * float(max(largest, default=0))
-    wanted_inputs = [n for n in case.input_gradients if n in inputs]
-    variables = list(loaded.trainable_variables)
-    found = runtime.gradients(
-        weighted(loaded, recorded, case, inputs),
-        variables + [inputs[n] for n in wanted_inputs],
-    )
-    for name, value in zip(wanted_inputs, found[len(variables) :]):
+    for name, value in zip(_dense_inputs(case), found[len(variables) :]):
         _assert_gradient(value, case.input_gradients[name], case.id + "/" + name, floor)
     parts: Dict[str, List[Any]] = {}
     for variable, value in zip(variables, found):
@@ -653,12 +807,14 @@ def plain_load(directory: str) -> Callable[..., Any]:
 
 def main(mode: str, converted: str, names: List[str]) -> None:
     """Checks converted modules in this process; prints JSON results."""
-    if mode == "object" and os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
+    if mode != "session" and os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
         tf.compat.v1.enable_v2_behavior()
     if tf.__version__.startswith("1."):
         # TF 1.15 has the gradients of While and If only once these are imported.
         # hub_compat does, which is not in this process.
         from tensorflow.python.ops import cond_v2, while_v2  # noqa: F401
+    if mode != "session":
+        without_optimizer()
     results: Dict[str, Dict[str, str]] = {}
     for name in names:
         recorded = expected.load_expected(name)
@@ -668,6 +824,8 @@ def main(mode: str, converted: str, names: List[str]) -> None:
             checks["session"] = functools.partial(check_session, recorded, directory)
         else:
             for key, check in OBJECT_CHECKS.items():
+                if mode not in ("object", key):
+                    continue
                 load = shared(directory, plain_load(directory))
                 checks[key] = functools.partial(check, recorded, load)
         for key, run in checks.items():

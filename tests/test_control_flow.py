@@ -48,7 +48,7 @@ def test_other_loops_of_that_graph_keep_their_gradient() -> None:
     (case, *_) = [c for c in recorded.cases if c.signature == "apart"]
     assert any(g is not None and np.any(g) for g in case.gradients.values())
     with replay.Runtime(lambda: hub.load(recorded.path)) as run:
-        replay._check_gradients(run, recorded, case)
+        replay.check_gradients_of_case(run, recorded, case)
 
 
 def test_swish_has_the_gradient_of_what_it_computes() -> None:
@@ -57,7 +57,7 @@ def test_swish_has_the_gradient_of_what_it_computes() -> None:
     (case,) = [c for c in recorded.cases if c.signature == "old_swish"]
     assert any(g is not None and np.any(g) for g in case.gradients.values())
     with replay.Runtime(lambda: hub.load(recorded.path)) as run:
-        replay._check_gradients(
+        replay.check_gradients_of_case(
             run, recorded, dataclasses.replace(case, signature="swish")
         )
 

@@ -145,11 +145,13 @@ def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
             v if isinstance(v, tf.Variable) else v.value
             for v in layer.trainable_weights
         ]
-        for variable, gradient in zip(
-            variables, runtime.gradients(objective, variables)
-        ):
-            if gradient is not None:
-                runtime.run(variable.assign_sub(expected.STEP * gradient))
+        gradients = runtime.gradients(objective, variables)
+        steps = [
+            variable.assign_sub(expected.STEP * gradient)
+            for variable, gradient in zip(variables, gradients)
+            if gradient is not None
+        ]
+        runtime.run(steps)
         found = runtime.run(layer(inputs) if called is None else called)
         wanted = case.stepped[case.gradient_of]
         replay.assert_equal(found, wanted, case.id, relative=1e-4)

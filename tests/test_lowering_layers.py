@@ -30,7 +30,8 @@ def each_layer() -> List[Tuple[str, str]]:
 def layers(request: Any, tmp_path_factory: Any) -> Iterator[Any]:
     """All layers of a library, loaded once."""
     path = layers_compare.unpacked(request.param, tmp_path_factory.mktemp("layers"))
-    with replay.Runtime(lambda: hub.load(path)) as runtime:
+    # Eagerly, TensorFlow's optimizer is at work; in a graph it would take a minute.
+    with replay.Runtime(lambda: hub.load(path), optimized=False) as runtime:
         yield request.param, runtime
 
 
