@@ -262,7 +262,7 @@ def names(layer: Any) -> List[str]:
 
 @pytest.mark.parametrize("trainable", [False, True])
 def test_model_of_Keras_has_its_weights_once(k: Keras, trainable: bool) -> None:
-    """A model as the handle: a frozen one keeps its statistics, a trained one trains."""
+    """A model as the handle: frozen, it keeps its statistics, and else it trains."""
     if not executes_eagerly():
         pytest.skip("needs eager execution")
     layers = k.keras.layers
