@@ -121,8 +121,5 @@ class _Maker:
     def _done(self, function: Any) -> str:
         for i in range(len(self._tout)):
             function.ret["r{}".format(i)] = "chosen:output:{}".format(i)
-        # What comes after a call waits for its control results only.
-        function.signature.control_output.append("chosen")
-        function.control_ret["chosen"] = "chosen"
         self.made.append(function)
         return str(function.signature.name)

@@ -77,6 +77,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         for variable in list(self._adopted):
             variable.trainable = variable.trainable and trainable
         if isinstance(self._func, _Layer) and not trainable:
+            # Of this layer it is no change, and Keras would hand on none.
             self._func.trainable = False
 
     def _adopt(self, variable: Any, is_trainable: bool) -> Any:

@@ -492,4 +492,10 @@ def _is_nothing(inputs: Any) -> bool:
 
 
 def _once(variables: Sequence[Any]) -> List[Any]:
-    return list({id(variable): variable for variable in variables}.values())
+    """TensorFlow's variables, each once; a model of Keras 3 wraps them."""
+    values = [getattr(variable, "value", None) for variable in variables]
+    found = [
+        value if isinstance(value, tf.Variable) else variable
+        for value, variable in zip(values, variables)
+    ]
+    return list({id(variable): variable for variable in found}.values())

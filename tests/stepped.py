@@ -15,10 +15,10 @@ import json
 import os
 import sys
 import traceback
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, List
 
-import numpy as np
 import replay
+import runtimes
 import tensorflow as tf
 from replay import expected
 
@@ -38,20 +38,6 @@ def cases(recorded: Any) -> List[int]:
     ]
 
 
-def first(recorded: Any) -> List[int]:
-    """Of these, one for each signature of a variant, with the most gradients."""
-
-    def trained(number: int) -> int:
-        gradients = recorded.cases[number].gradients.values()
-        return sum(g is not None and bool(np.any(g)) for g in gradients)
-
-    found: Dict[Any, int] = {}
-    for number in sorted(cases(recorded), key=trained):
-        case = recorded.cases[number]
-        found[case.tags, case.signature, case.gradient_of] = number
-    return sorted(found.values())
-
-
 def take(
     recorded: Any,
     number: int,
@@ -67,7 +53,7 @@ def take(
       save: takes the object and, as ``session``, the session of graph mode.
     """
     case = recorded.cases[number]
-    with replay.Runtime(functools.partial(load, case.tags)) as runtime:
+    with runtimes.Runtime(functools.partial(load, case.tags)) as runtime:
         loaded = runtime.loaded
         inputs = replay.flat_inputs(case)
         objective = replay.weighted(loaded, recorded, case, inputs)
@@ -86,7 +72,7 @@ def take(
 def check(recorded: Any, number: int, load: Callable[[Any], Any]) -> None:
     """A saved module gives what TF 1.15 gave after the step."""
     case = recorded.cases[number]
-    with replay.Runtime(functools.partial(load, case.tags)) as runtime:
+    with runtimes.Runtime(functools.partial(load, case.tags)) as runtime:
         inputs = replay.flat_inputs(case)
         found = replay.differentiated(runtime.loaded, recorded, case, inputs)
         what = "{} after a step".format(case.id)
@@ -98,11 +84,10 @@ def main(saved: str, names: List[str]) -> None:
     """Checks saved modules in this process; prints JSON results."""
     if os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
         tf.compat.v1.enable_v2_behavior()
-    replay.without_optimizer()
     results = {}
     for name in names:
         recorded = expected.load_expected(name)
-        for number in first(recorded):
+        for number in cases(recorded):
             key = "{}-{}".format(name, number)
             try:
                 check(recorded, number, replay.plain_load(os.path.join(saved, key)))

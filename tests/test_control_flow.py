@@ -10,6 +10,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+import runtimes
 
 import hub_compat as hub
 from hub_compat.converters.graph import CONTROL_FLOW_OPS
@@ -35,7 +36,7 @@ def gradient(loaded: Any, case: Any) -> Any:
 def test_gradient_of_what_holds_a_gradient_raises_our_error() -> None:
     """Not TensorFlow's 'outer_context', nor None, but what is the matter."""
     recorded = expected.load_expected("own_gradient")
-    with replay.Runtime(lambda: hub.load(recorded.path)) as run:
+    with runtimes.Runtime(lambda: hub.load(recorded.path)) as run:
         variables = list(run.loaded.trainable_variables)
         case = dataclasses.replace(recorded.cases[0], gradient_of="default")
         with pytest.raises(LookupError, match="hub_compat: node.*tf.gradients"):
@@ -47,7 +48,7 @@ def test_other_loops_of_that_graph_keep_their_gradient() -> None:
     recorded = expected.load_expected("own_gradient")
     (case, *_) = [c for c in recorded.cases if c.signature == "apart"]
     assert any(g is not None and np.any(g) for g in case.gradients.values())
-    with replay.Runtime(lambda: hub.load(recorded.path)) as run:
+    with runtimes.Runtime(lambda: hub.load(recorded.path)) as run:
         replay.check_gradients_of_case(run, recorded, case)
 
 
@@ -56,7 +57,7 @@ def test_swish_has_the_gradient_of_what_it_computes() -> None:
     recorded = expected.load_expected("function_library")
     (case,) = [c for c in recorded.cases if c.signature == "old_swish"]
     assert any(g is not None and np.any(g) for g in case.gradients.values())
-    with replay.Runtime(lambda: hub.load(recorded.path)) as run:
+    with runtimes.Runtime(lambda: hub.load(recorded.path)) as run:
         replay.check_gradients_of_case(
             run, recorded, dataclasses.replace(case, signature="swish")
         )
@@ -66,7 +67,7 @@ def test_lost_gradient_raises_our_error() -> None:
     """A tf.custom_gradient is not in the module, and nothing takes its place."""
     recorded = expected.load_expected("function_library")
     (case,) = [c for c in recorded.cases if c.signature == "custom_gradient"]
-    with replay.Runtime(lambda: hub.load(recorded.path)) as run:
+    with runtimes.Runtime(lambda: hub.load(recorded.path)) as run:
         variables = list(run.loaded.trainable_variables)
         with pytest.raises(LookupError, match="hub_compat: node.*tf.custom_gradient"):
             run.gradients(

@@ -13,7 +13,7 @@ from typing import Dict
 
 import expected
 import pytest
-import replay
+import runtimes
 
 import hub_compat as hub
 from hub_compat import errors, provenance
@@ -77,7 +77,7 @@ def test_every_checkpoint_key_is_accounted_for(name: str, tmp_path: Path) -> Non
     used = {key for _, key, _ in facts.variables}
     assert used | set(report.unused_keys) == keys
     assert not used & set(report.unused_keys)
-    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
         assert len(runtime.loaded.variables) == report.variables
 
 
@@ -212,7 +212,7 @@ def test_moved_result_still_finds_its_assets(tmp_path: Path) -> None:
     """Assets are found relative to wherever the directory is."""
     hub.convert(module("bert_like"), tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "moved")
-    with replay.Runtime(lambda: hub.load(tmp_path / "moved")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "moved")) as runtime:
         info = runtime.run(runtime.loaded.tokenization_info())
     path = info["vocab_file"]
     path = path if isinstance(path, bytes) else path.item()

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict
 import expected
 import pytest
 import replay
+import runtimes
 from edits import edited
 
 import hub_compat as hub
@@ -77,7 +78,7 @@ def test_refused_signature_costs_nothing_but_itself(tmp_path: Path, edit: str) -
         for check in ("calls", "training", "signatures"):
             replay.OBJECT_CHECKS[check](recorded, lambda tags: hub.load(source))
     reason = "Dimensions must be equal|incompatible" if edit == "invalid" else "Nobody"
-    with replay.Runtime(lambda: hub.load(source)) as runtime:
+    with runtimes.Runtime(lambda: hub.load(source)) as runtime:
         assert "bad" not in runtime.loaded.signatures
         with pytest.raises(errors.SignatureError, match=reason):
             runtime.loaded.signatures["bad"]
@@ -100,7 +101,7 @@ def test_refused_default_is_not_replaced_by_another(tmp_path: Path) -> None:
             del signatures["bad"]
 
     source = edited("tf1_builder", tmp_path, refuse_default)
-    with replay.Runtime(lambda: hub.load(source)) as runtime:
+    with runtimes.Runtime(lambda: hub.load(source)) as runtime:
         assert sorted(runtime.loaded.signatures) == ["embed"]
         assert not callable(runtime.loaded)
 

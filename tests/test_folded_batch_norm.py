@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import replay
+import runtimes
 
 import hub_compat as hub
 
@@ -38,7 +39,7 @@ def test_moments_have_the_gradient_that_contrib_gave_them(tmp_path: Path) -> Non
         session.run(v1.global_variables_initializer())
         outputs = {"mean": mean, "variance": variance}
         v1.saved_model.simple_save(session, str(tmp_path / "m"), {"x": x}, outputs)
-    with replay.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
         signature = runtime.loaded.signatures["serving_default"]
         found = runtime.run(signature(x=replay.tensor(X)))
 

@@ -17,6 +17,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+import runtimes
 from conftest import tensorflow_version
 
 import hub_compat as hub
@@ -198,7 +199,7 @@ def test_function_kept_alone_keeps_its_state(
         shutil.rmtree(path + "/assets.extra")
     case = text_case()
     (value,) = case.inputs.values()
-    with replay.Runtime(lambda: take(hub.load(path))) as runtime:
+    with runtimes.Runtime(lambda: take(hub.load(path))) as runtime:
         gc.collect()
         outputs = runtime.run(runtime.loaded(replay.tensor(value)))
     if isinstance(outputs, dict):
@@ -210,7 +211,7 @@ def test_nothing_is_said_when_tables_go(capfd: Any) -> None:
     """The garbage collector takes a module with tables, and no function is called."""
     case = text_case()
     (value,) = case.inputs.values()
-    with replay.Runtime(lambda: hub.load(module("text_embedding"))) as runtime:
+    with runtimes.Runtime(lambda: hub.load(module("text_embedding"))) as runtime:
         runtime.run(runtime.loaded(replay.tensor(value)))
     del runtime
     gc.collect()

@@ -11,6 +11,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+import runtimes
 from conftest import executes_eagerly
 from keras_kit import IMAGES, TARGETS, Keras, path
 
@@ -96,7 +97,7 @@ def test_sparse_and_ragged_results_of_signatures() -> None:
     """A signature returns what TF1 returned, not the parts of it."""
     import tensorflow as tf
 
-    with replay.Runtime(lambda: hub.load(path("sparse_ragged"))) as runtime:
+    with runtimes.Runtime(lambda: hub.load(path("sparse_ragged"))) as runtime:
         outputs = {
             name: spec
             for function in runtime.loaded.signatures.values()
@@ -128,7 +129,7 @@ def test_every_output_trains_with_updates(output: Any, k: Keras) -> None:
         found = {output: found}
     for key, one in found.items():
         replay.assert_equal(np.asarray(one), case.outputs[key], key)
-    with replay.Runtime(lambda: layer) as runtime:
+    with runtimes.Runtime(lambda: layer) as runtime:
         values = replay.variable_values(runtime, layer.resolved_object, recorded)
     changed = {key for key in case.updated if key in values}
     assert changed
@@ -263,8 +264,6 @@ def names(layer: Any) -> List[str]:
 @pytest.mark.parametrize("trainable", [False, True])
 def test_model_of_Keras_has_its_weights_once(k: Keras, trainable: bool) -> None:
     """A model as the handle: frozen, it keeps its statistics, and else it trains."""
-    if not executes_eagerly():
-        pytest.skip("needs eager execution")
     layers = k.keras.layers
     inner = k.keras.Sequential([layers.Dense(2), layers.BatchNormalization()])
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -280,3 +279,24 @@ def test_model_of_Keras_has_its_weights_once(k: Keras, trainable: bool) -> None:
     model.fit(x, np.ones((2, 1), np.float32), verbose=0)
     same = [np.array_equal(a, b) for a, b in zip(before, layer.get_weights())]
     assert all(same) is not trainable
+
+
+@pytest.mark.keras2
+@pytest.mark.keras3
+def test_model_of_the_other_Keras(k: Keras) -> None:
+    """Its weights are the layer's, trained or not, in each of the two."""
+    other = Keras(5 - k.generation).keras
+    inner = other.Sequential([other.layers.Dense(2)])
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    inner(x)
+    for trainable in (False, True):
+        layer = k.Layer(inner, trainable=trainable)
+        model = k.keras.Sequential([layer, k.keras.layers.Dense(1)])
+        model(x)
+        before = layer.get_weights()
+        model.compile(k.keras.optimizers.SGD(0.1), "mse")
+        model.fit(x, np.ones((2, 1), np.float32), verbose=0)
+        assert len(before) == 2
+        for one, new, own in zip(before, layer.get_weights(), inner.get_weights()):
+            assert np.array_equal(one, new) is not trainable
+            assert np.array_equal(new, own)

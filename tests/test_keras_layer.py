@@ -10,6 +10,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+import runtimes
 import stepped
 from conftest import executes_eagerly, keras_generations
 from keras_kit import IMAGES, TARGETS, Keras, path
@@ -55,7 +56,7 @@ def test_call_gives_the_recorded_outputs(module: str, k: Keras) -> None:
         name = recorded.callable(tags)
         if name is None:
             continue
-        with replay.Runtime(lambda tags=tags: as_layer(k, path(module))(tags)) as r:
+        with runtimes.Runtime(lambda tags=tags: as_layer(k, path(module))(tags)) as r:
             for case in recorded.cases:
                 if case.tags != tags or case.signature != name or not case.inputs:
                     continue
@@ -77,7 +78,7 @@ def test_training_runs_the_graph_for_training(module: str, k: Keras) -> None:
         if case.tags != ("train",) or case.signature != name:
             continue
         layer_of = as_layer(k, path(module), trainable=True)
-        with replay.Runtime(lambda layer_of=layer_of: layer_of(())) as runtime:
+        with runtimes.Runtime(lambda layer_of=layer_of: layer_of(())) as runtime:
             (value,) = case.inputs.values()
             found = runtime.run(runtime.loaded(replay.tensor(value), training=True))
             replay.assert_outputs(found, case, case.id)
@@ -116,7 +117,7 @@ def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
 
     recorded = expected.load_expected(module)
     case = recorded.cases[number]
-    load = replay.shared(
+    load = runtimes.shared(
         path(module), lambda tags: hub.load(path(module), tags=tags or None)
     )
 
@@ -128,7 +129,7 @@ def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
             output_key=case.gradient_of,
         )
 
-    with replay.Runtime(layer_of_object) as runtime:
+    with runtimes.Runtime(layer_of_object) as runtime:
         layer = runtime.loaded
         inputs = {name: replay.tensor(value) for name, value in case.inputs.items()}
         weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))

@@ -13,6 +13,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+import runtimes
 import stepped
 from conftest import executes_eagerly, keras_generations
 from keras_kit import Keras, path
@@ -276,7 +277,7 @@ def comes_back(life: Life, folder: Path) -> None:
     trained, values = life.values(), layer.get_weights()
     session = None if eager else k.keras.backend.get_session()
     hub.save(layer.resolved_object, folder / "saved", session=session)
-    with replay.Runtime(lambda: hub.load(folder / "saved")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(folder / "saved")) as runtime:
         found = replay.variable_values(runtime, runtime.loaded, life.recorded)
     assert sorted(found) == sorted(life.recorded.variables)
     for name, value in found.items():

@@ -13,6 +13,7 @@ from typing import Any, Dict
 import expected
 import pytest
 import replay
+import runtimes
 from written_once import models
 
 import hub_compat as hub
@@ -45,7 +46,7 @@ def test_values(name: str, check: str, large: Dict[str, Any]) -> None:
     def load(tags: Any) -> Any:
         return hub.load(recorded.path, tags=tags or None)
 
-    replay.OBJECT_CHECKS[check](recorded, replay.shared(recorded.path, load))
+    replay.OBJECT_CHECKS[check](recorded, runtimes.shared(recorded.path, load))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/io")

@@ -15,6 +15,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+import runtimes
 from fakes import upload
 
 import hub_compat as hub
@@ -60,7 +61,7 @@ def test_unknown_variant_lists_the_known(
 
 def test_empty_tags_are_the_default_variant() -> None:
     """tags=[] is what TensorFlow Hub passes for a TF1 module."""
-    with replay.Runtime(lambda: hub.load(module("image_bn"), tags=[])) as runtime:
+    with runtimes.Runtime(lambda: hub.load(module("image_bn"), tags=[])) as runtime:
         found = runtime.run(call(runtime.loaded, "image_bn"))
     replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
 
@@ -73,7 +74,7 @@ def test_variant_has_its_own_variables(tmp_path: Path) -> None:
         if not tags:
             continue
         for source in (recorded.path, tmp_path / "out"):
-            with replay.Runtime(functools.partial(hub.load, source, tags)) as runtime:
+            with runtimes.Runtime(functools.partial(hub.load, source, tags)) as runtime:
                 found = {v.name.split(":")[0] for v in runtime.loaded.variables}
             assert found == set(variant.variables)
 
@@ -93,7 +94,7 @@ def test_no_variant_is_the_default(tmp_path: Path) -> None:
     hub.load(tmp_path / "m", tags={"serving"})
     alone = saved_model_pb2.SavedModel(meta_graphs=[plain])
     file.write_bytes(alone.SerializeToString())
-    with replay.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
         found = runtime.run(call(runtime.loaded, "image_bn"))
     replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
 
@@ -106,7 +107,7 @@ def test_handle_must_be_a_path() -> None:
 
 def test_attribute_of_tensorflow_hub() -> None:
     """_is_hub_module_v1 tells where the object came from, as hub.load's does."""
-    with replay.Runtime(lambda: hub.load(module("no_variables"))) as runtime:
+    with runtimes.Runtime(lambda: hub.load(module("no_variables"))) as runtime:
         assert runtime.loaded._is_hub_module_v1 is True
 
 
@@ -114,7 +115,7 @@ def test_tf2_saved_model_is_loaded_as_it_is(tmp_path: Path) -> None:
     """A TF2 SavedModel needs neither conversion nor cache."""
     hub.convert(module("image_bn"), tmp_path / "out")
     shutil.rmtree(str(tmp_path / "out" / "assets.extra"))
-    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
         assert runtime.loaded._is_hub_module_v1 is False
         found = runtime.run(call(runtime.loaded, "image_bn"))
     replay.assert_equal(found, first_case("image_bn").outputs["default"], "default")
@@ -129,7 +130,7 @@ def test_two_loads_share_no_state() -> None:
         return hub.load(module("image_bn")), hub.load(module("image_bn"))
 
     recorded = expected.load_expected("image_bn")
-    with replay.Runtime(load_two) as runtime:
+    with runtimes.Runtime(load_two) as runtime:
         one, two = runtime.loaded
         runtime.run(call(one, "image_bn", training=True))
         changed = replay.variable_values(runtime, one, recorded)
@@ -149,7 +150,7 @@ def test_two_loads_share_no_tables() -> None:
     del one
     for case in recorded.cases:
         function = replay.callable_of(two, recorded, case)
-        found = replay.Runtime(lambda: None).run(
+        found = runtimes.Runtime(lambda: None).run(
             replay.call(function, recorded, case, False)
         )
         replay.assert_outputs(found, case, case.id)
@@ -164,7 +165,7 @@ def test_source_may_go_after_loading(name: str, tmp_path: Path) -> None:
     shutil.copytree(str(recorded.path), str(source))
     loaded = hub.load(source)
     shutil.rmtree(str(source))
-    runtime = replay.Runtime(lambda: None)
+    runtime = runtimes.Runtime(lambda: None)
     for case in recorded.cases:
         function = replay.callable_of(loaded, recorded, case)
         if case.tags == () and function is not None and case.deterministic:
@@ -342,7 +343,9 @@ def test_attached_messages_of_a_loaded_object(tmp_path: Path) -> None:
     recorded = expected.load_expected("image_bn")
     shutil.copytree(str(recorded.path), str(tmp_path / "source"))
     for tags in (None, {"train"}):
-        with replay.Runtime(lambda tags=tags: hub.load(tmp_path / "source", tags)) as r:
+        with runtimes.Runtime(
+            lambda tags=tags: hub.load(tmp_path / "source", tags)
+        ) as r:
             (key, value), *_ = recorded.variants[tuple(tags or ())].attached.items()
             assert key == "image_module_info"
             (tmp_path / "source").rename(tmp_path / "away")

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator
 
 import numpy as np
 import pytest
-import replay
+import runtimes
 
 import hub_compat as hub
 
@@ -350,7 +350,7 @@ def test_effects_and_gradient(program: Callable[..., Any], tmp_path: Path) -> No
     import tensorflow as tf
 
     known = write(program, tmp_path / "model")
-    with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "model")) as run:
         variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
         x = tf.constant(X)
 
@@ -378,7 +378,7 @@ def test_branch_that_is_not_taken(tmp_path: Path) -> None:
     import tensorflow as tf
 
     write(value_of_a_branch, tmp_path / "model")
-    with replay.Runtime(lambda: hub.load(tmp_path / "model")) as run:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "model")) as run:
         with pytest.raises(tf.errors.InvalidArgumentError, match="is not taken"):
             run.run(run.loaded.signatures["go"](x=tf.constant(-X))["y"])
 
@@ -393,7 +393,7 @@ def test_gradient_through_a_function(tmp_path: Path) -> None:
     found = []
     for name, program in (("defun", in_function), ("inlined", inlined)):
         write(program, tmp_path / name)
-        with replay.Runtime(lambda name=name: hub.load(tmp_path / name)) as run:
+        with runtimes.Runtime(lambda name=name: hub.load(tmp_path / name)) as run:
             variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
             x = tf.constant(X)
 
@@ -423,7 +423,7 @@ def test_update_op_of_a_branch(tmp_path: Path) -> None:
     write(update_in_branch, tmp_path / "module", name="default", tags=())
     (tmp_path / "module" / "tfhub_module.pb").write_bytes(b"\x08\x03")
     for x, training, counted in ((X, True, 2.0), (-X, True, 1.0), (X, False, 1.0)):
-        with replay.Runtime(lambda: hub.load(tmp_path / "module")) as run:
+        with runtimes.Runtime(lambda: hub.load(tmp_path / "module")) as run:
             variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
             (before, weights) = run.read([variables["steps"], variables["weights"]])
             assert before == 1.0
@@ -452,7 +452,7 @@ def test_update_op_of_a_loop(tmp_path: Path) -> None:
     (tmp_path / "module" / "tfhub_module.pb").write_bytes(b"\x08\x03")
     report = hub.convert(tmp_path / "module", tmp_path / "out")
     assert any("1 of 1 update ops are inside of loops" in w for w in report.warnings)
-    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as run:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as run:
         variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
         (weights,) = run.read([variables["weights"]])
         found = run.run(run.loaded(tf.constant(X), training=True))

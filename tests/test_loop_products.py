@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict
 
 import numpy as np
 import pytest
-import replay
+import runtimes
 from test_loop_effects import old_control_flow
 
 import hub_compat as hub
@@ -155,7 +155,7 @@ def test_product(
     known = write(program, tmp_path / "model", dtype)
     hub.convert(tmp_path / "model", tmp_path / "out")
     assert products(tmp_path / "out") == count
-    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as run:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as run:
         (kernel,) = run.loaded.trainable_variables
         x = tf.constant(X.astype(dtype))
 

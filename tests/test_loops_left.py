@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
-import replay
+import runtimes
 from test_loop_effects import X, old_control_flow, write
 
 import hub_compat as hub
@@ -107,7 +107,7 @@ def test_what_is_not_understood(
     known = write(program, tmp_path / "model")
     report = hub.convert(tmp_path / "model", tmp_path / "out")
     assert any("forward only" in warning for warning in report.warnings)
-    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as run:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as run:
         x = tf.constant(X)
         (weights,) = [v for v in run.loaded.variables if "weights" in v.name]
 
@@ -149,7 +149,7 @@ def test_signature_inside_of_a_loop(tmp_path: Path) -> None:
     report = hub.convert(path, tmp_path / "out")
     assert any("1 of 1 regularization losses" in each for each in report.warnings)
     assert any("'inside' is left out" in each for each in report.warnings)
-    with replay.Runtime(lambda: hub.load(path)) as run:
+    with runtimes.Runtime(lambda: hub.load(path)) as run:
         found = run.run(run.loaded(tf.constant(X)))
         np.testing.assert_allclose(found, X * [1.0, 4.0, 9.0], rtol=1e-6)
         with pytest.raises(errors.SignatureError, match="inside of a tf.while_loop"):

@@ -184,9 +184,10 @@ def test_one_bad_signature_costs_itself_alone(tmp_path: Path) -> None:
     (meta_graph,) = parsed(tmp_path / "out").meta_graphs
     assert "pooled" not in meta_graph.signature_def
     assert "tokens" in meta_graph.signature_def
-    import replay
 
-    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
+    import runtimes
+
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
         assert "tokens" in runtime.loaded.signatures
         with pytest.raises(errors.SignatureError, match="tensorflow-addons"):
             runtime.loaded.signatures["pooled"]

@@ -10,7 +10,7 @@ from typing import Any, Iterator, List, Tuple
 
 import layers_compare
 import pytest
-import replay
+import runtimes
 
 import hub_compat as hub
 
@@ -31,7 +31,7 @@ def layers(request: Any, tmp_path_factory: Any) -> Iterator[Any]:
     """All layers of a library, loaded once."""
     path = layers_compare.unpacked(request.param, tmp_path_factory.mktemp("layers"))
     # Eagerly, TensorFlow's optimizer is at work; in a graph it would take a minute.
-    with replay.Runtime(lambda: hub.load(path), optimized=False) as runtime:
+    with runtimes.Runtime(lambda: hub.load(path), optimized=False) as runtime:
         yield request.param, runtime
 
 

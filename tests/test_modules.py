@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict
 import expected
 import pytest
 import replay
+import runtimes
 
 import hub_compat as hub
 
@@ -65,7 +66,7 @@ def test_load(module: str, check: str) -> None:
         # No tags ask for what is loaded by default.
         return hub.load(recorded.path, tags=tags or None)
 
-    replay.OBJECT_CHECKS[check](recorded, replay.shared(recorded.path, load))
+    replay.OBJECT_CHECKS[check](recorded, runtimes.shared(recorded.path, load))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 import expected
 import numpy as np
 import pytest
-import replay
+import runtimes
 from conftest import tensorflow_version
 
 import hub_compat as hub
@@ -60,8 +60,8 @@ def test_values_and_gradients(group: int, module: Path) -> None:
     programs = recorded()
     names = sorted(programs)[:: 1 if ALL else 8]
     wrong: List[str] = []
-    load = replay.shared(module, lambda tags: hub.load(module))
-    with replay.Runtime(lambda: load(())) as run:
+    load = runtimes.shared(module, lambda tags: hub.load(module))
+    with runtimes.Runtime(lambda: load(())) as run:
         variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
         tensors: List[Any] = []
         for name in names[group::GROUPS]:

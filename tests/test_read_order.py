@@ -9,18 +9,15 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 import pytest
-from conftest import executes_eagerly
 
 import hub_compat as hub
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
 
 
 @pytest.fixture(scope="module", name="loaded")
 def _loaded(tmp_path_factory: Any) -> Any:
     """A TF1 SavedModel of ``x * scale``, with a loss of three times the scale."""
-    if not executes_eagerly():
-        pytest.skip("needs eager execution")
     import tensorflow as tf
 
     v1 = tf.compat.v1

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import replay
+import runtimes
 
 import hub_compat as hub
 from hub_compat import errors
@@ -39,7 +40,7 @@ def test_contents_of_a_table(tmp_path: Path) -> None:
     wanted = np.array([1.0, 3.0, -2.0], np.float32)
     hub.convert(tmp_path / "source", tmp_path / "out")
     for directory in ("source", "out"):
-        with replay.Runtime(lambda d=directory: hub.load(tmp_path / d)) as runtime:
+        with runtimes.Runtime(lambda d=directory: hub.load(tmp_path / d)) as runtime:
             found = runtime.run(runtime.loaded(replay.tensor(WORDS)))
             np.testing.assert_array_equal(found, wanted)
 
@@ -70,7 +71,7 @@ def test_dense_tables_are_left_out(tmp_path: Path) -> None:
             },
         )
         builder.save()
-    with replay.Runtime(lambda: hub.load(tmp_path / "source")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "source")) as runtime:
         assert list(runtime.loaded.signatures) == ["serving_default"]
         with pytest.raises(errors.SignatureError, match="dense hash table"):
             runtime.loaded.signatures["table"]

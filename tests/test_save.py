@@ -15,6 +15,7 @@ import expected
 import numpy as np
 import pytest
 import replay
+import runtimes
 import stepped
 from test_modules import MODULES
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.tensorflow
 TRAINED = [
     pytest.param(name, number, id="{}-{}".format(name, number))
     for name in MODULES
-    for number in stepped.first(expected.load_expected(name))
+    for number in stepped.cases(expected.load_expected(name))
 ]
 
 
@@ -50,7 +51,7 @@ def load(path: Path) -> Any:
 
 def save_again(source: Path, destination: Path, **keywords: Any) -> None:
     """Loads a module and saves it as it is."""
-    with replay.Runtime(lambda: hub.load(source)) as runtime:
+    with runtimes.Runtime(lambda: hub.load(source)) as runtime:
         runtime.read(runtime.loaded.variables)
         hub.save(runtime.loaded, destination, session=runtime.session, **keywords)
 
@@ -65,7 +66,7 @@ def trained(tmp_path_factory: Any) -> Dict[str, str]:
         save = functools.partial(
             hub.save, directory=folder / "{}-{}".format(name, number)
         )
-        again = replay.shared(recorded.path, load(recorded.path))
+        again = runtimes.shared(recorded.path, load(recorded.path))
         stepped.take(recorded, number, again, save)
     names = sorted({parameters.values[0] for parameters in TRAINED})
     found: Dict[str, str] = reloaded(folder, stepped, str(folder), *names)
@@ -125,14 +126,14 @@ def test_variant_saves_the_module(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for source in (recorded.path, tmp_path / "converted"):
         variant = functools.partial(hub.load, source, tags={"train"})
-        with replay.Runtime(variant) as runtime:
+        with runtimes.Runtime(variant) as runtime:
             (variable, *_) = runtime.loaded.trainable_variables
             name = variable.name
             zeros = variable.assign(np.zeros(variable.shape.as_list(), np.float32))
             runtime.run(zeros)
             hub.save(runtime.loaded, out, session=runtime.session, overwrite=True)
         for tags in (None, {"train"}):
-            with replay.Runtime(functools.partial(hub.load, out, tags)) as runtime:
+            with runtimes.Runtime(functools.partial(hub.load, out, tags)) as runtime:
                 found = {v.name: v for v in runtime.loaded.variables}
                 assert not np.any(runtime.read([found[name]])[0])
                 others = [v for n, v in found.items() if n != name]
@@ -153,7 +154,7 @@ def test_messages_and_origin_are_kept(tmp_path: Path) -> None:
         tmp_path / "two", "image_module_info", hub.ImageModuleInfo
     )
     assert found == wanted
-    with replay.Runtime(lambda: hub.load(source)) as runtime:
+    with runtimes.Runtime(lambda: hub.load(source)) as runtime:
         found = hub.get_attached_message(
             runtime.loaded, "image_module_info", hub.ImageModuleInfo
         )
@@ -164,7 +165,7 @@ def test_source_that_is_gone(tmp_path: Path) -> None:
     """Without its source, what was loaded of a TF1 module is saved, with a warning."""
     recorded = expected.load_expected("variants3")
     shutil.copytree(str(recorded.path), str(tmp_path / "source"))
-    with replay.Runtime(lambda: hub.load(tmp_path / "source")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "source")) as runtime:
         runtime.read(runtime.loaded.variables)
         shutil.rmtree(str(tmp_path / "source"))
         with pytest.warns(UserWarning, match="no longer there"):
@@ -176,7 +177,7 @@ def test_directory_that_was_replaced(tmp_path: Path) -> None:
     """Another model where the loaded one was is not mixed with its values."""
     for name, folder in (("image_bn", "one"), ("text_embedding", "other")):
         hub.convert(expected.load_expected(name).path, tmp_path / folder)
-    with replay.Runtime(lambda: hub.load(tmp_path / "one")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "one")) as runtime:
         runtime.read(runtime.loaded.variables)
         shutil.rmtree(str(tmp_path / "one"))
         for _ in range(2):
@@ -247,6 +248,6 @@ def test_tensorflow_saves_it(module: str, tmp_path: Path) -> None:
     # load() alone would leave out variants that it was not asked for.
     hub.convert(recorded.path, tmp_path / "converted")
     tf.saved_model.save(hub.load(tmp_path / "converted"), str(tmp_path / "out"))
-    again = replay.shared(tmp_path, replay.plain_load(str(tmp_path / "out")))
+    again = runtimes.shared(tmp_path, replay.plain_load(str(tmp_path / "out")))
     for check in ("variables", "calls", "training", "losses"):
         replay.OBJECT_CHECKS[check](recorded, again)

@@ -9,6 +9,7 @@ from typing import Any
 import expected
 import pytest
 import replay
+import runtimes
 from edits import edited
 
 import hub_compat as hub
@@ -41,7 +42,7 @@ def test_signature_that_cannot_be_one_is_left_out_and_reported(tmp_path: Path) -
         (said,) = [w for w in report.warnings if "{!r} is left".format(name) in w]
         assert reason in said
     assert len(report.warnings) == len(reasons)
-    with replay.Runtime(lambda: hub.load(recorded.path)) as runtime:
+    with runtimes.Runtime(lambda: hub.load(recorded.path)) as runtime:
         signatures = runtime.loaded.signatures
         assert sorted(signatures) == ["reference", "serving_default"]
         assert "unfed" not in signatures
@@ -61,7 +62,7 @@ def test_broken_variant_costs_nothing_but_itself(tmp_path: Path) -> None:
     assert "variant ['gpu', 'serve'] is left out" in said
     assert "NobodysOp" in said
     recorded = expected.load_expected("tf1_two_devices")
-    with replay.Runtime(lambda: hub.load(source)) as runtime:
+    with runtimes.Runtime(lambda: hub.load(source)) as runtime:
         case = recorded.cases[0]
         found = runtime.run(replay.call(runtime.loaded, recorded, case, False))
         replay.assert_outputs(found, case, case.id)
@@ -77,7 +78,7 @@ def test_broken_variant_for_serving_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     with pytest.raises(errors.UnknownOpError, match="NobodysOp"):
         hub.load(source)
-    with replay.Runtime(lambda: hub.load(source, {"serve", "gpu"})) as runtime:
+    with runtimes.Runtime(lambda: hub.load(source, {"serve", "gpu"})) as runtime:
         assert runtime.loaded.variables
 
 
@@ -97,7 +98,7 @@ def test_saver_says_which_keys_are_the_variables(tmp_path: Path) -> None:
 def test_metrics_are_no_weights() -> None:
     """What an evaluation counts is initialized, used, and not among variables."""
     recorded = expected.load_expected("tf1_estimator_modes")
-    with replay.Runtime(lambda: hub.load(recorded.path, {"eval"})) as runtime:
+    with runtimes.Runtime(lambda: hub.load(recorded.path, {"eval"})) as runtime:
         names = {v.name.split(":")[0] for v in runtime.loaded.variables}
         assert names == set(recorded.variables)
         assert not any("error" in name for name in names)
@@ -120,7 +121,7 @@ def test_optimizer_is_not_converted(tmp_path: Path) -> None:
 def test_default_variant_and_others_are_named(tmp_path: Path) -> None:
     """Without tags the one for serving; with unknown tags the ones there are."""
     path = expected.load_expected("tf1_estimator_modes").path
-    with replay.Runtime(lambda: hub.load(path)) as runtime:
+    with runtimes.Runtime(lambda: hub.load(path)) as runtime:
         assert list(runtime.loaded.signatures) == ["serving_default"]
         assert runtime.loaded._is_hub_module_v1 is False
     with pytest.raises(errors.VariantError, match=r"\['eval'\]"):
@@ -153,7 +154,7 @@ def test_signature_with_a_dropped_op_costs_nothing_but_itself(tmp_path: Path) ->
     (said,) = report.warnings
     assert "'serving_default' is left out: it needs QuantileBuckets" in said
     assert "tf.contrib.boosted_trees" in said
-    with replay.Runtime(lambda: hub.load(source)) as runtime:
+    with runtimes.Runtime(lambda: hub.load(source)) as runtime:
         assert sorted(runtime.loaded.signatures) == ["embed", "weights"]
 
 
@@ -203,7 +204,7 @@ def test_each_variant_has_what_its_own_saver_restores(tmp_path: Path) -> None:
             feeds = {signature.inputs["x"].name: [1.0]}
             wanted[tag] = session.run(signature.outputs["y"].name, feeds).tolist()
     hub.convert(tmp_path / "source", tmp_path / "out")
-    with replay.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
         for tag in ("serve", "train"):
             model = runtime.loaded
             if tag == "train":
@@ -268,7 +269,7 @@ def test_graph_for_tpus_beside_that_for_serving(tmp_path: Path) -> None:
     (gpu,) = [c for c in recorded.cases if c.tags == ("gpu", "serve")]
     source = edited("tf1_two_devices", tmp_path, for_tpus)
     for tags, case in ((None, plain), (["serve", "tpu"], gpu)):
-        with replay.Runtime(functools.partial(hub.load, source, tags)) as runtime:
+        with runtimes.Runtime(functools.partial(hub.load, source, tags)) as runtime:
             found = runtime.run(replay.call(runtime.loaded, recorded, case, False))
             replay.assert_outputs(found, case, case.id)
 
@@ -287,7 +288,7 @@ def test_transform_graph(tmp_path: Path) -> None:
     (case,) = [c for c in recorded.cases if c.signature == "serving_default"]
     source = edited("tf1_builder", tmp_path, transform)
     for tags in (None, {"transform"}):
-        with replay.Runtime(functools.partial(hub.load, source, tags)) as runtime:
+        with runtimes.Runtime(functools.partial(hub.load, source, tags)) as runtime:
             assert "transform_signature" in runtime.loaded.signatures
             found = runtime.run(replay.call(runtime.loaded, recorded, case, False))
             replay.assert_outputs(found, case, case.id)

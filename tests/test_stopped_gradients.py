@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import replay
+import runtimes
 
 import hub_compat as hub
 
@@ -58,7 +58,7 @@ def test_gradients_are_those_of_a_session(tmp_path: Path) -> None:
         session.run(v1.global_variables_initializer())
         v1.saved_model.simple_save(session, str(tmp_path / "m"), {"x": x}, {"y": y})
         wanted = session.run([y] + [tf.convert_to_tensor(g) for g in wanted], {x: X})
-    with replay.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
         given = tf.constant(X)
         found = runtime.run(runtime.loaded(given))
         np.testing.assert_allclose(found, wanted[0], rtol=1e-5)
@@ -81,7 +81,7 @@ def test_layer_of_what_has_no_gradient(tmp_path: Path) -> None:
         session.run(v1.global_variables_initializer())
         v1.saved_model.simple_save(session, str(tmp_path / "m"), {"x": x}, {"y": y})
     path = str(tmp_path / "m")
-    with replay.Runtime(lambda: hub.KerasLayer(path, trainable=True)) as runtime:
+    with runtimes.Runtime(lambda: hub.KerasLayer(path, trainable=True)) as runtime:
         found = runtime.run(runtime.loaded(tf.constant(X)))
         np.testing.assert_array_equal(found, np.round(X.dot([[0.5, 1.0], [-1.0, 2.0]])))
 
@@ -110,7 +110,7 @@ def test_flag_of_several_conditionals(tmp_path: Path) -> None:
         session.run(v1.global_variables_initializer())
         inputs = {"x": x, "is_training": flag}
         v1.saved_model.simple_save(session, str(tmp_path / "m"), inputs, {"y": y})
-    with replay.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
         given = {"x": tf.constant(X), "is_training": tf.constant(False)}
         (variable,) = runtime.loaded.variables
         (gradient,) = runtime.gradients(

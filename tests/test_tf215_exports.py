@@ -12,6 +12,7 @@ from typing import Any
 import expected
 import pytest
 import replay
+import runtimes
 
 import hub_compat as hub
 
@@ -39,4 +40,4 @@ def test_export(name: str, check: str) -> None:
     def load(tags: Any) -> Any:
         return hub.load(recorded.path, tags=tags or None)
 
-    replay.OBJECT_CHECKS[check](recorded, replay.shared(recorded.path, load))
+    replay.OBJECT_CHECKS[check](recorded, runtimes.shared(recorded.path, load))

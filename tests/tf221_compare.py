@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 import numpy as np
-import replay
+import runtimes
 import tf221_replay
 
 import hub_compat as hub
@@ -69,8 +69,8 @@ def check(folder: Path, calls: Sequence[str], relative: float = 1e-5) -> None:
       relative: how far apart outputs and variables may be, in parts of the largest.
     """
     wanted = recorded(folder)
-    load = replay.shared(folder, lambda tags: hub.load(folder / "module"))
-    with replay.Runtime(lambda: load(None)) as runtime:
+    load = runtimes.shared(folder, lambda tags: hub.load(folder / "module"))
+    with runtimes.Runtime(lambda: load(None)) as runtime:
         for listed in ("variables", "trainable_variables"):
             there = getattr(runtime.loaded, listed, ())
             assert not any(variable is None for variable in there)

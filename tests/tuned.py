@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np  # noqa: E402
 import replay  # noqa: E402
+import runtimes  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 
@@ -27,7 +28,7 @@ def check(folder: Path, name: str) -> None:
     with np.load(str(folder / (name + ".npz"))) as found:
         known = dict(found)
     inputs, outputs = known.pop("inputs"), known.pop("outputs")
-    with replay.Runtime(lambda: replay.plain_load(str(folder / name))(())) as runtime:
+    with runtimes.Runtime(lambda: replay.plain_load(str(folder / name))(())) as runtime:
         call: Any = runtime.loaded
         given = runtime.run(call(tf.constant(inputs)))
         np.testing.assert_allclose(given, outputs, rtol=1e-5, atol=1e-6)

@@ -33,7 +33,7 @@ def run(mode: str, out: Path) -> None:
     if mode == "eager":
         tf.compat.v1.enable_v2_behavior()
     import layers_compare
-    import replay
+    import runtimes
 
     import hub_compat as hub
 
@@ -45,7 +45,7 @@ def run(mode: str, out: Path) -> None:
                 found[key.split("|")[0]] = {"infer": "not saved, " + fact}
         with tempfile.TemporaryDirectory() as folder:
             path = layers_compare.unpacked(library, Path(folder))
-            with replay.Runtime(lambda path=path: hub.load(path)) as runtime:
+            with runtimes.Runtime(lambda path=path: hub.load(path)) as runtime:
                 names = layers_compare.names(library)
                 for group in range(layers_compare.GROUPS):
                     those = names[group :: layers_compare.GROUPS]
