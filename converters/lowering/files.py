@@ -14,6 +14,7 @@ from hub_compat.formats import Detection
 from hub_compat.provenance import Provenance, read
 
 from .. import canonical
+from ..object_checkpoint import check_object_checkpoint
 from ..saved_model import read_saved_model
 from .lowering import Lowered, lower
 from .registry import Registry
@@ -40,6 +41,7 @@ def lower_saved_model(
     """
     source = detection.path
     saved_model = read_saved_model(detection)
+    check_object_checkpoint(source, saved_model)
     lowered = lower(saved_model, registry, source)
     linked = copied = files = 0
     for name in _files.walk_files(source):
