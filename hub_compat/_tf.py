@@ -53,6 +53,7 @@ __all__ = [
     "function_pb2",
     "explain_missing_signatures",
     "has_op",
+    "lacks_gradients",
     "in_control_flow",
     "in_tf1_graph",
     "keep_inner_control_flow",
@@ -65,6 +66,7 @@ __all__ = [
     "prepare_gradients",
     "register_control_flow_gradients",
     "registered_op",
+    "recording_stopped",
     "restore_parts",
     "saved_model_pb2",
     "saved_object_graph_pb2",
@@ -416,6 +418,80 @@ def prepare_gradients(outputs: Any, variables: Sequence[Any]) -> None:
         # What has no gradient fails again, and with reason, when one is asked for.
         with contextlib.suppress(AssertionError, LookupError, TypeError, ValueError):
             tf.gradients(floating, list(variables))
+
+
+def lacks_gradients(function: Any) -> bool:
+    """Whether a loaded function has an op without gradient, between floats.
+
+    Private: get_gradient_function and _get_function (1.15 to 2.21), and the graph of a
+    trace. Without them, no.
+    """
+    try:
+        from tensorflow.python.framework.ops import get_gradient_function
+    except ImportError:
+        return False
+    seen = set()
+    found = [trace.graph for trace in _traces(function) or [function]]
+    while found:
+        graph = found.pop()
+        for op in graph.get_operations():
+            called = [
+                value.func.name
+                for value in op.node_def.attr.values()
+                if value.HasField("func")
+            ]
+            if called:
+                for name in set(called) - seen:
+                    seen.add(name)
+                    inner = getattr(graph._get_function(name), "graph", None)
+                    found.extend([] if inner is None else [inner])
+            elif not _differentiable(op, get_gradient_function):
+                return True
+    return False
+
+
+def _differentiable(op: Any, get_gradient_function: Callable[[Any], Any]) -> bool:
+    """Whether TensorFlow has a gradient for an op, or need not have one."""
+    if op.type == "PreventGradient":
+        return False
+    if not any(map(_carries_gradients, op.inputs)):
+        return True
+    if not any(map(_carries_gradients, op.outputs)):
+        return True
+    try:
+        get_gradient_function(op)
+    except LookupError:
+        return False
+    return True
+
+
+def _carries_gradients(tensor: Any) -> bool:
+    dtype = tensor.dtype.base_dtype
+    return bool(
+        dtype.is_floating or dtype.is_complex or dtype in (tf.resource, tf.variant)
+    )
+
+
+def recording_stopped(tensors: Sequence[Any]) -> Any:
+    """A context in which tapes do not record, where none of them watches the tensors.
+
+    Private: tape.py of TensorFlow's eager execution, whose functions are in record.py
+    from 2.12 on; for forward-mode gradients, forwardprop_util (from 2.1 on). Without
+    them, tapes go on.
+    """
+    try:
+        from tensorflow.python.eager import record
+    except ImportError:
+        from tensorflow.python.eager import tape as record
+    asks = getattr(record, "should_record_backprop", None) or record.should_record
+    if not record.could_possibly_record() or asks(tensors):
+        return contextlib.nullcontext()
+    with contextlib.suppress(ImportError):
+        from tensorflow.python.eager import forwardprop_util
+
+        if forwardprop_util.pack_tangents(tensors).tangents:
+            return contextlib.nullcontext()
+    return record.stop_recording()
 
 
 def call_arguments(function: Any) -> Sequence[str]:

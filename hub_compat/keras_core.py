@@ -9,7 +9,14 @@ import os
 from typing import Any, List, Mapping, Optional, Sequence
 
 from hub_compat import _files, origin, provenance
-from hub_compat._tf import call_arguments, tf, traces_of, used_variables
+from hub_compat._tf import (
+    call_arguments,
+    lacks_gradients,
+    recording_stopped,
+    tf,
+    traces_of,
+    used_variables,
+)
 from hub_compat.embedded import Embedded, pack
 from hub_compat.errors import LayerError, SignatureError
 from hub_compat.formats import Format
@@ -87,6 +94,7 @@ class KerasCore:
         self._check_outputs()
         # What a signature of a TF1 model is as an object: it trains with its updates.
         self._reusable: Any = None
+        self._lacks_gradients: Optional[bool] = None
         self.function = self._choose()
         self._owner = self.function if self._reusable is None else self._reusable
         # A layer or model of Keras says so in its call().
@@ -318,6 +326,25 @@ class KerasCore:
             lambda: self._call(inputs, {"training": True}),
             lambda: self._call(inputs, {"training": False}),
         )
+
+    def call_frozen(self, inputs: Any) -> Any:
+        """Calls the function for inference; its variables are not trained.
+
+        A tape would have the gradient of all of the function built, for variables that
+        it watches, before anybody asks. Where an op has none, that must not be.
+        """
+        if self._lacks_gradients is None:
+            self._lacks_gradients = lacks_gradients(self.function)
+        if not self._lacks_gradients:
+            return self.call(inputs, False)
+        watched = [
+            variable.handle
+            for variable in self.trainable_variables + self.other_variables
+            if hasattr(variable, "handle")
+        ]
+        flat = tf.nest.flatten(inputs, expand_composites=True)
+        with recording_stopped([v for v in flat if tf.is_tensor(v)] + watched):
+            return self.call(inputs, False)
 
     def _call(self, inputs: Any, training: Mapping[str, Any]) -> Any:
         keywords = dict(self.arguments, **training)

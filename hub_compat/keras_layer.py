@@ -106,7 +106,10 @@ class LayerMixin:
         elif training is None or not trainable:
             # As Keras has it for batch normalization, and tensorflow_hub.
             training = False
-        outputs = self._core.call(inputs, training)
+        if trainable or in_graph:
+            outputs = self._core.call(inputs, training)
+        else:
+            outputs = self._core.call_frozen(inputs)
         if in_graph:
             # What is before a frozen layer may train.
             sources = self._core.trainable_variables if trainable else _computed(inputs)
