@@ -19,6 +19,7 @@ __all__ = [
     "calling_layer",
     "graph_session",
     "has_weights_of",
+    "in_safe_mode",
     "keras2",
     "keras3",
     "keras_generation",
@@ -139,6 +140,24 @@ def weight_losses(layer: Any) -> List[Callable[[], Any]]:
         for each in tracked_objects(layer)
         for loss in getattr(each, "_callable_losses", None) or ()
     ]
+
+
+def in_safe_mode(kind: Any) -> bool:
+    """Whether Keras is loading a file in safe mode, a class of layers among others.
+
+    Private: ``in_safe_mode`` of serialization_lib (Keras 3, and Keras 2 from 2.11 on);
+    without it there is no such mode. In Keras 2 model_from_json() is in it, too, and
+    has no argument to say otherwise; but only a file has ``SHARED_OBJECTS.enabled``.
+    """
+    for base in kind.__mro__:
+        package = base.__module__.split(".")[0]
+        for place in (".src.saving", ".saving", ".saving.experimental"):
+            lib: Any = sys.modules.get(package + place + ".serialization_lib")
+            if hasattr(lib, "in_safe_mode"):
+                shared: Any = getattr(lib, "SHARED_OBJECTS", None)
+                is_file = shared is None or getattr(shared, "enabled", False)
+                return bool(is_file and lib.in_safe_mode())
+    return False
 
 
 def calling_layer(layer: Any) -> Any:

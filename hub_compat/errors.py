@@ -13,6 +13,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- LayerError (ValueError, TypeError)  a KerasLayer cannot be made or called so
+    |-- SafeModeError (ValueError)          Keras' safe mode loads no module
     |-- SaveError (ValueError)              a loaded object that cannot be saved
     |-- VerificationError (ValueError)      original and converted module differ
     |-- DestinationError (OSError)          the output directory cannot be used
@@ -42,6 +43,7 @@ __all__ = [
     "MissingDependencyError",
     "MissingModuleError",
     "OptionsError",
+    "SafeModeError",
     "SaveError",
     "SignatureError",
     "UnknownOpError",
@@ -97,6 +99,10 @@ class LayerError(HubCompatError, ValueError, TypeError):
     # TensorFlow's autograph, through which Keras 2 calls a layer, raises an error of
     # another class in place of one that has a constructor of its own.
     __init__ = Exception.__init__
+
+
+class SafeModeError(HubCompatError, ValueError):
+    """Keras loads a file in safe mode, and a layer in it would load a module."""
 
 
 class SaveError(HubCompatError, ValueError):

@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 from hub_compat import _files
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
-from hub_compat._tf_keras import has_weights_of, variable_of
-from hub_compat.errors import LayerError, MissingModuleError
+from hub_compat._tf_keras import has_weights_of, in_safe_mode, variable_of
+from hub_compat.errors import LayerError, MissingModuleError, SafeModeError
 from hub_compat.keras_core import KerasCore
 
 __all__ = ["LayerMixin"]
@@ -239,7 +239,7 @@ class LayerMixin:
                     "weights alone. Received: {!r}".format(key, value)
                 ) from error
         config: Dict[str, Any] = super().get_config()  # type: ignore[misc]
-        config["handle"] = os.fspath(core.handle)
+        config["handle"] = _OwnHandle(os.fspath(core.handle))
         for key, value in (
             ("arguments", core.arguments),
             ("tags", core.tags),
@@ -260,9 +260,24 @@ class LayerMixin:
         """Makes a layer again, of what ``get_config()`` returned.
 
         Raises:
+          SafeModeError: Keras loads a file in safe mode.
           MissingModuleError: the module's directory is gone.
         """
         handle = config["handle"]
+        if in_safe_mode(cls) and not isinstance(handle, _OwnHandle):
+            raise SafeModeError(
+                "The layer {!r} loads a module, which is a program: it may read and "
+                "write files. So Keras' safe mode does not load it, as it loads no "
+                "TFSMLayer. If you trust the file and the module, load it with "
+                "load_model(..., safe_mode=False), or call "
+                "keras.config.enable_unsafe_deserialization() before (in Keras 2, "
+                "keras.__internal__.enable_unsafe_deserialization()). Received: "
+                "{!r}{}".format(
+                    config.get("name"),
+                    handle,
+                    ", embedded in the file" if config.get("embed") else "",
+                )
+            )
         if not config.get("embed") and not _files.exists(_files.as_path(handle)):
             raise MissingModuleError(
                 "The module of the layer {!r} is no longer where it was. Put it back, "
@@ -314,6 +329,16 @@ class LayerMixin:
         if len(self._positions) == count and not self.trainable:
             return self._positions
         return range(count)
+
+
+class _OwnHandle(str):
+    """A handle in the configuration of a layer of this program.
+
+    JSON makes a plain string of it. So a configuration that has one comes from no file,
+    but from a layer that is copied, and loads nothing that is not loaded already.
+    """
+
+    __slots__ = ()
 
 
 def _computed(inputs: Any) -> List[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 import expected
@@ -28,6 +29,13 @@ class Keras:
         # Keras 3 would have all of Python's garbage collected, twice for each test.
         keywords = dict(free_memory=False) if self.generation == 3 else {}
         self.keras.backend.clear_session(**keywords)
+
+    def load(self, file: str, *args: Any, **keywords: Any) -> Any:
+        """A model of a file that is trusted, as one that has a module must be."""
+        load_model = self.keras.models.load_model
+        if "safe_mode" in inspect.signature(load_model).parameters:
+            keywords.setdefault("safe_mode", False)
+        return load_model(file, *args, **keywords)
 
     def model(self, layer: Any) -> Any:
         """A compiled model of images, a layer, and a dense one."""

@@ -56,7 +56,7 @@ def test_loads_without_the_directory(k: Keras, tmp_path: Path) -> None:
     shutil.rmtree(source)
     for file in files:
         k.keras.backend.clear_session()
-        again = k.keras.models.load_model(file)
+        again = k.load(file)
         found = again.get_layer("module")
         assert type(found) is k.Layer
         for one, other in zip(weights, found.get_weights()):
@@ -71,15 +71,17 @@ def test_loads_without_the_directory(k: Keras, tmp_path: Path) -> None:
 
 
 CHILD = """
-import json, os, sys
+import inspect, json, os, sys
 if os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
     import tensorflow as tf
     tf.compat.v1.enable_v2_behavior()
 import numpy as np
 found = {}
 for generation, file in json.loads(sys.argv[1]):
-    module = __import__("hub_compat.keras" + str(generation), fromlist=["keras"])
-    model = module.keras.models.load_model(file)
+    load_model = module.keras.models.load_model
+    known = inspect.signature(load_model).parameters
+    keywords = {"safe_mode": False} if "safe_mode" in known else {}
+    model = load_model(file, **keywords)
     images = np.random.RandomState(0).rand(8, 8, 8, 3).astype(np.float32)
     found[file] = model.predict(images, verbose=0).tolist()
 print(json.dumps(found))
@@ -133,7 +135,7 @@ def test_within_other_layers(k: Keras, tmp_path: Path) -> None:
     file = str(tmp_path / "model.keras")
     model.save(file)
     shutil.rmtree(source)
-    again = k.keras.models.load_model(file)
+    again = k.load(file)
     np.testing.assert_allclose(again.predict(IMAGES, verbose=0), wanted, rtol=1e-5)
 
 
@@ -150,12 +152,12 @@ def test_missing_directory_without_it(k: Keras, tmp_path: Path) -> None:
         k.keras.backend.clear_session()
         if ending:
             with pytest.raises(errors.MissingModuleError, match="embed=True") as caught:
-                k.keras.models.load_model(file)
+                k.load(file)
             assert isinstance(caught.value, OSError)
             assert str(caught.value).endswith("Received: {!r}".format(source))
         else:
             # Its functions are in there anyway.
-            again = k.keras.models.load_model(file)
+            again = k.load(file)
             found = again.predict(IMAGES, verbose=0)
             np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
@@ -233,7 +235,7 @@ def test_tables_and_large_files(k: Keras, tmp_path: Path) -> None:
     shutil.rmtree(source)
     for file in files:
         k.keras.backend.clear_session()
-        found = predictions(k.keras.models.load_model(file))
+        found = predictions(k.load(file))
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 

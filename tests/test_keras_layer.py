@@ -317,7 +317,7 @@ def test_saved_and_loaded_with_a_model(k: Keras, tmp_path: Path) -> None:
     model.save_weights(str(tmp_path / "model.weights.h5"))
     clone = keras.models.clone_model(model)
     clone.load_weights(str(tmp_path / "model.weights.h5"))
-    loaded = keras.models.load_model(file)
+    loaded = k.load(file)
     for again in (clone, loaded):
         found = again.predict(IMAGES, verbose=0)
         np.testing.assert_allclose(found, wanted, rtol=1e-6)

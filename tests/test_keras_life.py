@@ -292,7 +292,7 @@ def comes_back(life: Life, folder: Path) -> None:
         model.save(file, **keywords)
         if not eager:
             k.keras.backend.clear_session()
-        again = k.keras.models.load_model(file, objects, compile=False)
+        again = k.load(file, objects, compile=False)
         weights = again.get_layer("module").get_weights()
         assert len(weights) == len(values)
         for one, other in zip(weights, values):

@@ -107,7 +107,7 @@ def test_models_of_its_layer_load(tmp_path: Path) -> None:
                 continue
             k.keras.backend.clear_session()
             # Keras 3 does not read Keras 2's way to name a loss.
-            model = k.keras.models.load_model(file, compile=generation == 2)
+            model = k.load(file, compile=generation == 2)
             found = model.predict(IMAGES, verbose=0)
             np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=file)
             if not ending and tensorflow_version().startswith("1."):
@@ -119,7 +119,7 @@ def test_models_of_its_layer_load(tmp_path: Path) -> None:
             again = str(tmp_path / "again") + (ending or ".h5")
             model.save(again)
             k.keras.backend.clear_session()
-            model = k.keras.models.load_model(again, compile=generation == 2)
+            model = k.load(again, compile=generation == 2)
             found = model.predict(IMAGES, verbose=0)
             np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=file)
             # And what tensorflow_hub does not train, trains.
