@@ -6,7 +6,11 @@ Importing it imports no TensorFlow: the public names are looked up on first use.
 from __future__ import annotations
 
 import importlib
+import opcode
+import sys
 from typing import TYPE_CHECKING, Any, List
+
+from hub_compat._registration import register as _register
 
 __version__ = "0.1.0"
 
@@ -30,15 +34,31 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 # What tensorflow_hub has, or once had, and what does it here.
+_MESSAGES = (
+    "get_attached_message(directory, key), and save() and convert(), which keep what "
+    "is attached; there is nothing that attaches"
+)
+_IMAGES = "get_attached_message(directory, 'image_module_info', ImageModuleInfo)"
 _INSTEAD = {
     "LatestModuleExporter": "save(model, directory)",
-    "Module": "load(directory, tags, fill_collections=True)",
-    "create_module_spec": "export_reusable(model, directory)",
+    "Module": "load(directory, tags, fill_collections=True, name='module')",
+    "ModuleSpec": "detect(directory)",
+    "add_signature": "signatures={name: function} of tf.saved_model.save(), and in a "
+    "TF1 graph signature_def_map of tf.compat.v1.saved_model.Builder",
+    "attach_image_module_info": _MESSAGES,
+    "attach_message": _MESSAGES,
+    "create_module_spec": "tf.compat.v1.saved_model.simple_save() in a TF1 graph, "
+    "whose SavedModel load() takes as it takes a module, and for a model of Keras "
+    "export_reusable(model, directory)",
     "create_module_spec_from_saved_model": "load(directory)",
-    "get_expected_image_size": "get_attached_message(directory, "
-    "'image_module_info', ImageModuleInfo)",
+    "eval_function_for_module": "load(directory), called in eager execution",
+    "get_expected_image_size": _IMAGES,
+    "get_num_image_channels": "load(directory).signatures['default']"
+    ".structured_input_signature, the last dimension of 'images'",
     "image_embedding_column": "KerasLayer(directory)",
     "load_module_spec": "detect(directory)",
+    "register_module_for_export": "save(model, directory), when the job has ended "
+    "or in a hook",
     "resolve": "load(directory), of a module that is downloaded and unpacked",
     "sparse_text_embedding_column": "KerasLayer(directory)",
     "text_embedding_column": "KerasLayer(directory)",
@@ -52,26 +72,38 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        instead = _INSTEAD.get(name)
-        advice = "; in place of tensorflow_hub's there is {}".format(instead)
-        raise AttributeError(
-            "module 'hub_compat' has no attribute {!r}{}".format(
-                name, advice if instead else ""
-            )
-        )
-    if name == "errors":
-        return importlib.import_module("hub_compat.errors")
-    home = _HOME[name]
-    if name == "KerasLayer":
-        # The class for what tf.keras is in this program.
+    # Looked up each time: what KerasLayer is depends on what the program has imported.
+    if name in ("errors", "keras2", "keras3"):
+        value: Any = importlib.import_module("hub_compat." + name)
+    elif name == "KerasLayer":
         from hub_compat._tf_keras import keras_generation
 
         home = "hub_compat.keras{}".format(keras_generation())
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
+        value = importlib.import_module(home).KerasLayer
+    elif name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    else:
+        raise _missing(name, sys._getframe(1))
+    _register()
     return value
 
 
+def _missing(name: str, frame: Any) -> Exception:
+    """The error for a name, with advice where it is one of tensorflow_hub's."""
+    problem = "module 'hub_compat' has no attribute {!r}".format(name)
+    instead = _INSTEAD.get(name)
+    if instead is None:
+        return AttributeError(problem)
+    problem += "; in place of tensorflow_hub's there is {}".format(instead)
+    code, last = frame.f_code.co_code, frame.f_lasti
+    if 0 <= last < len(code) and opcode.opname[code[last]] == "IMPORT_FROM":
+        # Python would make an error without the advice of an AttributeError.
+        return ImportError(problem, name="hub_compat")
+    return AttributeError(problem)
+
+
 def __dir__() -> List[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted(set(globals()) | set(__all__) | {"keras2", "keras3"})
+
+
+_register()

@@ -431,7 +431,9 @@ def lacks_gradients(function: Any) -> bool:
     except ImportError:
         return False
     seen = set()
-    found = [trace.graph for trace in _traces(function) or [function]]
+    traces = _traces(function) or [function]
+    # Another callable has no graph: its ops are recorded one by one.
+    found = [trace.graph for trace in traces if hasattr(trace, "captured_inputs")]
     while found:
         graph = found.pop()
         for op in graph.get_operations():

@@ -13,13 +13,15 @@ import sys
 from typing import Any, Callable, List
 
 from hub_compat._tf import tf, tracked_objects
-from hub_compat.errors import MissingDependencyError
+from hub_compat.errors import MissingDependencyError, OptionsError
 
 __all__ = [
+    "caller_of_other_keras",
     "calling_layer",
     "graph_session",
     "has_weights_of",
     "in_safe_mode",
+    "is_of_other_keras",
     "keras2",
     "keras3",
     "keras_generation",
@@ -30,11 +32,24 @@ __all__ = [
 
 
 def keras_generation() -> int:
-    """Which Keras ``tf.keras`` is in this program: 2 or 3.
+    """Which Keras this program uses: 2 or 3.
+
+    It is what HUB_COMPAT_KERAS says; else 2 where the program has imported tf_keras;
+    else what ``tf.keras`` is.
 
     Raises:
       MissingDependencyError: it cannot be imported.
+      OptionsError: HUB_COMPAT_KERAS says something else.
     """
+    chosen = os.environ.get("HUB_COMPAT_KERAS", "")
+    if chosen not in ("", "2", "3"):
+        raise OptionsError(
+            "HUB_COMPAT_KERAS names the Keras that hub_compat.KerasLayer is a layer "
+            "of: set it to 2 or 3, or leave it unset, for what tf.keras is, or tf_keras "
+            "where the program has imported it. Received: {!r}".format(chosen)
+        )
+    if chosen or "tf_keras" in sys.modules:
+        return int(chosen or 2)
     try:
         version = str(getattr(tf.keras, "__version__", "2"))
     except ImportError as error:
@@ -158,6 +173,38 @@ def in_safe_mode(kind: Any) -> bool:
                 is_file = shared is None or getattr(shared, "enabled", False)
                 return bool(is_file and lib.in_safe_mode())
     return False
+
+
+def caller_of_other_keras(generation: int) -> Any:
+    """The layer or model of the other Keras whose call goes on; None without one.
+
+    Private: of Keras 3, the attribute ``current_call_ctx`` of its global_state, and
+    ``entry_layer`` of that; of tf_keras, ``call_context`` of base_layer_utils. Without
+    them, none is known.
+
+    Args:
+      generation: the Keras of who asks.
+    """
+    name = "keras.src.backend.common.global_state"
+    state: Any = sys.modules.get(name) if generation == 2 else None
+    if hasattr(state, "get_global_attribute"):
+        context = state.get_global_attribute("current_call_ctx")
+        return getattr(context, "entry_layer", None)
+    name = "tf_keras.src.engine.base_layer_utils"
+    utils: Any = sys.modules.get(name) if generation == 3 else None
+    if hasattr(utils, "call_context"):
+        return getattr(utils.call_context(), "layer", None)
+    return None
+
+
+def is_of_other_keras(value: Any, generation: int) -> bool:
+    """Whether a value is a symbolic tensor of the other Keras."""
+    packages = {
+        kind.__module__.split(".")[0]
+        for kind in type(value).__mro__
+        if kind.__name__ == "KerasTensor"
+    }
+    return bool(packages) and ("tf_keras" in packages) is (generation == 3)
 
 
 def calling_layer(layer: Any) -> Any:

@@ -58,6 +58,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             kwargs.setdefault("dtype", core.inputs.dtype)
         super().__init__(trainable=trainable, **kwargs)
         self._core = core
+        self._show_names_of_tensorflow_hub(load_options)
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
         self._func = self._core.loaded
         if not isinstance(self._func, _Layer):
@@ -131,6 +132,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
     def __call__(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Calls the layer; Python numbers and strings become tensors."""
+        self._refuse_other_keras(inputs)
         self._warn_if_lost(calling_layer(self))
         inputs = self._core.inputs.tensors(inputs)
         if self._core.inputs.nothing and tf.__version__.startswith("1."):

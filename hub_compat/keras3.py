@@ -57,6 +57,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             kwargs.pop("input_shape", None)
         super().__init__(trainable=trainable, **kwargs)
         self._core = core
+        self._show_names_of_tensorflow_hub(load_options)
         # Tracked: an export of a Keras model holds the functions of its layers.
         self._func = self._core.loaded
         trained, others = [], []
@@ -108,6 +109,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
     def __call__(self, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Calls the layer; Python numbers and strings become tensors."""
+        self._refuse_other_keras(inputs)
         return super().__call__(self._core.inputs.tensors(inputs), *args, **kwargs)
 
     def compute_output_spec(

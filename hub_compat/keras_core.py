@@ -48,6 +48,7 @@ class KerasCore:
       embedded: the module as text; None where it is not wanted.
       function: what is called.
       output_shape: a nest of TensorShapes; None where it is not given.
+      has_training: whether it has an argument ``training``.
       weights_missing: whether the weights may still be without values, as of an
         embedded module whose directory is gone.
 
@@ -99,10 +100,15 @@ class KerasCore:
         self._owner = self.function if self._reusable is None else self._reusable
         # A layer or model of Keras says so in its call().
         called = getattr(self.function, "call", self.function)
-        self._has_training = "training" in call_arguments(called)
+        self.has_training = "training" in call_arguments(called)
         self.inputs = self._input_specs()
 
     # ---- what is called
+
+    @property
+    def signature_called(self) -> Optional[str]:
+        """The signature that is called; None where it is the object itself."""
+        return self._called
 
     def pack(self, weights: Sequence[Any]) -> None:
         """Makes ``embedded``, but for the values of some variables."""
@@ -223,7 +229,8 @@ class KerasCore:
 
     def _find_reusable(self, name: str) -> Any:
         """The callable that a conversion made of a signature."""
-        if self._facts is None:
+        # What was lowered alone is as its author made it.
+        if self._facts is None or Format(self._facts.source_format).is_tf2:
             return None
         if name in (self._facts.callable, "serving_default") and callable(self.loaded):
             return self.loaded
@@ -316,7 +323,7 @@ class KerasCore:
         Raises:
           LayerError: it does not take these inputs.
         """
-        if not self._has_training or "training" in self.arguments:
+        if not self.has_training or "training" in self.arguments:
             return self._call(inputs, {})
         # The second takes a while, and most calls know.
         if isinstance(training, bool) or not isinstance(training, tf.Tensor):

@@ -5,19 +5,45 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import warnings
 import weakref
 from typing import Any, Dict, List, Mapping, Sequence
 
 from hub_compat import _files
 from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
-from hub_compat._tf_keras import has_weights_of, in_safe_mode, variable_of
+from hub_compat._tf_keras import (
+    caller_of_other_keras,
+    has_weights_of,
+    in_safe_mode,
+    is_of_other_keras,
+    variable_of,
+)
 from hub_compat.errors import LayerError, MissingModuleError, SafeModeError
 from hub_compat.keras_core import KerasCore
 
 __all__ = ["LayerMixin"]
 
 _logger = logging.getLogger(__name__)
+
+
+class _Calls(threading.local):
+    """How many layers' functions are running in this thread."""
+
+    core = 0
+
+
+_calls = _Calls()
+
+# What a sub-class of tensorflow_hub's layer may have replaced; nothing calls it here.
+_REPLACED = {
+    "_add_existing_weight": "every variable of a module is a weight",
+    "_apply_output_shape_if_set": "give output_shape=",
+    "_call_loss_if_trainable": "the losses of a module count while it is trainable",
+    "_check_trainability": "a module of any format trains, by any signature",
+    "_get_callable": "give the layer the callable itself, as its handle",
+    "_setup_layer": "a module of any format has its weights and losses in the layer",
+}
 
 
 class LayerMixin:
@@ -76,6 +102,35 @@ class LayerMixin:
             raise AttributeError("_output_shape")
         return self._core.output_shape
 
+    def _show_names_of_tensorflow_hub(self, load_options: Any) -> None:
+        """Has the private attributes that sub-classes of tensorflow_hub's layer use.
+
+        They are plain ones: Keras tracks nothing of them.
+        """
+        core = self._core
+        for name, value in (
+            ("_handle", core.handle),
+            ("_arguments", core.arguments),
+            ("_signature", core.signature_called),
+            ("_signature_outputs_as_dict", core.as_dict),
+            ("_output_key", core.output_key),
+            ("_load_options", load_options),
+            ("_is_hub_module_v1", getattr(core.loaded, "_is_hub_module_v1", False)),
+            ("_callable", core.function),
+            ("_has_training_argument", core.has_training),
+        ):
+            object.__setattr__(self, name, value)
+        for name, instead in _REPLACED.items():
+            if hasattr(type(self), name):
+                warnings.warn(
+                    "{}.{}() replaces a private method of tensorflow_hub's KerasLayer, "
+                    "which is never called here: {}. Leave it out; what a call does, "
+                    "call() is for. Received: {!r}".format(
+                        type(self).__name__, name, instead, type(self)
+                    ),
+                    stacklevel=4,
+                )
+
     def __repr__(self) -> str:
         return (
             "<hub_compat.keras{}.KerasLayer {!r}, a layer of Keras {}; of Keras {} is "
@@ -106,10 +161,15 @@ class LayerMixin:
         elif training is None or not trainable:
             # As Keras has it for batch normalization, and tensorflow_hub.
             training = False
-        if trainable or in_graph:
-            outputs = self._core.call(inputs, training)
-        else:
-            outputs = self._core.call_frozen(inputs)
+        # What is behind the function may be of the other Keras.
+        _calls.core += 1
+        try:
+            if trainable or in_graph:
+                outputs = self._core.call(inputs, training)
+            else:
+                outputs = self._core.call_frozen(inputs)
+        finally:
+            _calls.core -= 1
         if in_graph:
             # What is before a frozen layer may train.
             sources = self._core.trainable_variables if trainable else _computed(inputs)
@@ -176,6 +236,35 @@ class LayerMixin:
         self._checked = True
         if not self._core.trainable_variables:
             _logger.error("%r is trainable, and has zero trainable weights.", self)
+
+    def _refuse_other_keras(self, inputs: Any) -> None:
+        """Says which class is right, where a model of the other Keras calls the layer.
+
+        Raises:
+          LayerError: one does.
+        """
+        own, other = self._generation, 5 - self._generation
+        found = None
+        if not isinstance(inputs, tf.Tensor):
+            symbolic = (v for v in tf.nest.flatten(inputs) if is_of_other_keras(v, own))
+            found = next(symbolic, None)
+        if found is None and not _calls.core:
+            found = caller_of_other_keras(own)
+        if found is not None:
+            raise LayerError(
+                "A layer of Keras {own} is called in a model of Keras {other}, where its "
+                "weights would neither be trained nor saved. Make it with hub_compat."
+                "keras{other}.KerasLayer; so does hub_compat.KerasLayer {how}. "
+                "Received: {!r}, in the layer {!r}".format(
+                    found,
+                    self.name,
+                    own=own,
+                    other=other,
+                    how="after `import tf_keras`, or with HUB_COMPAT_KERAS=2"
+                    if other == 2
+                    else "with HUB_COMPAT_KERAS=3, where tf_keras is imported as well",
+                )
+            )
 
     def _warn_if_lost(self, caller: Any) -> None:
         """Says so where a layer is called by one that does not know its weights."""

@@ -17,6 +17,7 @@ from hub_compat import (
     restore,
 )
 from hub_compat._collector import collector_paused
+from hub_compat._registration import register
 from hub_compat._tf import (
     LOAD_ERRORS,
     drop_missing_variables,
@@ -82,6 +83,7 @@ def load(
       OptionsError: ``options`` are given, and this TensorFlow has none; or
         ``fill_collections``, and operations run eagerly.
     """
+    register()
     if fill_collections:
         graph_mode.check_collections()
     wanted = None if tags is None else _tag_set(tags)

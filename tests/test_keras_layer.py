@@ -39,13 +39,6 @@ def same(one: List[Any], other: List[Any]) -> bool:
     return all(a.tobytes() == b.tobytes() for a, b in zip(one, other))
 
 
-def test_tf_keras_decides() -> None:
-    """hub_compat.KerasLayer is the class for what tf.keras is in this program."""
-    import tensorflow as tf
-
-    assert issubclass(hub.KerasLayer, tf.keras.layers.Layer)
-
-
 @pytest.mark.support("KerasLayer")
 @pytest.mark.parametrize("k", GENERATIONS[-1:], ids="keras{}".format, indirect=True)
 @pytest.mark.parametrize("module", MODULES)
@@ -442,16 +435,6 @@ def test_any_callable(k: Keras) -> None:
     outputs = layer(k.keras.Input(shape=(3,)))
     assert tuple(outputs.shape)[1:] == (3,)
     assert not layer.weights
-
-
-@pytest.mark.skipif(len(GENERATIONS) < 2, reason="one Keras is installed")
-def test_wrong_keras_names_the_right_one() -> None:
-    """A layer of the other Keras is refused, and the error says which to take."""
-    two, three = Keras(2), Keras(3)
-    with pytest.raises(Exception, match=r"hub_compat\.keras3\.KerasLayer"):
-        three.keras.Sequential([two.Layer(path("image_bn"))])
-    with pytest.raises(Exception, match=r"hub_compat\.keras2\.KerasLayer"):
-        two.keras.Sequential([three.Layer(path("image_bn"))])
 
 
 def test_nothing_to_train_is_said(k: Keras, caplog: Any) -> None:

@@ -65,12 +65,34 @@ def test_all_is_sorted_and_complete() -> None:
     assert set(PUBLIC) <= set(names)
 
 
-def test_names_of_tensorflow_hub_say_what_is_there_instead() -> None:
-    """Who changes the import alone, and used hub.Module, learns what to use."""
-    for name, said in (("Module", r"load\(directory, tags, fill_"), ("Modules", "s'$")):
-        with pytest.raises(AttributeError, match=said):
-            getattr(hub_compat, name)
-    assert not hasattr(hub_compat, "create_module_spec")
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("Module", r"load\(directory, tags, fill_"),
+        ("add_signature", r"signature_def_map"),
+        ("attach_message", r"get_attached_message"),
+        ("create_module_spec", r"simple_save"),
+        ("register_module_for_export", r"save\(model, directory\)"),
+    ],
+)
+def test_names_of_tensorflow_hub_say_what_is_there_instead(
+    name: str, said: str
+) -> None:
+    """Who changes the import alone learns what to use, in either way to import."""
+    with pytest.raises(AttributeError, match=said):
+        getattr(hub_compat, name)
+    assert not hasattr(hub_compat, name)
+    for line in ("from hub_compat import {}", "from hub_compat import load, {} as x"):
+        with pytest.raises(ImportError, match=said):
+            exec(line.format(name), {})
+
+
+def test_other_names_get_no_advice() -> None:
+    """They are errors of Python's own."""
+    with pytest.raises(AttributeError, match="'Modules'$"):
+        getattr(hub_compat, "Modules")  # noqa: B009
+    with pytest.raises(ImportError, match="cannot import name 'Modules'"):
+        exec("from hub_compat import Modules", {})
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -1,0 +1,241 @@
+"""Which Keras hub_compat.KerasLayer is a layer of, and what the other one is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+import numpy as np
+import pytest
+from conftest import keras_generations
+from keras_kit import Keras
+
+import hub_compat as hub
+from hub_compat import _registration, errors
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
+
+GENERATIONS = keras_generations()
+ROWS = np.ones((2, 3), np.float32)
+
+# In one process, as its parts would be in programs of their own.
+CHILD = """
+import json, os, sys
+import hub_compat as hub
+
+def known():
+    names = {}
+    for name in ("keras", "tf_keras", "tensorflow.keras"):
+        library = sys.modules.get(name)
+        utils = getattr(library, "utils", None)
+        if hasattr(utils, "get_custom_objects"):
+            names[name] = sorted(
+                key for key in utils.get_custom_objects() if "KerasLayer" in key
+            )
+    return names
+
+found = {"frameworks": [n for n in ("tensorflow", "keras") if n in sys.modules]}
+import tensorflow as tf
+if tf.__version__.startswith("1."):
+    tf.compat.v1.enable_v2_behavior()
+found["tf.keras"] = tf.keras.__version__
+found["before use"] = known()
+hub.Format
+found["after use"] = known()
+found["first"] = hub.KerasLayer.__module__
+try:
+    import tf_keras
+except ImportError:
+    pass
+found["second"] = hub.KerasLayer.__module__
+found["both"] = known()
+for value in ("2", "3", "x"):
+    os.environ["HUB_COMPAT_KERAS"] = value
+    try:
+        found[value] = hub.KerasLayer.__module__
+    except Exception as error:
+        found[value] = type(error).__name__
+print(json.dumps(found))
+"""
+
+
+def test_what_the_program_imports_decides() -> None:
+    """Keras 2 where tf_keras is imported, else what tf.keras is; a variable wins."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], capture_output=True, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    found: Dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
+    assert found["frameworks"] == []
+    own = 3 if found["tf.keras"].startswith("3.") else 2
+    assert found["first"] == "hub_compat.keras{}".format(own)
+    there = 2 if 2 in GENERATIONS else own
+    assert found["second"] == "hub_compat.keras{}".format(there)
+    for generation in (2, 3):
+        wanted = "hub_compat.keras{}".format(generation)
+        if generation not in GENERATIONS:
+            wanted = "MissingDependencyError"
+        assert found[str(generation)] == wanted
+    assert found["x"] == "OptionsError"
+    # TensorFlow came after hub_compat: the first use of something registers.
+    assert not any(found["before use"].values())
+    for when in ("after use", "both"):
+        assert found[when]
+        for name, names in found[when].items():
+            plain = found["tf.keras"].startswith("2.2.")
+            assert names == ["KerasLayer"] + ["hub_compat>KerasLayer"] * (not plain), (
+                when,
+                name,
+            )
+    assert ("tf_keras" in found["both"]) is (len(GENERATIONS) == 2)
+
+
+def test_import_registers(tmp_path: Path) -> None:
+    """Where TensorFlow is there already, `import hub_compat` is enough to load."""
+    k = Keras(GENERATIONS[-1])
+    model = k.keras.Sequential([k.Layer(saved(tmp_path))])
+    wanted = np.asarray(model(ROWS))
+    file = str(tmp_path / ("model.h5" if hub_is_old() else "model.keras"))
+    if hub_is_old():
+        model.build((None, 3))
+    model.save(file)
+    code = (
+        "import sys, tensorflow as tf\n"
+        "if tf.__version__.startswith('1.'): tf.compat.v1.enable_v2_behavior()\n"
+        "import hub_compat, numpy as np\n"
+        "trust = {} if tf.__version__.startswith('1.') else {'safe_mode': False}\n"
+        "model = tf.keras.models.load_model(sys.argv[1], **trust)\n"
+        "print(np.asarray(model(np.ones((2, 3), np.float32))).tolist())\n"
+    )
+    output = subprocess.check_output([sys.executable, "-c", code, file])
+    assert json.loads(output.decode().splitlines()[-1]) == wanted.tolist()
+
+
+def hub_is_old() -> bool:
+    """Whether Keras is that of TF 1.15, which has no .keras files."""
+    import tensorflow as tf
+
+    return bool(tf.__version__.startswith("1."))
+
+
+def test_nothing_is_registered_before_tensorflow(monkeypatch: Any) -> None:
+    """It imports nothing that the program has not imported."""
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    monkeypatch.setattr(_registration, "_done", set())
+    _registration.register()
+    assert not _registration._done
+
+
+def test_both_classes_are_attributes() -> None:
+    """hub_compat.keras2 and keras3 need no import statement of their own."""
+    for generation in (2, 3):
+        name = "keras{}".format(generation)
+        assert name in dir(hub)
+        if generation in GENERATIONS:
+            assert getattr(hub, name).KerasLayer._generation == generation
+        else:
+            with pytest.raises(errors.MissingDependencyError, match="Keras 3"):
+                getattr(hub, name)
+
+
+def saved(tmp_path: Path) -> str:
+    """The directory of a module of one matrix."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.weight = tf.Variable(tf.ones([3, 2]))
+    module.__call__ = tf.function(
+        lambda x: tf.matmul(x, module.weight), [tf.TensorSpec([None, 3], tf.float32)]
+    )
+    tf.saved_model.save(module, str(tmp_path / "module"))
+    return str(tmp_path / "module")
+
+
+def sequential(k: Keras, layer: Any) -> Any:
+    """A Sequential of the layer."""
+    return k.keras.Sequential([layer, k.keras.layers.Dense(1)])
+
+
+def functional(k: Keras, layer: Any) -> Any:
+    """A functional model with the layer in it."""
+    inputs = k.keras.Input(shape=(3,))
+    return k.keras.Model(inputs, k.keras.layers.Dense(1)(layer(inputs)))
+
+
+def subclassed(k: Keras, layer: Any) -> Any:
+    """A model that has the layer as an attribute."""
+
+    class Own(k.keras.Model):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = layer
+            self.dense = k.keras.layers.Dense(1)
+
+        def call(self, inputs: Any) -> Any:
+            return self.dense(self.inner(inputs))
+
+    return Own()
+
+
+def in_lambda(k: Keras, layer: Any) -> Any:
+    """A model that calls the layer where Keras does not look."""
+    call = k.keras.layers.Lambda(lambda x: layer(x), output_shape=(2,))
+    return k.keras.Sequential([call, k.keras.layers.Dense(1)])
+
+
+@pytest.mark.skipif(len(GENERATIONS) < 2, reason="one Keras is installed")
+@pytest.mark.parametrize("trainable", [False, True], ids=["frozen", "trained"])
+@pytest.mark.parametrize("build", [sequential, functional, subclassed, in_lambda])
+def test_the_wrong_keras_names_the_right_one(
+    build: Any, trainable: bool, k: Keras, tmp_path: Path
+) -> None:
+    """A layer of the other Keras is refused at once, in a model of any kind."""
+    directory = saved(tmp_path)
+    right = r"hub_compat\.keras{}\.KerasLayer".format(k.generation)
+    with pytest.raises((TypeError, ValueError), match=right):
+        other = Keras(5 - k.generation).Layer(directory, trainable=trainable)
+        model = build(k, other)
+        model.compile("sgd", "mse")
+        model.fit(ROWS, np.ones((2, 1)), verbose=0)
+    if build is not in_lambda:
+        model = build(k, k.Layer(directory, trainable=trainable))
+        model.compile("sgd", "mse")
+        model.fit(ROWS, np.ones((2, 1)), verbose=0)
+
+
+@pytest.mark.skipif(len(GENERATIONS) < 2, reason="one Keras is installed")
+def test_a_layer_around_one_of_the_other_keras(k: Keras, tmp_path: Path) -> None:
+    """What the handle is made of is nobody's mistake."""
+    other = Keras(5 - k.generation).Layer(saved(tmp_path))
+    model = sequential(k, k.Layer(other))
+    model.compile("sgd", "mse")
+    model.fit(ROWS, np.ones((2, 1)), verbose=0)
+
+
+def test_private_names_of_tensorflow_hub(k: Keras, tmp_path: Path) -> None:
+    """Sub-classes that read them work; what replaces a method is told."""
+    directory = saved(tmp_path)
+    layer = k.Layer(
+        directory, signature="serving_default", output_key="output_0", arguments={}
+    )
+    assert layer._handle == directory
+    assert layer._signature == "serving_default"
+    assert layer._output_key == "output_0"
+    assert layer._arguments == {}
+    assert layer._signature_outputs_as_dict is None
+    assert layer._load_options is None
+    assert layer._is_hub_module_v1 is False
+    assert layer._has_training_argument is False
+    assert callable(layer._callable)
+    assert layer._func is layer.resolved_object
+
+    class Own(k.Layer):  # type: ignore[misc, name-defined]
+        def _setup_layer(self, trainable: bool = False, **keywords: Any) -> None:
+            raise AssertionError
+
+    with pytest.warns(UserWarning, match="_setup_layer.. replaces a private method"):
+        Own(directory, trainable=True)
