@@ -9,7 +9,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from hub_compat.errors import MissingDependencyError, OptionsError
 
@@ -430,7 +440,7 @@ def lacks_gradients(function: Any) -> bool:
         from tensorflow.python.framework.ops import get_gradient_function
     except ImportError:
         return False
-    seen = set()
+    seen: Set[str] = set()
     traces = _traces(function) or [function]
     # Another callable has no graph: its ops are recorded one by one.
     found = [trace.graph for trace in traces if hasattr(trace, "captured_inputs")]

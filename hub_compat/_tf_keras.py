@@ -44,9 +44,9 @@ def keras_generation() -> int:
     chosen = os.environ.get("HUB_COMPAT_KERAS", "")
     if chosen not in ("", "2", "3"):
         raise OptionsError(
-            "HUB_COMPAT_KERAS names the Keras that hub_compat.KerasLayer is a layer "
-            "of: set it to 2 or 3, or leave it unset, for what tf.keras is, or tf_keras "
-            "where the program has imported it. Received: {!r}".format(chosen)
+            "HUB_COMPAT_KERAS names the Keras that hub_compat.KerasLayer is a layer of:"
+            " set it to 2 or 3. Unset, it is what tf.keras is, or tf_keras where the "
+            "program has imported that. Received: {!r}".format(chosen)
         )
     if chosen or "tf_keras" in sys.modules:
         return int(chosen or 2)

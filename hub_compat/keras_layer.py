@@ -252,9 +252,9 @@ class LayerMixin:
             found = caller_of_other_keras(own)
         if found is not None:
             raise LayerError(
-                "A layer of Keras {own} is called in a model of Keras {other}, where its "
-                "weights would neither be trained nor saved. Make it with hub_compat."
-                "keras{other}.KerasLayer; so does hub_compat.KerasLayer {how}. "
+                "A layer of Keras {own} is called in a model of Keras {other}, where "
+                "its weights would neither be trained nor saved. Make it with "
+                "hub_compat.keras{other}.KerasLayer; so does hub_compat.KerasLayer {how}. "
                 "Received: {!r}, in the layer {!r}".format(
                     found,
                     self.name,

@@ -78,6 +78,7 @@ if os.environ.get("HUB_COMPAT_TEST_MODE") == "eager":
 import numpy as np
 found = {}
 for generation, file in json.loads(sys.argv[1]):
+    module = __import__("hub_compat.keras" + str(generation), fromlist=["keras"])
     load_model = module.keras.models.load_model
     known = inspect.signature(load_model).parameters
     keywords = {"safe_mode": False} if "safe_mode" in known else {}

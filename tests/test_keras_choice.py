@@ -188,6 +188,13 @@ def in_lambda(k: Keras, layer: Any) -> Any:
     return k.keras.Sequential([call, k.keras.layers.Dense(1)])
 
 
+def fitted(k: Keras, build: Any, layer: Any) -> None:
+    """Trains a model of a layer."""
+    model = build(k, layer)
+    model.compile("sgd", "mse")
+    model.fit(ROWS, np.ones((2, 1)), verbose=0)
+
+
 @pytest.mark.skipif(len(GENERATIONS) < 2, reason="one Keras is installed")
 @pytest.mark.parametrize("trainable", [False, True], ids=["frozen", "trained"])
 @pytest.mark.parametrize("build", [sequential, functional, subclassed, in_lambda])
@@ -197,24 +204,18 @@ def test_the_wrong_keras_names_the_right_one(
     """A layer of the other Keras is refused at once, in a model of any kind."""
     directory = saved(tmp_path)
     right = r"hub_compat\.keras{}\.KerasLayer".format(k.generation)
+    other = Keras(5 - k.generation).Layer(directory, trainable=trainable)
     with pytest.raises((TypeError, ValueError), match=right):
-        other = Keras(5 - k.generation).Layer(directory, trainable=trainable)
-        model = build(k, other)
-        model.compile("sgd", "mse")
-        model.fit(ROWS, np.ones((2, 1)), verbose=0)
+        fitted(k, build, other)
     if build is not in_lambda:
-        model = build(k, k.Layer(directory, trainable=trainable))
-        model.compile("sgd", "mse")
-        model.fit(ROWS, np.ones((2, 1)), verbose=0)
+        fitted(k, build, k.Layer(directory, trainable=trainable))
 
 
 @pytest.mark.skipif(len(GENERATIONS) < 2, reason="one Keras is installed")
 def test_a_layer_around_one_of_the_other_keras(k: Keras, tmp_path: Path) -> None:
     """What the handle is made of is nobody's mistake."""
     other = Keras(5 - k.generation).Layer(saved(tmp_path))
-    model = sequential(k, k.Layer(other))
-    model.compile("sgd", "mse")
-    model.fit(ROWS, np.ones((2, 1)), verbose=0)
+    fitted(k, sequential, k.Layer(other))
 
 
 def test_private_names_of_tensorflow_hub(k: Keras, tmp_path: Path) -> None:
