@@ -251,18 +251,15 @@ class LayerMixin:
         if found is None and not _calls.core:
             found = caller_of_other_keras(own)
         if found is not None:
+            how = "with HUB_COMPAT_KERAS=3, where tf_keras is imported as well"
+            if other == 2:
+                how = "after `import tf_keras`, or with HUB_COMPAT_KERAS=2"
             raise LayerError(
-                "A layer of Keras {own} is called in a model of Keras {other}, where "
-                "its weights would neither be trained nor saved. Make it with "
-                "hub_compat.keras{other}.KerasLayer; so does hub_compat.KerasLayer {how}. "
-                "Received: {!r}, in the layer {!r}".format(
-                    found,
-                    self.name,
-                    own=own,
-                    other=other,
-                    how="after `import tf_keras`, or with HUB_COMPAT_KERAS=2"
-                    if other == 2
-                    else "with HUB_COMPAT_KERAS=3, where tf_keras is imported as well",
+                "A layer of Keras {0} is called in a model of Keras {1}, where its "
+                "weights would neither be trained nor saved. Make it with "
+                "hub_compat.keras{1}.KerasLayer; hub_compat.KerasLayer is that class "
+                "{2}. Received: {3!r}, in the layer {4!r}".format(
+                    own, other, how, found, self.name
                 )
             )
 
