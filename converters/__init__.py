@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Collection, Dict, Optional, Tuple
 
-from hub_compat import _files
+from hub_compat import _files, _guard
 from hub_compat._collector import collector_paused
 from hub_compat._publish import atomic_directory, resolved
 from hub_compat.detector import detect
@@ -93,7 +93,9 @@ def convert(
     _check_apart(source, destination)
     registry = None if target is None else _target(target)
     converter = _converter(detection, registry)
-    with atomic_directory(destination, overwrite=overwrite) as directory:
+    with _guard.reading(source, "converted"), atomic_directory(
+        destination, overwrite=overwrite
+    ) as directory:
         with collector_paused():
             facts = converter(detection, directory, link)
         if verify:

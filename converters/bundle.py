@@ -17,6 +17,7 @@ __all__ = [
     "VERSION",
     "Extents",
     "TensorEntry",
+    "check_entry",
     "count_elements",
     "decode_entry",
     "decode_header",
@@ -38,6 +39,18 @@ _MAX_RANK = 254
 # Of a name in ordered code, which ends in 00 01.
 _ESCAPES = {0x00: b"\x00\xff", 0xFF: b"\xff\x00"}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+# Bytes of an element by DataType (types.proto of TensorFlow 2.21).
+_WIDTHS = {
+    **dict.fromkeys((4, 6, 10, 11, 12, 24, 25, 26, 27, 28), 1),
+    **dict.fromkeys((5, 14, 15, 16, 17, 19), 2),
+    **dict.fromkeys((1, 3, 13, 22), 4),
+    **dict.fromkeys((2, 8, 9, 23), 8),
+    18: 16,
+}
+# Strings and variants.
+_SERIALIZED = (7, 21)
+# What later versions of TensorFlow have, in a byte or less.
+_PACKED = range(29, 64)
 
 
 class TensorEntry(NamedTuple):
@@ -69,6 +82,45 @@ def count_elements(sizes: Iterable[int]) -> int:
     for size in sizes:
         product *= size
     return product
+
+
+def check_entry(name: str, entry: TensorEntry) -> None:
+    """Refuses an entry that TensorFlow would not write.
+
+    Its own reader ends the process over some of them: it trusts the shape, and
+    allocates what that says before it compares.
+
+    Raises:
+      Damage: dtype, shape and size do not go together.
+    """
+    if entry.dtype in _WIDTHS:
+        width = _WIDTHS[entry.dtype]
+    elif entry.dtype in _SERIALIZED or entry.dtype in _PACKED:
+        width = 0
+    else:
+        raise Damage("{!r} is of an unknown dtype, {}".format(name, entry.dtype))
+    elements = 1
+    for size in entry.shape:
+        elements *= size
+        if elements >> 63:
+            raise Damage("{!r} has the shape {}".format(name, list(entry.shape)[:10]))
+    if entry.slices:
+        # The bytes are those of the slices.
+        return
+    if width and elements * width != entry.size:
+        raise Damage(
+            "{!r} has {} bytes, which are not those of the shape {}".format(
+                name, entry.size, list(entry.shape)[:10]
+            )
+        )
+    # A string takes a byte for its length, at least; other dtypes pack four in one.
+    least = elements if entry.dtype in _SERIALIZED else -(-elements // 4)
+    if not width and least > entry.size:
+        raise Damage(
+            "{!r} has {} bytes, too few for the shape {}".format(
+                name, entry.size, list(entry.shape)[:10]
+            )
+        )
 
 
 def slice_key(key: str, stored: Extents) -> bytes:

@@ -21,6 +21,7 @@ from .bundle import (
     VERSION,
     Extents,
     TensorEntry,
+    check_entry,
     count_elements,
     decode_entry,
     decode_header,
@@ -29,6 +30,9 @@ from .bundle import (
 from .sstable import Damage, read_table
 
 __all__ = ["CheckpointIndex", "read_index", "shard_path"]
+
+# Of an index: some millions of tensors.
+_MOST_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +96,7 @@ def read_index(prefix: str) -> CheckpointIndex:
     """
     path = prefix + ".index"
     try:
-        data = _files.read_bytes(path)
+        data = _files.read_bytes(path, _MOST_BYTES)
     except OSError as error:
         raise _explain(prefix, error) from error
     items = dict(read_table(data, path))
@@ -136,6 +140,7 @@ def _resolve_slices(
             continue
         name = key.decode("utf-8", "surrogateescape")
         entries[name] = entry
+        check_entry(name, entry)
         if entry.slices and not entry.shape:
             raise Damage("the scalar {!r} has slices".format(name))
         volume = 0
@@ -150,6 +155,7 @@ def _resolve_slices(
                 raise Damage("a slice of {!r} is of another dtype".format(name))
             if any(o + n > size for (o, n), size in zip(resolved, entry.shape)):
                 raise Damage("a slice of {!r} reaches out of it".format(name))
+            check_entry(name, part)
             volume += count_elements(part.shape)
             parts[slice_key(name, extents)] = part
         # Less may be right: somebody may have saved a few of the slices.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from hub_compat import _files, provenance
+from hub_compat import _files, _guard, provenance
 from hub_compat.detector import detect
 from hub_compat.errors import FormatError, VerificationError
 from hub_compat.formats import Detection, SignatureComparison, VerificationReport
@@ -111,11 +111,14 @@ def verify_conversion(
         )
     given = GivenInputs(inputs or {})
     seen: Dict[Tags, List[SignatureComparison]] = {}
-    for meta_graph in read_saved_model(detection).meta_graphs:
-        tags = tuple(sorted(meta_graph.meta_info_def.tags))
-        if tags not in seen:
-            variant = VariantComparison(detection.path, directory, meta_graph, facts)
-            seen[tags] = variant.compare(given, tolerance, seed)
+    with _guard.reading(detection.path, "compared"):
+        for meta_graph in read_saved_model(detection).meta_graphs:
+            tags = tuple(sorted(meta_graph.meta_info_def.tags))
+            if tags not in seen:
+                variant = VariantComparison(
+                    detection.path, directory, meta_graph, facts
+                )
+                seen[tags] = variant.compare(given, tolerance, seed)
     given.check_used(detection)
     report = VerificationReport(
         tolerance=tolerance,

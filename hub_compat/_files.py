@@ -13,7 +13,8 @@ import errno
 import io
 import os
 import shutil
-from typing import Any, BinaryIO, Iterator, List, cast
+import stat
+from typing import Any, BinaryIO, Iterator, List, Optional, cast
 from urllib.parse import unquote
 
 from hub_compat.errors import FormatError
@@ -22,6 +23,7 @@ __all__ = [
     "as_path",
     "copy_file",
     "exists",
+    "irregular",
     "is_dir",
     "is_remote",
     "join",
@@ -90,10 +92,10 @@ def open_read(path: str) -> BinaryIO:
     """Opens a file for binary reading; supports ``seek`` and ``tell``.
 
     Raises:
-      OSError: it cannot be opened.
+      OSError: it cannot be opened, or is a pipe, a socket or a device.
     """
     if not is_remote(path):
-        return open(path, "rb")
+        return _open_regular(path)
     with _os_errors(path):
         file = _gfile().GFile(path, "rb")
         # GFile opens at the first read; opening now makes an absent file fail
@@ -102,14 +104,66 @@ def open_read(path: str) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_RemoteFile(file, path, total)))
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str, limit: Optional[int] = None) -> bytes:
     """Returns the content of a file.
 
+    Args:
+      path: the file.
+      limit: the largest content, in bytes, that can be right.
+
     Raises:
-      OSError: it cannot be read.
+      OSError: it cannot be read, or is larger.
     """
     with open_read(path) as file:
+        if limit is not None and size(path) > limit:
+            raise OSError(
+                errno.EFBIG,
+                "It has {} bytes, no more than {} can be right".format(
+                    size(path), limit
+                ),
+                path,
+            )
         return file.read()
+
+
+def irregular(mode: int) -> str:
+    """What something is that ends never, or not before somebody else writes.
+
+    Args:
+      mode: ``st_mode`` of ``os.stat``.
+
+    Returns:
+      ``"a named pipe"``; empty for a file or a directory.
+    """
+    for test, what in _IRREGULAR:
+        if test(mode):
+            return what
+    return ""
+
+
+_IRREGULAR = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def _open_regular(path: str) -> BinaryIO:
+    def opener(name: str, flags: int) -> int:
+        # A pipe opens at once, rather than when somebody writes to it.
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    file = open(path, "rb", opener=opener)
+    what = irregular(os.fstat(file.fileno()).st_mode)
+    if what:
+        file.close()
+        raise _no_file(path, what)
+    return file
+
+
+def _no_file(path: str, what: str) -> OSError:
+    return OSError(errno.EINVAL, "It is {}, not a file".format(what), path)
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -221,6 +275,9 @@ def copy_file(source: str, destination: str) -> None:
       OSError: it cannot be read or written.
     """
     if not is_remote(source) and not is_remote(destination):
+        what = irregular(os.stat(source).st_mode)
+        if what:
+            raise _no_file(source, what)
         shutil.copyfile(source, destination)
         return
     if source == destination:

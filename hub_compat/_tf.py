@@ -21,6 +21,7 @@ from typing import (
     Tuple,
 )
 
+from hub_compat import _files
 from hub_compat.errors import MissingDependencyError, OptionsError
 
 try:
@@ -69,6 +70,7 @@ __all__ = [
     "keep_inner_control_flow",
     "keep_resource",
     "load_saved_model",
+    "loads_alone",
     "meta_graph_pb2",
     "node_def_pb2",
     "op_def_pb2",
@@ -95,6 +97,10 @@ __all__ = [
 ]
 
 
+# No protobuf is larger.
+_MOST_PROTO_BYTES = (1 << 31) - 1
+
+
 def parse_saved_model(directory: str, file: str) -> Any:
     """Parses ``saved_model.pb`` or its text form into a SavedModel proto.
 
@@ -106,8 +112,7 @@ def parse_saved_model(directory: str, file: str) -> Any:
         from tensorflow.python.saved_model import loader_impl
 
         return loader_impl.parse_saved_model(directory)
-    with tf.io.gfile.GFile(path, "rb") as reader:
-        data = reader.read()
+    data = _files.read_bytes(path, _MOST_PROTO_BYTES)
     if file.endswith(".pbtxt"):
         return text_format.Parse(data.decode("utf-8"), saved_model_pb2.SavedModel())
     return saved_model_pb2.SavedModel.FromString(data)
@@ -143,6 +148,19 @@ def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:
             )
         )
     return load(path, tags=tags, options=options)
+
+
+def loads_alone(path: str) -> bool:
+    """Whether TensorFlow loads a SavedModel into a graph where nothing else is.
+
+    No value is read. What fails elsewhere, and not there, the program is to blame for.
+    """
+    try:
+        with tf.Graph().as_default():
+            load_saved_model(path)
+    except Exception:
+        return False
+    return True
 
 
 def drop_missing_variables(loaded: Any) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from hub_compat import _files, _wire, origin
+from hub_compat import _files, _guard, _wire, origin
 from hub_compat.detector import detect
 from hub_compat.errors import (
     AttachmentError,
@@ -20,6 +20,7 @@ from hub_compat.errors import (
     HandleError,
     VariantError,
 )
+from hub_compat.formats import Detection
 
 # ImageModuleInfo is made by __getattr__ below.
 __all__ = ["ImageModuleInfo", "attached_messages", "get_attached_message"]  # noqa: F822
@@ -105,19 +106,21 @@ def attached_messages(
                 handle
             )
         )
-    detection = detect(handle)
+    wanted = None if tags is None else tuple(sorted(tags))
+    with _guard.reading(handle, "searched for messages"):
+        return _pick(_variants(detect(handle)), wanted, str(handle))
+
+
+def _variants(detection: Detection) -> List[_Variant]:
     path = _files.join(detection.path, detection.file)
     if detection.file.endswith(".pb"):
         with _files.open_read(path) as file:
-            variants = _read_variants(_wire.open_message(file, path))
-    else:
-        # Text and chunked files are rare, and read whole.
-        from hub_compat.converters.saved_model import read_saved_model
+            return _read_variants(_wire.open_message(file, path))
+    # Text and chunked files are rare, and read whole.
+    from hub_compat.converters.saved_model import read_saved_model
 
-        data = read_saved_model(detection).SerializeToString()
-        variants = _read_variants(_wire.open_message(data, path))
-    wanted = None if tags is None else tuple(sorted(tags))
-    return _pick(variants, wanted, str(handle))
+    data = read_saved_model(detection).SerializeToString()
+    return _read_variants(_wire.open_message(data, path))
 
 
 def _read_variants(saved_model: _wire.Message) -> List[_Variant]:
@@ -164,7 +167,10 @@ def _read_variant(meta_graph: _wire.Message) -> _Variant:
             parts = {part.number: part for part in entry.fields()}
             name = entry.text(parts[1]) if 1 in parts else ""
             if name == COLLECTION or name.startswith(COLLECTION + "/"):
-                collections[name] = _read_bytes_list(entry.message(parts[2]))
+                # A map entry without a value has an empty one.
+                collections[name] = (
+                    _read_bytes_list(entry.message(parts[2])) if 2 in parts else []
+                )
     return _Variant(tuple(sorted(tags)), collections)
 
 

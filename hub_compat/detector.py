@@ -40,7 +40,7 @@ from __future__ import annotations
 import os
 from typing import Any, List, Union
 
-from hub_compat import _files, _wire
+from hub_compat import _files, _guard, _wire
 from hub_compat._chunked import ChunkedFile, UnreadableRecords
 from hub_compat._lookalikes import (
     KERAS_METADATA_FILE,
@@ -95,6 +95,11 @@ def detect(path: Union[str, os.PathLike[str]]) -> Detection:
     """
     directory = _files.as_path(path)
     given = path if isinstance(path, str) else directory
+    with _guard.reading(given, "read"):
+        return _detect(directory, given)
+
+
+def _detect(directory: str, given: str) -> Detection:
     names = _list_module(directory)
     marker = MARKER_FILE in names
     if marker:

@@ -7,6 +7,8 @@ from typing import Any, Iterable, List, Optional, Tuple
 
 from hub_compat import (
     _files,
+    _guard,
+    _preflight,
     cache,
     converters,
     graph_mode,
@@ -88,14 +90,27 @@ def load(
         graph_mode.check_collections()
     wanted = None if tags is None else _tag_set(tags)
     before = graph_mode.variables()
-    loaded = _load_any(_files.as_path(handle), wanted, options)
+    path = _files.as_path(handle)
+    loading: List[str] = []
+    with _guard.reading(path, "loaded", loading):
+        loaded = _load_any(path, wanted, options, loading)
     if fill_collections:
         created = graph_mode.variables()[len(before) :]
         graph_mode.fill_collections(loaded, created, "train" in (wanted or ()))
     return loaded
 
 
-def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any:
+def _load_any(
+    path: str, wanted: Optional[Tuple[str, ...]], options: Any, loading: List[str]
+) -> Any:
+    """Loads.
+
+    Args:
+      path: the module.
+      wanted: the variant; None for the default one.
+      options: a ``tf.saved_model.LoadOptions``, or None.
+      loading: gets each directory that TensorFlow is about to load.
+    """
     detection = detect(path)
     if detection.format.is_tf2:
         directory = _lowered(detection)
@@ -105,10 +120,12 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
     facts = provenance.read(directory)
     if facts is None:
         _check_tags(detection, wanted)
+        loading.append(directory)
         loaded = _load(detection, directory, options)
         loaded._is_hub_module_v1 = False
         origin.remember(loaded, detection, directory, tags=wanted)
         return loaded
+    loading.append(directory)
     try:
         root = _load(detection, directory, options)
     except (CorruptModuleError, UnknownOpError) + LOAD_ERRORS as error:
@@ -119,6 +136,7 @@ def _load_any(path: str, wanted: Optional[Tuple[str, ...]], options: Any) -> Any
         try:
             directory = _converted(detection, wanted or None, error)
             tried.append(directory)
+            loading.append(directory)
             root = _load(detection, directory, options)
         except CorruptModuleError:
             _forget(tried)
@@ -273,6 +291,8 @@ def _explain_left_out(
 
 
 def _load(detection: Detection, directory: str, options: Any) -> Any:
+    _preflight.check_files(directory)
+    _preflight.check_checkpoint(directory)
     register_control_flow_gradients()
     try:
         loaded = load_saved_model(directory, options=options)
@@ -296,6 +316,14 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
                     _home(text),
                     text,
                 )
+            ) from error
+        if _UNKNOWN_TYPE.search(text):
+            raise UnknownOpError(
+                "The module {!r} has a function that takes or returns a type which no "
+                "imported package has registered. Import the package first, such as "
+                "tensorflow_probability for what begins with tfp, in a version near "
+                "that which wrote the module, or a newer TensorFlow. Received: "
+                "{}".format(detection.path, text)
             ) from error
         if "No OpKernel was registered" in text:
             raise UnknownOpError(
@@ -338,6 +366,11 @@ def _home(text: str) -> str:
     return "{}: {}. ".format(named[1], home_of(named[1])) if named else ""
 
 
+# How they say that a TypeSpec is not there.
+_UNKNOWN_TYPE = re.compile(
+    r"The type '.*' (has not been registered|is not supported by this version)|"
+    r"No TypeSpec has been registered"
+)
 # How TensorFlow 1.15 to 2.21 say that a graph is newer than they are.
 _UNKNOWN = re.compile(
     r"Op type not registered|NodeDef mentions attr|not in Op<name=|No attr named|"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from hub_compat import _files
-from hub_compat.errors import CorruptModuleError
+from hub_compat.errors import CorruptModuleError, HandleError
 
 __all__ = ["CONVERTER_VERSION", "Provenance", "read"]
 
@@ -66,25 +66,94 @@ class Provenance:
         _files.write_bytes(_files.join(directory, _FOLDER, _FILE), data.encode())
 
 
+# No conversion writes one as large.
+_MOST_BYTES = 1 << 28
+
+
 def read(directory: str) -> Optional[Provenance]:
     """Reads it; None for a module that was not converted.
 
+    What a later version writes beside the known fields is passed over.
+
     Raises:
-      CorruptModuleError: the file is there, but not as it was written.
+      HandleError: the file is there, but cannot be read.
+      CorruptModuleError: it is not as it was written.
     """
     path = _files.join(directory, _FOLDER, _FILE)
     if not _files.exists(path):
         return None
     try:
-        facts: Dict[str, Any] = json.loads(_files.read_bytes(path).decode())
-        return Provenance(**{key: _tuples(value) for key, value in facts.items()})
-    except (TypeError, ValueError) as error:
+        data = _files.read_bytes(path, _MOST_BYTES)
+    except OSError as error:
+        raise HandleError(
+            "The file that says where the converted module came from cannot be read: "
+            "{}. Check that this user may read it, or convert the module again. "
+            "Received: {!r}".format(error, path)
+        ) from error
+    try:
+        facts = json.loads(data.decode())
+        known = {name: _tuples(facts[name]) for name in _FORMS if name in facts}
+        for name, value in known.items():
+            if not _FORMS[name](value):
+                raise ValueError("{} is {!r}".format(name, facts[name]))
+        return Provenance(**known)
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise CorruptModuleError(
             "The file does not say where the converted module came from; it was "
-            "edited, or another version of hub_compat wrote it. Convert the module "
-            "again. Received: {!r}".format(path)
+            "edited or damaged, or another version of hub_compat wrote it. Convert the "
+            "module again ({:.200}). Received: {!r}".format(str(error), path)
         ) from error
 
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+Form = Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _or_none(form: Form) -> Form:
+    return lambda value: value is None or form(value)
+
+
+def _rows(form: Form) -> Form:
+    return lambda value: isinstance(value, tuple) and all(map(form, value))
+
+
+def _row(*forms: Form) -> Form:
+    return lambda value: (
+        isinstance(value, tuple)
+        and len(value) == len(forms)
+        and all(form(item) for form, item in zip(forms, value))
+    )
+
+
+# What each field holds, lists as tuples.
+_FORMS: Dict[str, Form] = {
+    "source_format": _text,
+    "source_fingerprint": _text,
+    "source_tensorflow_version": _text,
+    "callable": _or_none(_text),
+    "root_tags": _rows(_text),
+    "variants": _rows(_row(_rows(_text), _rows(_text))),
+    "variables": _rows(_row(_text, _text, _or_none(_rows(_row(_number, _number))))),
+    "weights_elsewhere": _flag,
+    "warnings": _rows(_text),
+    "left_out": _rows(_row(_rows(_text), _text, _text)),
+    "excluded": _flag,
+    "converter_version": _text,
+    "lowered_for": _text,
+    "lowered": _rows(_text),
+}

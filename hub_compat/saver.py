@@ -5,7 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from hub_compat import _files, converters, object_values, origin, provenance
+from hub_compat import (
+    _files,
+    _guard,
+    converters,
+    object_values,
+    origin,
+    provenance,
+)
 from hub_compat._fingerprint import fingerprint
 from hub_compat._publish import atomic_directory
 from hub_compat.errors import SaveError
@@ -41,19 +48,32 @@ def save(
         ask for them.
       DestinationError: ``directory`` exists, or cannot be written.
     """
-    if origin.of(loaded) is None:
+    place = origin.of(loaded)
+    if place is None:
         raise SaveError(
             "save() takes what load() returned; for other objects, and for parts of a "
             "loaded one, there is tf.saved_model.save. Received: {!r}".format(loaded)
         )
 
     def values(variables: Mapping[str, Any]) -> Dict[str, Any]:
-        read = object_values.read(list(variables.values()), session)
+        try:
+            read = object_values.read(list(variables.values()), session)
+        except SaveError:
+            raise
+        except Exception as error:
+            raise SaveError(
+                "The values of the variables cannot be read: {}. In graph mode, give "
+                "save() an open session of the graph that the module was loaded in. "
+                "Received: session={!r}".format(error, session)
+            ) from error
         found = dict(zip(variables, read))
         # The others are as they were loaded.
         return {key: value for key, value in found.items() if value is not None}
 
-    with atomic_directory(_files.as_path(directory), overwrite=overwrite) as new:
+    target = _files.as_path(directory)
+    with _guard.reading(place.directory, "saved"), atomic_directory(
+        target, overwrite=overwrite
+    ) as new:
         write(loaded, new, values)
 
 

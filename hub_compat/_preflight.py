@@ -1,0 +1,77 @@
+"""A look at a SavedModel's files before TensorFlow's own loader opens them.
+
+That one waits for ever at a pipe, and ends the process over some entries of a
+checkpoint's index that no writer makes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Iterator
+
+from hub_compat import _files
+from hub_compat.converters.checkpoint_index import read_index
+from hub_compat.errors import HandleError
+
+__all__ = ["check_checkpoint", "check_files"]
+
+# What loaders of TensorFlow 1.15 to 2.21 read.
+_FILES = (
+    "saved_model.pb",
+    "saved_model.pbtxt",
+    "saved_model.cpb",
+    "fingerprint.pb",
+    "keras_metadata.pb",
+)
+_FOLDERS = ("assets", "assets.extra", "debug", "variables")
+
+
+def check_files(directory: str) -> None:
+    """Refuses a SavedModel of which something is no file, or cannot be read.
+
+    Raises:
+      HandleError: it says which file, and why.
+    """
+    if _files.is_remote(directory):
+        return
+    for path in _paths(directory):
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            # What is not there, or a link to nothing: if it is needed, that is said.
+            continue
+        what = _files.irregular(mode)
+        if what:
+            raise HandleError(
+                "A file of the module is {}, which nobody may ever finish writing. "
+                "Replace it by the file that it stands for. Received: {!r}".format(
+                    what, path
+                )
+            )
+        if not os.access(path, os.R_OK):
+            raise HandleError(
+                "A file of the module cannot be read. Check that this user may read "
+                "it, and all directories above it. Received: {!r}".format(path)
+            )
+
+
+def check_checkpoint(directory: str) -> None:
+    """Refuses a SavedModel whose checkpoint TensorFlow's reader should not see.
+
+    Raises:
+      CorruptModuleError: the index is damaged, or does not fit the shards.
+      HandleError: one of them cannot be read.
+    """
+    prefix = _files.join(directory, "variables", "variables")
+    if _files.exists(prefix + ".index"):
+        read_index(prefix)
+
+
+def _paths(directory: str) -> Iterator[str]:
+    """The files that loaders read; links to other folders are not followed."""
+    for name in _FILES:
+        yield os.path.join(directory, name)
+    for folder in _FOLDERS:
+        for place, _, names in os.walk(os.path.join(directory, folder)):
+            for name in names:
+                yield os.path.join(place, name)
