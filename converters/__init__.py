@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Collection, Dict, Optional, Tuple
 
-from hub_compat import _files, _guard
+from hub_compat import _files, _guard, _preflight
 from hub_compat._collector import collector_paused
 from hub_compat._publish import atomic_directory, resolved
 from hub_compat.detector import detect
@@ -96,6 +96,9 @@ def convert(
     with _guard.reading(source, "converted"), atomic_directory(
         destination, overwrite=overwrite
     ) as directory:
+        _preflight.check_files(source)
+        if detection.format.is_tf2:
+            _preflight.check_checkpoint(source)
         with collector_paused():
             facts = converter(detection, directory, link)
         if verify:

@@ -6,8 +6,10 @@ from typing import Any
 
 from hub_compat import _files
 from hub_compat._tf import parse_saved_model
-from hub_compat.errors import CorruptModuleError
+from hub_compat.errors import CorruptModuleError, HubCompatError
 from hub_compat.formats import Detection
+
+from .chunks import read_chunked_model
 
 __all__ = ["read_saved_model"]
 
@@ -20,7 +22,11 @@ def read_saved_model(detection: Detection) -> Any:
     """
     path = _files.join(detection.path, detection.file)
     try:
+        if detection.file.endswith(".cpb"):
+            return read_chunked_model(path)
         return parse_saved_model(detection.path, detection.file)
+    except HubCompatError:
+        raise
     except OSError as error:
         raise CorruptModuleError(
             "The model's file cannot be read: {}. Received: {!r}".format(error, path)

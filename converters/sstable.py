@@ -17,7 +17,7 @@ from hub_compat.errors import CorruptModuleError
 
 from .crc32c import crc32c, mask
 
-__all__ = ["Damage", "put_varint", "read_table", "varint", "write_table"]
+__all__ = ["Damage", "decompress", "put_varint", "read_table", "varint", "write_table"]
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
@@ -141,7 +141,7 @@ def _block(data: bytes, offset: int, size: int) -> bytes:
     if compression == _PLAIN:
         return data[offset:end]
     if compression == _SNAPPY:
-        return _decompress(data[offset:end])
+        return decompress(data[offset:end])
     raise Damage(
         "the block at byte {} is compressed in an unknown way, {} (known: 0, none; 1, "
         "Snappy)".format(offset, compression)
@@ -175,7 +175,7 @@ def _entries(block: bytes) -> Iterator[Tuple[bytes, bytes]]:
         position = end
 
 
-def _decompress(data: bytes) -> bytes:
+def decompress(data: bytes) -> bytes:
     """Decompresses Snappy (its ``format_description.txt``)."""
     total, position = varint(data, 0)
     out = bytearray()

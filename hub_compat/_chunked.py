@@ -7,21 +7,21 @@ SavedModel without the parts that were cut out, the last record is a
 specified in ``doc/riegeli_records_file_format.md`` of google/riegeli.
 
 Limits: no open-source TensorFlow writes such a file, and the Python loaders of
-1.15 to 2.21 do not read it either, so this serves to *say* what a directory is.
+1.15 to 2.21 do not read it either: ``converters/chunks.py`` puts the parts together.
 Records may be compressed; brotli (Riegeli's default) and zstd are unpacked if the
-packages ``brotli`` or ``zstandard`` are there. Snappy and transposed chunks are
-not. Hashes are not checked.
+packages ``brotli`` or ``zstandard`` are there, Snappy in any case. Transposed chunks
+are not. Hashes are not checked.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Any, Iterator, List, NamedTuple, Optional
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 from hub_compat import _wire
 from hub_compat.errors import CorruptModuleError
 
-__all__ = ["ChunkedFile", "UnreadableRecords"]
+__all__ = ["ChunkedField", "ChunkedFile", "ChunkedMessage", "Step", "UnreadableRecords"]
 
 _BLOCK = 1 << 16
 _BLOCK_HEADER = 24
@@ -42,6 +42,38 @@ _MAX_UNPACKED = 1 << 30
 
 class UnreadableRecords(Exception):
     """The records are packed in a way that cannot be unpacked here; says how."""
+
+
+# Of where a part belongs: what a step names, and its number or key.
+Step = Tuple[str, Any]
+_FIELD, _KEY, _INDEX = "field", "key", "index"
+_FIRST_GRAPH = ((_FIELD, 2), (_INDEX, 0), (_FIELD, 2))
+_MOST_LEVELS = 100
+_VARINT_BYTES = 10
+
+
+class ChunkedMessage(NamedTuple):
+    """What a message is put together from.
+
+    Attributes:
+      chunk: the number of a part that is merged into it, if any.
+      parts: what is merged into fields of it.
+    """
+
+    chunk: Optional[int]
+    parts: List[ChunkedField]
+
+
+class ChunkedField(NamedTuple):
+    """Where parts belong.
+
+    Attributes:
+      path: steps from the message to a field; none for the message itself.
+      content: what is merged there.
+    """
+
+    path: Tuple[Step, ...]
+    content: ChunkedMessage
 
 
 class _Chunk(NamedTuple):
@@ -76,10 +108,9 @@ class ChunkedFile:
             raise self._damaged(0, "the signature of a Riegeli file")
         self._first: Optional[_Chunk] = None
         self._last: Optional[_Chunk] = None
-        for chunk in self._chunks():
-            if chunk.num_records:
-                self._first = self._first or chunk
-                self._last = chunk
+        self._filled = [chunk for chunk in self._chunks() if chunk.num_records]
+        if self._filled:
+            self._first, self._last = self._filled[0], self._filled[-1]
 
     def saved_model(self) -> _wire.Message:
         """Returns record 0: the SavedModel without the parts that were cut out.
@@ -101,26 +132,70 @@ class ChunkedFile:
         """
         if self._last is None:
             return None
+        offsets, tree = self.parts()
+        for part in tree.parts:
+            if part.path == _FIRST_GRAPH and part.content.chunk is not None:
+                return self.part(offsets, part.content.chunk)
+        return None
+
+    def parts(self) -> Tuple[List[int], ChunkedMessage]:
+        """Returns where the parts are, and where they belong.
+
+        Raises:
+          UnreadableRecords: the record is packed.
+          CorruptModuleError: the file is damaged.
+        """
+        if self._last is None:
+            raise self._damaged(len(_SIGNATURE), "a chunk with records")
         metadata = self._record(self._last, self._last.num_records - 1)
         offsets: List[int] = []
-        chosen: Optional[int] = None
+        tree = ChunkedMessage(None, [])
         for field in metadata.fields():
             if field.number == 2:  # ChunkMetadata.chunks
                 offsets.append(_integer(metadata.message(field), 3))
             elif field.number == 3:  # ChunkMetadata.message
-                message = metadata.message(field)
-                for part in message.fields():
-                    # ChunkedMessage.chunked_fields
-                    if part.number == 2 and chosen is None:
-                        chosen = _chunk_of_first_graph(message.message(part))
-        if chosen is None or chosen >= len(offsets):
-            return None
+                tree = self._tree(metadata.message(field), 0)
+        return offsets, tree
+
+    def part(self, offsets: List[int], number: int) -> _wire.Message:
+        """Returns a part, by its number in what ``parts()`` returned.
+
+        Raises:
+          UnreadableRecords: the record is packed.
+          CorruptModuleError: the file is damaged.
+        """
+        if not 0 <= number < len(offsets):
+            raise self._damaged(0, "{} parts or more".format(number + 1))
         # A record's position is that of its chunk plus its number in the chunk.
-        position = offsets[chosen]
-        for chunk in self._chunks():
+        position = offsets[number]
+        for chunk in self._filled:
             if chunk.begin <= position < chunk.begin + chunk.num_records:
                 return self._record(chunk, position - chunk.begin)
-        raise self._damaged(position, "the record of a GraphDef")
+        raise self._damaged(position, "a record")
+
+    def damaged(self, expected: str) -> CorruptModuleError:
+        """Returns the error for parts that do not fit together."""
+        return self._damaged(0, expected)
+
+    def _tree(self, message: _wire.Message, depth: int) -> ChunkedMessage:
+        """Decodes a ChunkedMessage."""
+        if depth > _MOST_LEVELS:
+            raise self._damaged(message.start, "no more than 100 levels of parts")
+        tree = ChunkedMessage(None, [])
+        for field in message.fields():
+            if field.number == 1:
+                tree = tree._replace(chunk=message.integer(field))
+            elif field.number == 2:
+                part = message.message(field)
+                path: List[Step] = []
+                content = ChunkedMessage(None, [])
+                for inner in part.fields():
+                    if inner.number == 1:  # ChunkedField.field_tag
+                        path.append(_step(part.message(inner)))
+                    elif inner.number == 3:  # ChunkedField.message
+                        content = self._tree(part.message(inner), depth + 1)
+                tree.parts.append(ChunkedField(tuple(path), content))
+        return tree
 
     def _chunks(self) -> Iterator[_Chunk]:
         """Walks the chunk headers, seeking over the data."""
@@ -177,7 +252,7 @@ class ChunkedFile:
                 )
             packed_sizes = self._unpack(head[0], packed_sizes, 10 * chunk.num_records)
             values = self._unpack(head[0], data.read(), chunk.decoded_size)
-        sizes = _varints(packed_sizes)
+        sizes = self._varints(packed_sizes, chunk)
         if len(sizes) != chunk.num_records or index >= len(sizes):
             raise self._damaged(
                 chunk.begin, "{} record sizes".format(chunk.num_records)
@@ -192,11 +267,26 @@ class ChunkedFile:
         stream = _ChunkData(self, chunk, first + before, first + end)
         return _wire.open_message(stream, self._name)
 
+    def _varints(self, data: bytes, chunk: _Chunk) -> List[int]:
+        """Decodes a buffer of varints; a cut one at the end is left out."""
+        values = []
+        value = shift = 0
+        for byte in data:
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                values.append(value)
+                value = shift = 0
+            elif shift >= 7 * _VARINT_BYTES:
+                raise self._damaged(chunk.begin, "sizes of at most 10 bytes")
+        return values
+
     def _unpack(self, codec: int, data: bytes, limit: int) -> bytes:
         """Unpacks a compressed buffer: a varint of its size, then the stream."""
         name = _CODECS.get(codec, "compression type {}".format(codec))
-        while data and data[0] > 127:
-            data = data[1:]
+        start = 1
+        while start < len(data) and start < _VARINT_BYTES and data[start - 1] > 127:
+            start += 1
         try:
             if name == "brotli":
                 import brotli
@@ -207,6 +297,9 @@ class ChunkedFile:
                 import zstandard
 
                 process = zstandard.ZstdDecompressor().decompressobj().decompress
+            elif name == "snappy":
+                # Needs no package.
+                return self._unsnap(data, limit)
             else:
                 raise UnreadableRecords("its records are compressed: {}".format(name))
         except ImportError as error:
@@ -217,7 +310,7 @@ class ChunkedFile:
         unpacked = bytearray()
         try:
             # In pieces, so that a small file cannot unpack to any size.
-            for start in range(1, len(data), 4096):
+            for start in range(start, len(data), 4096):
                 unpacked += process(data[start : start + 4096])
                 if len(unpacked) > limit:
                     raise self._damaged(0, "{} bytes unpacked".format(limit))
@@ -227,6 +320,17 @@ class ChunkedFile:
             # brotli.error and zstandard.ZstdError share no base class.
             raise self._damaged(0, "a {} stream".format(name)) from error
         return bytes(unpacked)
+
+    def _unsnap(self, data: bytes, limit: int) -> bytes:
+        from hub_compat.converters import sstable
+
+        try:
+            size, start = sstable.varint(data, 0)
+            if size <= limit:
+                return sstable.decompress(data[start:])
+        except (sstable.Damage, IndexError) as error:
+            raise self._damaged(0, "a snappy stream") from error
+        raise self._damaged(0, "{} bytes unpacked".format(limit))
 
     def _read(self, position: int, amount: int) -> bytes:
         """Reads from a physical position, passing over block headers."""
@@ -298,19 +402,6 @@ def _chunk_boundary(position: int) -> int:
     return position + max(0, left - (_USABLE - 1))
 
 
-def _varints(data: bytes) -> List[int]:
-    """Decodes a buffer of varints; a cut one at the end is left out."""
-    values = []
-    value = shift = 0
-    for byte in data:
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            values.append(value)
-            value = shift = 0
-    return values
-
-
 def _integer(message: _wire.Message, number: int) -> int:
     """Returns an integer field of a message, 0 if it is not set."""
     for field in message.fields():
@@ -319,17 +410,27 @@ def _integer(message: _wire.Message, number: int) -> int:
     return 0
 
 
-def _chunk_of_first_graph(part: _wire.Message) -> Optional[int]:
-    """Returns the chunk index of a ChunkedField, if it is meta_graphs[0].graph_def."""
-    path = []
-    chunk = None
-    for field in part.fields():
-        if field.number == 1:  # ChunkedField.field_tag
-            tag = part.message(field)
-            for choice in tag.fields():
-                # FieldIndex: field = 1, map_key = 2, index = 3
-                if choice.number in (1, 3):
-                    path.append((choice.number, tag.integer(choice)))
-        elif field.number == 3:  # ChunkedField.message
-            chunk = _integer(part.message(field), 1)
-    return chunk if path == [(1, 2), (3, 0), (1, 2)] else None
+def _step(tag: _wire.Message) -> Step:
+    """Decodes a FieldIndex."""
+    step: Step = (_FIELD, 0)
+    for choice in tag.fields():
+        if choice.number == 1:
+            step = (_FIELD, tag.integer(choice))
+        elif choice.number == 2:
+            step = (_KEY, _key(tag.message(choice)))
+        elif choice.number == 3:
+            step = (_INDEX, tag.integer(choice))
+    return step
+
+
+def _key(key: _wire.Message) -> Any:
+    """Decodes a FieldIndex.MapKey."""
+    found: Any = ""
+    for choice in key.fields():
+        if choice.number == 1:
+            found = key.text(choice)
+        else:
+            found = key.integer(choice)
+            if choice.number == 2:
+                found = bool(found)
+    return found

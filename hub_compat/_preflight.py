@@ -10,7 +10,6 @@ import os
 from typing import Iterator
 
 from hub_compat import _files
-from hub_compat.converters.checkpoint_index import read_index
 from hub_compat.errors import HandleError
 
 __all__ = ["check_checkpoint", "check_files"]
@@ -62,6 +61,9 @@ def check_checkpoint(directory: str) -> None:
       CorruptModuleError: the index is damaged, or does not fit the shards.
       HandleError: one of them cannot be read.
     """
+    # The converters use this module, too.
+    from hub_compat.converters.checkpoint_index import read_index
+
     prefix = _files.join(directory, "variables", "variables")
     if _files.exists(prefix + ".index"):
         read_index(prefix)

@@ -102,16 +102,8 @@ _MOST_PROTO_BYTES = (1 << 31) - 1
 
 
 def parse_saved_model(directory: str, file: str) -> Any:
-    """Parses ``saved_model.pb`` or its text form into a SavedModel proto.
-
-    TensorFlow's own parser reads the chunked form (``.cpb``), which TF >= 2.15
-    writes for models past 2 GB.
-    """
+    """Parses ``saved_model.pb`` or its text form into a SavedModel proto."""
     path = "/".join((directory.rstrip("/"), file))
-    if file.endswith(".cpb"):
-        from tensorflow.python.saved_model import loader_impl
-
-        return loader_impl.parse_saved_model(directory)
     data = _files.read_bytes(path, _MOST_PROTO_BYTES)
     if file.endswith(".pbtxt"):
         return text_format.Parse(data.decode("utf-8"), saved_model_pb2.SavedModel())

@@ -199,6 +199,10 @@ class Message:
         self._expect_bytes(field, "a message")
         return Message(self._source, field.start, field.end)
 
+    def data(self) -> bytes:
+        """Reads the whole message, serialized."""
+        return self._source.read(self.start, self.end - self.start)
+
     def payload(self, field: Field, limit: Optional[int] = None) -> bytes:
         """Reads a field's payload.
 

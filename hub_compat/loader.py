@@ -112,7 +112,9 @@ def _load_any(
       loading: gets each directory that TensorFlow is about to load.
     """
     detection = detect(path)
+    _preflight.check_files(path)
     if detection.format.is_tf2:
+        _preflight.check_checkpoint(path)
         directory = _lowered(detection)
     else:
         _check_tags(detection, wanted)
@@ -228,16 +230,17 @@ def _lowered(detection: Detection) -> str:
     """A TF2 SavedModel in ops that the running TensorFlow has.
 
     That is the model itself, unless a newer TensorFlow wrote it, with something that
-    is not known here.
+    is not known here, or in chunks, which no loader of TensorFlow's reads.
     """
-    if not detection.producer.is_newer_than(tf.__version__):
+    chunked = detection.file.endswith(".cpb")
+    if not chunked and not detection.producer.is_newer_than(tf.__version__):
         return detection.path
     from hub_compat.converters import lowering
     from hub_compat.converters.saved_model import read_saved_model
 
     registry = lowering.of_runtime()
     saved_model = read_saved_model(detection)
-    if not lowering.needs_lowering(saved_model, registry):
+    if not chunked and not lowering.needs_lowering(saved_model, registry):
         return detection.path
     unknown = lowering.unknown_ops(saved_model, registry)
     return cache.normalised(
@@ -291,8 +294,9 @@ def _explain_left_out(
 
 
 def _load(detection: Detection, directory: str, options: Any) -> Any:
-    _preflight.check_files(directory)
-    _preflight.check_checkpoint(directory)
+    if directory != detection.path:
+        _preflight.check_files(directory)
+        _preflight.check_checkpoint(directory)
     register_control_flow_gradients()
     try:
         loaded = load_saved_model(directory, options=options)
