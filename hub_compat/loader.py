@@ -33,6 +33,7 @@ from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
     HandleError,
+    HubCompatError,
     SignatureError,
     UnknownOpError,
     VariantError,
@@ -114,7 +115,8 @@ def _load_any(
     detection = detect(path)
     _preflight.check_files(path)
     if detection.format.is_tf2:
-        _preflight.check_checkpoint(path)
+        if not getattr(options, "experimental_skip_checkpoint", False):
+            _preflight.check_checkpoint(path)
         directory = _lowered(detection)
     else:
         _check_tags(detection, wanted)
@@ -300,51 +302,12 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
     register_control_flow_gradients()
     try:
         loaded = load_saved_model(directory, options=options)
-    except LOAD_ERRORS as error:
-        text = str(error)
-        if _PATTERN.search(directory) and "matching files" in text:
-            raise HandleError(
-                "TensorFlow takes *, ? and [ in the path of weights for a pattern, and "
-                "so does not find those of {!r}. Rename the directory, or pass a "
-                "symbolic link to it. Received: {!r}".format(directory, detection.path)
-            ) from error
-        if _UNKNOWN.search(text):
-            raise UnknownOpError(
-                "The module {!r} was written by TensorFlow {} and needs something that "
-                "the running TensorFlow {} does not have. Load it with a newer "
-                "TensorFlow, or import the package that provides the op first. "
-                "{}Received: {}".format(
-                    detection.path,
-                    detection.producer.tensorflow_version or "of unknown version",
-                    tf.__version__,
-                    _home(text),
-                    text,
-                )
-            ) from error
-        if _UNKNOWN_TYPE.search(text):
-            raise UnknownOpError(
-                "The module {!r} has a function that takes or returns a type which no "
-                "imported package has registered. Import the package first, such as "
-                "tensorflow_probability for what begins with tfp, in a version near "
-                "that which wrote the module, or a newer TensorFlow. Received: "
-                "{}".format(detection.path, text)
-            ) from error
-        if "No OpKernel was registered" in text:
-            raise UnknownOpError(
-                "The running TensorFlow {} has no implementation of an op that the "
-                "module {!r} needs, although it knows its name; TensorFlow {}, which "
-                "wrote the module, has. Received: {}".format(
-                    tf.__version__,
-                    detection.path,
-                    detection.producer.tensorflow_version or "of unknown version",
-                    text,
-                )
-            ) from error
-        if isinstance(error, (tf.errors.OpError, FileNotFoundError)):
-            raise CorruptModuleError(
-                "TensorFlow cannot load the module {!r}; it may be damaged or only "
-                "partly there. Received: {}".format(detection.path, text)
-            ) from error
+    except HubCompatError:
+        raise
+    except Exception as error:
+        refusal = _refusal(error, detection, directory)
+        if refusal is not None:
+            raise refusal from error
         raise
     drop_missing_variables(loaded)
     own_gradients.register_gradients(loaded)
@@ -356,6 +319,71 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         graph_mode.add_assets(loaded)
         graph_mode.initialize_replicas(loaded)
     return loaded
+
+
+def _refusal(
+    error: Exception, detection: Detection, directory: str
+) -> Optional[HubCompatError]:
+    """What an exception of TensorFlow's loader means; None if that is not known."""
+    text = str(error)
+    if _PATTERN.search(directory) and "matching files" in text:
+        return HandleError(
+            "TensorFlow takes *, ? and [ in the path of weights for a pattern, and "
+            "so does not find those of {!r}. Rename the directory, or pass a "
+            "symbolic link to it. Received: {!r}".format(directory, detection.path)
+        )
+    if _UNKNOWN.search(text):
+        return UnknownOpError(
+            "The module {!r} was written by TensorFlow {} and needs something that "
+            "the running TensorFlow {} does not have. Load it with a newer "
+            "TensorFlow, or import the package that provides the op first. "
+            "{}Received: {}".format(
+                detection.path,
+                detection.producer.tensorflow_version or "of unknown version",
+                tf.__version__,
+                _home(text),
+                text,
+            )
+        )
+    if _UNKNOWN_TYPE.search(text):
+        return UnknownOpError(
+            "The module {!r} has a function that takes or returns a type which no "
+            "imported package has registered. Import the package first, such as "
+            "tensorflow_probability for what begins with tfp, in a version near "
+            "that which wrote the module, or a newer TensorFlow. Received: "
+            "{}".format(detection.path, text)
+        )
+    if "No OpKernel was registered" in text:
+        return UnknownOpError(
+            "The running TensorFlow {} has no implementation of an op that the "
+            "module {!r} needs, although it knows its name; TensorFlow {}, which "
+            "wrote the module, has. Received: {}".format(
+                tf.__version__,
+                detection.path,
+                detection.producer.tensorflow_version or "of unknown version",
+                text,
+            )
+        )
+    if isinstance(error, (tf.errors.OpError, FileNotFoundError)):
+        return CorruptModuleError(
+            "TensorFlow cannot load the module {!r}; it may be damaged or only "
+            "partly there. Received: {}".format(detection.path, text)
+        )
+    if detection.format.is_tf2:
+        return _wrong_value(directory)
+    return None
+
+
+def _wrong_value(directory: str) -> Optional[HubCompatError]:
+    """Says of which variable a checkpoint has no value that fits, if there is one."""
+    from hub_compat.converters.object_checkpoint import check_object_checkpoint
+    from hub_compat.converters.saved_model import read_saved_model
+
+    try:
+        check_object_checkpoint(directory, read_saved_model(detect(directory)))
+    except CorruptModuleError as problem:
+        return problem
+    return None
 
 
 _NAMED = re.compile(r"Op type not registered '([^']+)'")
