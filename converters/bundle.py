@@ -21,9 +21,12 @@ __all__ = [
     "count_elements",
     "decode_entry",
     "decode_header",
+    "decode_shape",
+    "decode_slice",
     "encode_entry",
     "encode_header",
     "encode_key",
+    "fields_of",
     "slice_key",
 ]
 
@@ -190,7 +193,7 @@ def _ordered(value: int) -> bytes:
     return (value & (1 << 8 * length) - 1 ^ ones).to_bytes(length, "big")
 
 
-def _fields(data: bytes) -> Iterator[Tuple[int, Any]]:
+def fields_of(data: bytes) -> Iterator[Tuple[int, Any]]:
     """Walks the fields of a message: numbers, and bytes for what has a length."""
     position, limit = 0, len(data)
     while position < limit:
@@ -250,13 +253,13 @@ def decode_header(data: bytes) -> Tuple[int, bool, int]:
     if not data:
         raise Damage("it is a table, but has no header entry of a checkpoint")
     num_shards, endianness, needs = 0, 0, 0
-    for number, value in _fields(data):
+    for number, value in fields_of(data):
         if number == 1:
             num_shards = _size(value)
         elif number == 2:
             endianness = _size(value)
         elif number == 3:
-            for field, content in _fields(_of_type(value, bytes)):
+            for field, content in fields_of(_of_type(value, bytes)):
                 if field == 2:
                     needs = _size(content)
     if not 0 < num_shards <= _MAX_SHARDS or endianness > 1:
@@ -273,11 +276,11 @@ def decode_entry(data: bytes) -> TensorEntry:
     numbers = [0] * 8
     shape: Tuple[int, ...] = ()
     slices = []
-    for number, value in _fields(data):
+    for number, value in fields_of(data):
         if number == 2:
-            shape = _decode_shape(_of_type(value, bytes))
+            shape = decode_shape(_of_type(value, bytes))
         elif number == 7:
-            slices.append(_decode_slice(_of_type(value, bytes)))
+            slices.append(decode_slice(_of_type(value, bytes)))
         elif number < 7:
             numbers[number] = _size(value)
     _, dtype, _, shard_id, offset, size, crc, _ = numbers
@@ -287,13 +290,13 @@ def decode_entry(data: bytes) -> TensorEntry:
 
 
 @functools.lru_cache(maxsize=1024)
-def _decode_shape(data: bytes) -> Tuple[int, ...]:
+def decode_shape(data: bytes) -> Tuple[int, ...]:
     """Decodes a TensorShapeProto."""
     sizes = []
-    for number, value in _fields(data):
+    for number, value in fields_of(data):
         if number == 2:
             size = 0
-            for field, content in _fields(_of_type(value, bytes)):
+            for field, content in fields_of(_of_type(value, bytes)):
                 if field == 1:
                     size = _size(content)
             sizes.append(size)
@@ -304,14 +307,14 @@ def _decode_shape(data: bytes) -> Tuple[int, ...]:
     return tuple(sizes)
 
 
-def _decode_slice(data: bytes) -> Extents:
+def decode_slice(data: bytes) -> Extents:
     """Decodes a TensorSliceProto."""
     extents = []
-    for number, value in _fields(data):
+    for number, value in fields_of(data):
         if number != 1:
             continue
         offset, length = 0, -1
-        for field, content in _fields(_of_type(value, bytes)):
+        for field, content in fields_of(_of_type(value, bytes)):
             if field == 1:
                 offset = _size(content)
             elif field == 2:

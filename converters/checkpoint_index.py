@@ -29,7 +29,7 @@ from .bundle import (
 )
 from .sstable import Damage, read_table
 
-__all__ = ["CheckpointIndex", "read_index", "shard_path"]
+__all__ = ["CheckpointIndex", "read_index", "resolve", "shard_path"]
 
 # Of an index: some millions of tensors.
 _MOST_BYTES = 1 << 30
@@ -66,13 +66,13 @@ class CheckpointIndex:
         if not entry.slices:
             return {tuple((0, size) for size in entry.shape): entry}
         return {
-            _resolve(stored, entry.shape): self.parts[slice_key(key, stored)]
+            resolve(stored, entry.shape): self.parts[slice_key(key, stored)]
             for stored in entry.slices
         }
 
     def slice_entry(self, key: str, extents: Extents) -> Optional[TensorEntry]:
         """Returns the stored entry of exactly this slice; None if there is none."""
-        return self.pieces(key).get(_resolve(extents, self.entries[key].shape))
+        return self.pieces(key).get(resolve(extents, self.entries[key].shape))
 
 
 def shard_path(prefix: str, shard_id: int, num_shards: int) -> str:
@@ -119,7 +119,7 @@ def read_index(prefix: str) -> CheckpointIndex:
     return index
 
 
-def _resolve(extents: Extents, shape: Sequence[int]) -> Extents:
+def resolve(extents: Extents, shape: Sequence[int]) -> Extents:
     """Replaces the lengths that mean all of a dimension."""
     return tuple(
         (offset, length) if length >= 0 else (0, size)
@@ -148,7 +148,7 @@ def _resolve_slices(
             part = stored.get(slice_key(name, extents))
             if part is None:
                 raise Damage("a slice of {!r} is listed but absent".format(name))
-            resolved = _resolve(extents, entry.shape)
+            resolved = resolve(extents, entry.shape)
             if part.slices or part.shape != tuple(length for _, length in resolved):
                 raise Damage("a slice of {!r} is of another shape".format(name))
             if part.dtype != entry.dtype:

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import os
 import struct
-from typing import Any, BinaryIO, Dict, Mapping, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from .checkpoint_index import CheckpointIndex, shard_path
 from .crc32c import crc32c, mask
 from .sstable import put_varint, write_table
 
-__all__ = ["CheckpointWriter", "Cut", "Pieces", "RelabelReport"]
+__all__ = ["CheckpointWriter", "Cut", "Pieces", "RelabelReport", "Typed"]
 
 DT_STRING = 7
 _DTYPES = {
@@ -51,6 +51,19 @@ _DTYPES = {
     "uint32": 22,
     "uint64": 23,
 }
+
+
+class Typed(NamedTuple):
+    """A value of a dtype that the array does not tell, such as a quantized one.
+
+    Attributes:
+      dtype: a ``DataType``.
+      values: an array; of bytes, where it holds strings.
+    """
+
+    dtype: int
+    values: Any
+
 
 # Stored pieces of a tensor, by (offset, length) in each dimension.
 Pieces = Dict[Extents, TensorEntry]
@@ -221,9 +234,13 @@ class CheckpointWriter:
     def _encode(self, key: str, value: Any) -> Tuple[int, Tuple[int, ...], bytes, int]:
         """Returns dtype, shape, bytes and checksum of a new tensor."""
         if isinstance(value, bytes):
-            data, crc = self._encode_string(value)
+            data, crc = self._encode_strings([value])
             return DT_STRING, (), data, crc
-        array = np.asarray(value)
+        dtype = value.dtype if isinstance(value, Typed) else 0
+        array = np.asarray(value.values if isinstance(value, Typed) else value)
+        if dtype == DT_STRING:
+            data, crc = self._encode_strings(array.ravel().tolist())
+            return DT_STRING, array.shape, data, crc
         if array.dtype.name not in _DTYPES:
             raise ConversionError(
                 "The tensor {!r} cannot be written: its dtype is not one of {}. "
@@ -232,20 +249,25 @@ class CheckpointWriter:
         if self._big_endian:
             array = array.astype(array.dtype.newbyteorder(">"))
         data = array.tobytes()
-        return _DTYPES[array.dtype.name], array.shape, data, crc32c(data)
+        return dtype or _DTYPES[array.dtype.name], array.shape, data, crc32c(data)
 
-    def _encode_string(self, value: bytes) -> Tuple[bytes, int]:
-        """Returns the bytes and the checksum of a string scalar.
+    def _encode_strings(self, values: Sequence[bytes]) -> Tuple[bytes, int]:
+        """Returns the bytes and the checksum of a tensor of strings.
 
-        The length as a varint, the masked checksum of the length, the string. The
-        checksums are of the length as a number of fixed width instead.
+        The lengths as varints, the masked checksum of the lengths, the strings. The
+        checksums are of the lengths as numbers of fixed width instead.
         """
         order = ">" if self._big_endian else "<"
-        width = "Q" if len(value) > 0xFFFFFFFF else "I"
-        crc = crc32c(struct.pack(order + width, len(value)))
+        crc = 0
+        for value in values:
+            width = "Q" if len(value) > 0xFFFFFFFF else "I"
+            crc = crc32c(struct.pack(order + width, len(value)), crc)
         checksum = struct.pack(order + "I", mask(crc))
-        crc = crc32c(value, crc32c(checksum, crc))
-        return put_varint(len(value)) + checksum + value, crc
+        crc = crc32c(checksum, crc)
+        for value in values:
+            crc = crc32c(value, crc)
+        lengths = b"".join(put_varint(len(value)) for value in values)
+        return lengths + checksum + b"".join(values), crc
 
     def _cut(
         self, key: str, whole: TensorEntry, extents: Extents, pieces: Pieces

@@ -29,6 +29,8 @@ __all__ = [
 INIT_SIGNATURE = "__saved_model_init_op"
 # In the order in which loader_impl.py looks for it.
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+# The others read one tensor each, and are of TensorFlow before 0.12.
+_RESTORE = ("RestoreV2", "RestoreSlice", "Restore")
 _ASSIGN = ("Assign", "AssignVariableOp")
 _FILLERS = ("InitializeTable", "LookupTableImport", "LookupTableInsert")
 # A local variable counts or sums up; nobody keeps weights in one.
@@ -67,10 +69,12 @@ def restored_keys(graph: Graph, saver: Any) -> Dict[str, Restored]:
             tensor = normal(graph.node(node_of(tensor)).input[0])
         source, index = split_tensor(tensor)
         reader = graph.node(source)
-        if reader.op != "RestoreV2":
+        if reader.op not in _RESTORE:
             continue
         keys = _constant(graph, reader.input[1])
-        specs = _constant(graph, reader.input[2])
+        specs: Optional[np.ndarray] = np.array([b""], object)
+        if reader.op != "Restore":
+            specs = _constant(graph, reader.input[2])
         if keys is not None and specs is not None and index < keys.size:
             key, spec = keys.ravel()[index], specs.ravel()[index]
             found[node_of(node.input[0])] = Restored(key.decode(), _part(spec.decode()))

@@ -26,7 +26,7 @@ from hub_compat.errors import ConversionError, CorruptModuleError
 from hub_compat.formats import Detection, Format
 from hub_compat.provenance import Provenance
 
-from . import canonical, checkpoint, dropped_ops
+from . import canonical, checkpoint, checkpoint_v1, dropped_ops
 from .checkpoint import CheckpointIndex
 from .exclusions import NOTHING, Exclusions
 from .metagraph import add_variant
@@ -70,7 +70,8 @@ def convert_tf1_model(
     """
     source = detection.path
     model, meta_graphs = _read_model(detection, tags, exclusions or NOTHING)
-    index = _read_index(source)
+    upgraded = _files.join(directory, "upgraded_checkpoint")
+    index = _read_index(source, upgraded)
     if detection.format is not Format.TF1_HUB_MODULE:
         _leave_out_without_value(model, index)
     mapping = _map_variables(model, index)
@@ -98,6 +99,8 @@ def convert_tf1_model(
         new,
         link=link,
     )
+    if index is not None and index.prefix.startswith(upgraded):
+        _files.remove_tree(upgraded)
     _copy_assets(model, source, directory)
     facts = Provenance(
         source_format=detection.format.value,
@@ -275,12 +278,21 @@ def _leave_out_what_needs(
     ]
 
 
-def _read_index(source: str) -> Optional[CheckpointIndex]:
-    """The index of the checkpoint; None for a module without variables."""
+def _read_index(source: str, folder: str) -> Optional[CheckpointIndex]:
+    """The index of the checkpoint; None for a module without variables.
+
+    Args:
+      source: the module.
+      folder: where a checkpoint of an older format is written in the present one.
+    """
     prefix = _files.join(source, "variables", "variables")
-    if not _files.exists(prefix + ".index"):
+    if _files.exists(prefix + ".index"):
+        return checkpoint.read_index(prefix)
+    files = checkpoint_v1.files_of(prefix)
+    if not files:
         return None
-    return checkpoint.read_index(prefix)
+    _files.make_dirs(folder)
+    return checkpoint_v1.upgrade(files, folder)
 
 
 def _map_variables(
