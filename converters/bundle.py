@@ -133,7 +133,8 @@ def slice_key(key: str, stored: Extents) -> bytes:
     the number 0, the name, the rank, offset and length of each dimension.
     """
     name = b"".join(_ESCAPES.get(b, bytes((b,))) for b in encode_key(key))
-    rank = bytes((1, len(stored)))
+    # A number is its length in bytes and these; 0 has none.
+    rank = bytes((1, len(stored))) if stored else b"\x00"
     numbers = b"".join(_ordered(n) for extent in stored for n in extent)
     return b"\x00" + name + b"\x00\x01" + rank + numbers
 

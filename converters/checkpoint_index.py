@@ -14,6 +14,7 @@ import os
 from typing import Dict, Mapping, Optional, Sequence
 
 from hub_compat import _files
+from hub_compat._lookalikes import pretence
 from hub_compat.errors import CorruptModuleError, FormatError, HandleError
 
 from .bundle import (
@@ -99,7 +100,13 @@ def read_index(prefix: str) -> CheckpointIndex:
         data = _files.read_bytes(path, _MOST_BYTES)
     except OSError as error:
         raise _explain(prefix, error) from error
-    items = dict(read_table(data, path))
+    try:
+        items = dict(read_table(data, path))
+    except CorruptModuleError as error:
+        what = pretence(path)
+        if what:
+            raise CorruptModuleError("{} Received: {!r}".format(what, path)) from error
+        raise
     try:
         num_shards, big_endian, needs = decode_header(items.pop(HEADER_KEY, b""))
         if needs > VERSION:
@@ -173,6 +180,10 @@ def _check_shards(index: CheckpointIndex) -> None:
             if shard not in sizes:
                 sizes[shard] = _shard_size(index, shard, key)
             if entry.offset + entry.size > sizes[shard]:
+                path = index.shard_path(shard)
+                what = pretence(path)
+                if what:
+                    raise CorruptModuleError("{} Received: {!r}".format(what, path))
                 raise CorruptModuleError(
                     "The checkpoint's index puts {!r} at bytes {} to {} of {}, which "
                     "is shorter: it was cut off, or is of another checkpoint. Download "

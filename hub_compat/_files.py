@@ -12,6 +12,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import shutil
 import stat
 from typing import Any, BinaryIO, Iterator, List, Optional, cast
@@ -38,6 +39,7 @@ __all__ = [
     "write_bytes",
 ]
 
+_SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
 _COPY_BYTES = 1 << 20
 
 
@@ -68,7 +70,7 @@ def as_path(path: Any) -> str:
 
 def is_remote(path: str) -> bool:
     """Whether a path has a scheme and so needs ``tf.io.gfile``."""
-    return "://" in path
+    return _SCHEME.match(path) is not None
 
 
 def working_directory() -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import re
 from typing import List
 
-from hub_compat import _files
-from hub_compat.errors import FormatError, HandleError
+from hub_compat import _files, _wire
+from hub_compat.errors import CorruptModuleError, FormatError, HandleError
 
 __all__ = [
     "KERAS_METADATA_FILE",
     "MARKER_FILE",
     "MODEL_FILES",
+    "is_pointer",
     "not_a_directory",
     "not_a_module",
     "not_found",
+    "pretence",
 ]
 
 MARKER_FILE = "tfhub_module.pb"
@@ -35,7 +39,109 @@ _FOREIGN = (
     (".zip", "an archive", "Extract it and pass the directory"),
     (".onnx", "an ONNX model", "Only an ONNX runtime can load it"),
 )
+# Beginnings of what downloads leave in place of a file, and what to do about it.
+_LFS = b"version https://git-lfs.github.com/spec/"
+_BEGINNINGS = (
+    (
+        _LFS,
+        "a pointer of Git LFS, not the file itself. Run `git lfs pull` where the "
+        "repository was cloned",
+    ),
+    (b"\x1f\x8b", "a gzip archive. Unpack it, and pass the directory that comes of it"),
+    (
+        b"PK\x03\x04",
+        "a zip archive. Unpack it, and pass the directory that comes of it",
+    ),
+    (b"\x89HDF\r\n", "a Keras HDF5 file. Load it with keras.models.load_model"),
+    (
+        b"<!doctype",
+        "a page of HTML, as a server sends that wants a login, or has moved. "
+        "Open the address in a browser, and download the file again",
+    ),
+    (
+        b"<html",
+        "a page of HTML, as a server sends that wants a login, or has moved. "
+        "Open the address in a browser, and download the file again",
+    ),
+    (
+        b"<?xml",
+        "a page of XML, as a server sends where it refuses. Open the address "
+        "in a browser, and download the file again",
+    ),
+)
+_TEXT = (b"saved_model_schema_version", b"meta_graphs")
+_HEAD_BYTES = 4096
+# That are looked into for a module.
+_MOST_NAMES = 200
 _GRAPH_SUFFIXES = (".pb", ".pbtxt")
+
+
+def pretence(path: str) -> str:
+    """What a file is in place of what its name says, with advice; empty if unknown."""
+    try:
+        with _files.open_read(path) as file:
+            head = file.read(_HEAD_BYTES)
+            name = path.replace(os.sep, "/").rsplit("/", 1)[-1]
+            what = _what_begins(head)
+            if not what and name == MODEL_FILES[0] and head.startswith(_TEXT):
+                what = "text. Rename it to {}".format(MODEL_FILES[1])
+            elif not what and name == MODEL_FILES[0]:
+                what = _what_graph(_wire.open_message(file, path))
+    except OSError:
+        return ""
+    return "{} is {}.".format(name, what) if what else ""
+
+
+def is_pointer(path: str) -> bool:
+    """Whether a file is a pointer of Git LFS, which any program takes for text."""
+    try:
+        # A pointer has 130 bytes or so.
+        if _files.size(path) > 1024:
+            return False
+        with _files.open_read(path) as file:
+            return file.read(len(_LFS)) == _LFS
+    except OSError:
+        return False
+
+
+def _what_begins(head: bytes) -> str:
+    text = head.lstrip().lower() if head[:1] in b"< \r\n\t" else head
+    for beginning, what in _BEGINNINGS:
+        if text.startswith(beginning):
+            return what
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite model. Load it with tf.lite.Interpreter"
+    if head and not head.strip(b"\0"):
+        return (
+            "damaged or incomplete: full of zeros, as a download leaves that was "
+            "stopped. Download it again"
+        )
+    return ""
+
+
+def _what_graph(message: _wire.Message) -> str:
+    """Whether a message is a graph without a SavedModel."""
+    numbers = []
+    try:
+        for field in message.fields():
+            numbers.append((field.number, field.wire_type))
+            if len(numbers) == 3:
+                break
+    except CorruptModuleError:
+        # What comes later may well be damaged, too.
+        pass
+    # A SavedModel begins with a number; a GraphDef and a MetaGraphDef with a message.
+    if (1, _wire.BYTES) not in numbers[:1]:
+        return ""
+    if numbers[1:2] == [(2, _wire.BYTES)]:
+        return (
+            "a MetaGraphDef, the .meta file of a checkpoint, and no SavedModel. Load it "
+            "with tf.compat.v1.train.import_meta_graph, and export a SavedModel"
+        )
+    return (
+        "a GraphDef, as freezing a graph leaves it, and no SavedModel: it has no "
+        "signatures. Load it with tf.import_graph_def, and export a SavedModel"
+    )
 
 
 def not_found(directory: str) -> HandleError:
@@ -116,21 +222,38 @@ def not_a_module(directory: str, names: List[str]) -> FormatError:
 
 def _inner_module(directory: str, names: List[str]) -> str:
     """Advice if a sub-directory is a module: hub archives often nest or number."""
-    inner = []
-    for name in names[:50]:
-        path = _files.join(directory, name)
-        try:
-            if any(_files.exists(_files.join(path, file)) for file in MODEL_FILES):
-                inner.append(path)
-        except OSError:
-            continue
+    inner = [path for path in _below(directory, names) if _is_module(path)]
+    if not inner and not _files.is_remote(directory):
+        # Archives hold a directory with the directories of the versions.
+        for path in _below(directory, names):
+            with contextlib.suppress(OSError):
+                found = _below(path, _files.list_dir(path)) if _is_dir(path) else []
+                inner += [below for below in found if _is_module(below)]
     if len(inner) == 1:
         return "Did you mean its sub-directory {}?".format(inner[0])
     if inner:
-        return "It holds {} modules; pass one of them, as {}".format(
-            len(inner), inner[-1]
-        )
+        # Versions are numbers, and the last one is the newest.
+        last = max(inner, key=lambda path: [int(n) for n in re.findall("[0-9]+", path)])
+        return "It holds {} modules; pass one of them, as {}".format(len(inner), last)
     return ""
+
+
+def _below(directory: str, names: List[str]) -> List[str]:
+    return [_files.join(directory, name) for name in names[:_MOST_NAMES]]
+
+
+def _is_dir(path: str) -> bool:
+    try:
+        return _files.is_dir(path)
+    except OSError:
+        return False
+
+
+def _is_module(path: str) -> bool:
+    try:
+        return any(_files.exists(_files.join(path, file)) for file in MODEL_FILES)
+    except OSError:
+        return False
 
 
 def _foreign(names: List[str]) -> str:

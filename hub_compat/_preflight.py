@@ -10,7 +10,8 @@ import os
 from typing import Iterator
 
 from hub_compat import _files
-from hub_compat.errors import HandleError
+from hub_compat._lookalikes import is_pointer, pretence
+from hub_compat.errors import CorruptModuleError, HandleError
 
 __all__ = ["check_checkpoint", "check_files"]
 
@@ -30,6 +31,8 @@ def check_files(directory: str) -> None:
 
     Raises:
       HandleError: it says which file, and why.
+      CorruptModuleError: a file is a pointer of Git LFS. As a vocabulary, that would be
+        three words.
     """
     if _files.is_remote(directory):
         return
@@ -47,6 +50,8 @@ def check_files(directory: str) -> None:
                     what, path
                 )
             )
+        if is_pointer(path):
+            raise CorruptModuleError("{} Received: {!r}".format(pretence(path), path))
         if not os.access(path, os.R_OK):
             raise HandleError(
                 "A file of the module cannot be read. Check that this user may read "

@@ -42,6 +42,8 @@ _IN_STRING = {
 _QUOTED = re.compile(
     rb"\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'|#[^\n]*", re.DOTALL
 )
+_OPENER = ord("{")
+_ROUNDS = 8
 _BRACKETS = bytes.maketrans(b"<>", b"{}")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}<>"))
 _ESCAPE = re.compile(
@@ -283,12 +285,18 @@ class _Scanner:
         if b'"' in lines or b"'" in lines or not end:
             return 0, 0, b"", self._index
         brackets = lines.translate(_BRACKETS, _NO_BRACKETS)
-        size = -1
-        while len(brackets) != size:
-            size = len(brackets)
+        # This takes a level in each round, and leaves little of what people write.
+        for _ in range(_ROUNDS):
             brackets = brackets.replace(b"{}", b"")
-        closed = brackets.count(b"}")
-        return closed, len(brackets) - closed, lines, end
+        closed = opened = 0
+        for bracket in brackets:
+            if bracket == _OPENER:
+                opened += 1
+            elif opened:
+                opened -= 1
+            else:
+                closed += 1
+        return closed, opened, lines, end
 
     def decode(self, text: bytes) -> str:
         try:

@@ -38,7 +38,8 @@ absent                            anything else       ``TF1_SAVED_MODEL``
 from __future__ import annotations
 
 import os
-from typing import Any, List, Union
+import sys
+from typing import Any, List, Optional, Union
 
 from hub_compat import _files, _guard, _wire
 from hub_compat._chunked import ChunkedFile, UnreadableRecords
@@ -49,6 +50,7 @@ from hub_compat._lookalikes import (
     not_a_directory,
     not_a_module,
     not_found,
+    pretence,
 )
 from hub_compat._saved_model import (
     Model,
@@ -65,6 +67,8 @@ from hub_compat.formats import Detection, Format, Producer, Variant
 __all__ = ["MARKER_FILE", "MODEL_FILES", "detect"]
 
 _MODULE_FORMAT = 3
+# What addresses begin with that no file system of TensorFlow's has.
+_HANDLES = ("http", "https", "ftp", "sftp", "ssh", "git", "hf", "kaggle", "tfhub")
 
 
 def detect(path: Union[str, os.PathLike[str]]) -> Detection:
@@ -113,12 +117,17 @@ def _detect(directory: str, given: str) -> Detection:
     try:
         with _files.open_read(model_path) as opened:
             model = _read_file(opened, file, model_path)
+    except CorruptModuleError as error:
+        other = _instead(model_path)
+        if other is None:
+            raise
+        raise other from error
     except UnreadableRecords as error:
         return _sealed_detection(given, marker, has_metadata, str(error))
     except OSError as error:
         raise _unreadable(model_path, error) from error
     if not model.graphs:
-        raise CorruptModuleError(
+        raise _instead(model_path) or CorruptModuleError(
             "{} is damaged or incomplete: it holds no MetaGraph, a SavedModel has at "
             "least one. Download or export the module again. It has {} bytes.".format(
                 model_path, _files.size(model_path)
@@ -262,6 +271,11 @@ def _check_marker(path: str) -> None:
                     number = value
                 else:
                     features.append(value)
+    except CorruptModuleError as error:
+        other = _instead(path)
+        if other is None:
+            raise
+        raise other from error
     except OSError as error:
         raise _unreadable(path, error) from error
     if number != _MODULE_FORMAT:
@@ -279,15 +293,25 @@ def _check_marker(path: str) -> None:
         )
 
 
+def _instead(path: str) -> Optional[CorruptModuleError]:
+    """The error for a file that another one pretends to be; None if it is not known."""
+    what = pretence(path)
+    return CorruptModuleError("{} Received: {!r}".format(what, path)) if what else None
+
+
 def _list_module(directory: str) -> List[str]:
     """Returns the names in the directory, or says what there is instead."""
-    if directory.lower().startswith(("http://", "https://")):
+    scheme = directory.lower().split("://")[0] if _files.is_remote(directory) else ""
+    if scheme in _HANDLES:
         raise HandleError(
             "{} is a handle, not a directory: detect reads local or mounted files. "
             "Download and unpack it, and pass its directory. Received: {!r}".format(
                 directory, directory
             )
         )
+    if scheme == "ram" and "tensorflow" not in sys.modules:
+        # It holds what this process put there, through TensorFlow.
+        raise not_found(directory)
     try:
         if _files.is_dir(directory):
             return _files.list_dir(directory)

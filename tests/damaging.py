@@ -44,7 +44,8 @@ class Outcome(NamedTuple):
     number: int
     damage: str
     action: str
-    # "ok", "ours", "foreign", "wrong", "abort", "hang"
+    # "ok", "ours", "foreign", "wrong" values, "abort", "hang"; "late" where it loads and
+    # a call says that it is damaged
     result: str
     detail: str = ""
 
@@ -338,6 +339,10 @@ def in_graph(action: Callable[[], Any]) -> Any:
         return action()
 
 
+class _Late(Exception):
+    """A loaded module cannot be called."""
+
+
 class Actions:
     """What a user does with a module."""
 
@@ -360,6 +365,8 @@ class Actions:
         try:
             found = in_graph(lambda: getattr(self, action)(name, path))
             return ("wrong", found) if found else ("ok", "")
+        except _Late as late:
+            return "late", str(late)
         except errors.HubCompatError as error:
             return "ours", "{}: {}".format(type(error).__name__, error)
         except Exception as error:
@@ -389,12 +396,15 @@ class Actions:
     def load(self, name: str, path: Path) -> str:
         import hub_compat as hub
 
-        loaded = hub.load(path)
+        return self._compare(name, hub.load(path))
+
+    def _compare(self, name: str, loaded: Any) -> str:
         try:
             return same(self._right[name], values_of(loaded))
         except Exception as error:
-            # The call is TensorFlow's.
-            return "call: {}: {}".format(type(error).__name__, error)
+            # Calls, and sessions that initialize, are TensorFlow's.
+            text = "{}: {}".format(type(error).__name__, error)
+            raise _Late(text) from error
 
     def convert(self, name: str, path: Path) -> str:
         import hub_compat as hub
@@ -403,7 +413,7 @@ class Actions:
         out = self._work / "out"
         hub.convert(path, out, overwrite=True, target=target, link="copy")
         # Weights are not read; damage in them is found by who does.
-        return same(self._right[name], values_of(hub.load(out)))
+        return self._compare(name, hub.load(out))
 
     def verify(self, name: str, path: Path) -> str:
         import hub_compat as hub
@@ -551,7 +561,7 @@ def sum_up(outcomes: Iterator[Outcome]) -> None:
     told: Dict[str, List[Outcome]] = {}
     for outcome in outcomes:
         counts[outcome.action, outcome.result] += 1
-        if outcome.result not in ("ok", "ours"):
+        if outcome.result not in ("ok", "ours", "late"):
             key = "{} {} {}".format(outcome.result, outcome.action, outcome.detail[:60])
             told.setdefault(key, []).append(outcome)
     for key, group in sorted(told.items()):

@@ -66,7 +66,7 @@ def export(folder: Path, sharded: bool = False, old_ops: bool = False) -> None:
             session, ["serve"], {"serving_default": signature}, saver=saver
         )
         builder.save()
-        np.save(str(folder / "parts.npy"), session.run(whole))
+        np.save(str(folder / "parts.npy"), session.run(outputs["parts"]))
 
 
 def _with_old_ops(saver: Any, variables: Dict[str, Any], parts: Any) -> Any:

@@ -822,3 +822,136 @@ def test_no_file_is_left_open(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.undo()
     assert len(opened) >= 4
     assert all(file.closed for file in opened)
+
+
+# --- what there is in place of a model --------------------------------------------
+
+POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\n"
+    b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+    b"size 12345\n"
+)
+NODE = [(1, "name", "x"), (2, "op", "Placeholder")]
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (POINTER, "git lfs pull"),
+        (b"\n\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", "page of HTML"),
+        (b"<html>", "page of HTML"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "of XML"),
+        (to_wire([(1, "node", NODE), (1, "node", NODE)]), "tf.import_graph_def"),
+        (to_wire([(1, "node", [(1, "name", "x" * 9999)])]), "tf.import_graph_def"),
+        (to_wire(meta_graph()), "import_meta_graph"),
+        (b"PK\x03\x04 and so on", "zip archive"),
+        (b"\x1f\x8b\x08 and so on", "gzip archive"),
+        (bytes(1000), "zeros"),
+        (b"saved_model_schema_version: 1\nmeta_graphs {\n}\n", "saved_model.pbtxt"),
+        (b"\x1c\0\0\0TFL3 and so on", "TensorFlow Lite"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_message_says_what_the_file_is(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
+    """What a download or a clone left in place of a model is named, with advice."""
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(CorruptModuleError, match=told):
+        detect(str(tmp_path))
+
+
+def test_a_marker_that_is_a_pointer(tmp_path: Path) -> None:
+    """The marker of a TF1 Hub module may be one as well."""
+    (tmp_path / "saved_model.pb").write_bytes(to_wire(saved_model(meta_graph())))
+    (tmp_path / "tfhub_module.pb").write_bytes(POINTER)
+    with pytest.raises(CorruptModuleError, match="git lfs pull"):
+        detect(str(tmp_path))
+
+
+@pytest.mark.parametrize("below", ["2", "a name", "9/10", "models/x"])
+def test_a_directory_above_a_module_names_the_module(
+    below: str, tmp_path: Path
+) -> None:
+    """One and two levels down, whatever else is there."""
+    (tmp_path / "README.md").write_text("words")
+    for number in range(60):
+        (tmp_path / "a{}".format(number)).mkdir()
+    folder = tmp_path / below
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(to_wire(saved_model(meta_graph())))
+    with pytest.raises(FormatError, match="sub-directory .*" + below.split("/")[-1]):
+        detect(str(tmp_path))
+
+
+def test_of_several_versions_the_newest_is_named(tmp_path: Path) -> None:
+    """Versions are numbers, not words."""
+    for name in ("2", "9", "10"):
+        (tmp_path / name).mkdir()
+        content = to_wire(saved_model(meta_graph()))
+        (tmp_path / name / "saved_model.pb").write_bytes(content)
+    with pytest.raises(FormatError, match="3 modules.*/10\\."):
+        detect(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)]
+)
+@pytest.mark.parametrize(
+    "name",
+    ["saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "tfhub_module.pb"],
+)
+def test_what_never_ends_is_refused_at_once(
+    name: str, make: Any, tmp_path: Path
+) -> None:
+    """A named pipe waits for ever, and a device goes on for ever."""
+    if name == "tfhub_module.pb":
+        (tmp_path / "saved_model.pb").write_bytes(to_wire(saved_model(meta_graph())))
+    make(str(tmp_path / name))
+    with pytest.raises(HandleError, match="not a file"):
+        detect(str(tmp_path))
+
+
+@pytest.mark.parametrize("line", ["", "\n"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_brackets_in_brackets_take_no_time(
+    line: str, closed: bool, tmp_path: Path
+) -> None:
+    """Of 40,000 levels each is counted once."""
+    text = "meta_graphs {" + "a { " * 40000 + line + "} " * 40000 * closed + line + "}"
+    (tmp_path / "saved_model.pbtxt").write_text(text)
+    started = time.perf_counter()
+    if closed:
+        assert len(detect(str(tmp_path)).variants) == 1
+    else:
+        with pytest.raises(CorruptModuleError, match="closing bracket"):
+            detect(str(tmp_path))
+    assert time.perf_counter() - started < 5
+
+
+def test_sizes_without_end_take_no_time(tmp_path: Path) -> None:
+    """A number of a chunked file has no more than ten bytes."""
+    content = bytearray(to_riegeli([[b"x" * 400000]]))
+    start = content.index(b"x" * 100)
+    content[start - 3 : start] = b"\xff\xff\x7f"
+    content[64 + 40 + 1 : 64 + 40 + 4] = varint(390000)
+    content[64 + 40 + 4 : 64 + 40 + 390004] = b"\xff" * 390000
+    (tmp_path / "saved_model.cpb").write_bytes(bytes(content))
+    started = time.perf_counter()
+    with pytest.raises(CorruptModuleError):
+        detect(str(tmp_path))
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    "handle", ["https://tfhub.dev/x/1", "kaggle://x/y", "hf://x/y", "ram://x"]
+)
+def test_handles_that_need_no_tensorflow_import_none(handle: str) -> None:
+    """No file system is asked for what cannot be in one."""
+    code = (
+        "import sys; from hub_compat.detector import detect\n"
+        "try: detect({!r})\n"
+        "except OSError as error: print(error)\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code.format(handle)], check=True)

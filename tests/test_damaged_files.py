@@ -1,0 +1,271 @@
+"""Whatever becomes of a module's files: an error of ours, or the right result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+import damaging
+import expected
+import pytest
+
+import hub_compat as hub
+from hub_compat import errors, provenance
+from hub_compat.converters import bundle, sstable
+from hub_compat.converters.checkpoint_index import read_index
+
+pytestmark = pytest.mark.tensorflow
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+TF1, TF2 = "image_bn/module", "tf221/keras2_text/module"
+
+
+def copy(name: str, path: Path) -> Path:
+    shutil.copytree(str(expected.HERE / name), str(path))
+    return path
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_damage(seed: int, tmp_path: Path) -> None:
+    """No foreign exception, no death, no hang, and no wrong value that a checksum knows."""
+    names = {
+        1: ["hub", "tf1.pbtxt", "keras2"],
+        2: ["hub_text.cpb", "tf1_parts.converted", "structures"],
+    }[seed]
+    count = 0
+    for outcome in damaging.run(tmp_path, seed, 0, 24, names):
+        count += 1
+        assert outcome.result in ("ok", "ours", "late", "wrong"), outcome
+        if outcome.result == "wrong":
+            # Nothing has a checksum of graphs and assets.
+            assert outcome.damage.startswith(("saved_model.", "assets/")), outcome
+    assert count == 4 * 24
+
+
+def change_entry(path: Path, **change: Any) -> None:
+    """Changes the largest entry of a checkpoint's index, and all checksums with it."""
+    index = path / "variables" / "variables.index"
+    items = dict(sstable.read_table(index.read_bytes(), ""))
+    entries = {key: bundle.decode_entry(value) for key, value in items.items() if key}
+    key = max(entries, key=lambda k: (entries[k].dtype == 1, entries[k].size))
+    items[key] = bundle.encode_entry(entries[key]._replace(**change))
+    index.write_bytes(sstable.write_table(sorted(items.items())))
+
+
+@pytest.mark.parametrize("name", [TF1, TF2])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": (1 << 62, 1 << 62)},
+        {"shape": (1 << 62, 1 << 62, 0)},
+        {"shape": (1 << 40,)},
+        {"shape": ()},
+        {"dtype": 0},
+        {"dtype": 9},
+        {"dtype": 7},
+        {"dtype": 101},
+        {"size": 1 << 62},
+        {"size": 0},
+        {"offset": (1 << 63) - 1},
+        {"shard_id": 1 << 30},
+        {"slices": (((0, 1 << 62),),)},
+    ],
+    ids=str,
+)
+def test_absurd_entries_never_reach_tensorflow(
+    change: Dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    """Its reader ends the process over some of them."""
+    path = copy(name, tmp_path / "model")
+    change_entry(path, **change)
+    with pytest.raises(errors.CorruptModuleError, match="variables"):
+        hub.load(path)
+    target = "tf1.15" if name == TF2 else None
+    with pytest.raises(errors.CorruptModuleError, match="variables"):
+        hub.convert(path, tmp_path / "out", target=target)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_index_of_the_test_data_is_right() -> None:
+    """What TensorFlow wrote is not taken for absurd."""
+    found = list(expected.HERE.rglob("variables.index"))
+    assert len(found) > 50
+    for path in found:
+        assert read_index(str(path)[: -len(".index")]).entries
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socketless link"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+        "assets/extra.txt",
+        "fingerprint.pb",
+        "assets.extra/hub_compat.json",
+    ],
+)
+def test_what_is_no_file_is_refused_at_once(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    """A named pipe waits for ever, /dev/zero never ends, a link may lead nowhere."""
+    path = copy(TF2, tmp_path / "model")
+    file = path / name
+    file.parent.mkdir(exist_ok=True)
+    if file.exists():
+        file.unlink()
+    if kind == "pipe":
+        os.mkfifo(str(file))
+    else:
+        os.symlink("/dev/zero" if kind == "device" else "/nowhere", str(file))
+    actions = [lambda: hub.load(path), lambda: hub.convert(path, tmp_path / "o")]
+    if kind == "socketless link" and name not in (
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+    ):
+        return
+    for action in actions:
+        with pytest.raises(errors.HubCompatError):
+            action()
+
+
+def test_a_shard_that_is_a_pointer_says_so(tmp_path: Path) -> None:
+    """Weights and vocabularies that Git LFS has not fetched."""
+    for name, target in ((TF1, None), (TF2, "tf1.15")):
+        path = copy(name, tmp_path / str(target))
+        (shard,) = path.glob("variables/*.data-*")
+        shard.write_bytes(POINTER)
+        for action in (
+            lambda path=path: hub.load(path),
+            lambda path=path, target=target: hub.convert(
+                path, tmp_path / "out", target=target
+            ),
+        ):
+            with pytest.raises(errors.CorruptModuleError, match="git lfs pull"):
+                action()
+
+
+def test_a_vocabulary_that_is_a_pointer_says_so(tmp_path: Path) -> None:
+    """As a vocabulary, a pointer would be three words."""
+    path = copy("text_embedding/module", tmp_path / "model")
+    for asset in (path / "assets").iterdir():
+        asset.write_bytes(POINTER)
+    with pytest.raises(errors.CorruptModuleError, match="git lfs pull"):
+        hub.load(path)
+    with pytest.raises(errors.CorruptModuleError, match="git lfs pull"):
+        hub.convert(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", sorted(provenance._FORMS))
+@pytest.mark.parametrize("value", ["null", "1.5", '{"a": []}', "[[[1]]]"])
+def test_types_in_hub_compat_json_are_looked_at(
+    form: str, value: str, tmp_path: Path
+) -> None:
+    """Valid JSON of another shape is an edited file."""
+    if form == "callable" and value == "null":
+        return
+    facts = json.loads(_provenance_of(tmp_path))
+    facts[form] = json.loads(value)
+    _write(tmp_path, json.dumps(facts))
+    with pytest.raises(errors.CorruptModuleError, match="Convert the module again"):
+        provenance.read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", "[" * 100000, "{" * 100000, "\x00", '{"callable": 1}', "5"],
+)
+def test_odd_json_is_an_edited_file(text: str, tmp_path: Path) -> None:
+    """No depth and no type of JSON gets through."""
+    _write(tmp_path, text)
+    with pytest.raises(errors.CorruptModuleError, match="Convert the module again"):
+        provenance.read(str(tmp_path))
+
+
+def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
+    """One key more does not refuse a model."""
+    facts = json.loads(_provenance_of(tmp_path))
+    before = provenance.read(str(tmp_path))
+    facts["added_later"] = {"any": ["thing"]}
+    _write(tmp_path, json.dumps(facts))
+    assert provenance.read(str(tmp_path)) == before
+
+
+def test_every_field_has_a_form() -> None:
+    """A field without one would get lost."""
+    import dataclasses
+
+    fields = {field.name for field in dataclasses.fields(provenance.Provenance)}
+    assert fields == set(provenance._FORMS)
+
+
+def _provenance_of(path: Path) -> str:
+    provenance.Provenance(
+        source_format="tf1_hub_module",
+        source_fingerprint="0" * 64,
+        source_tensorflow_version="1.15.5",
+        callable="default",
+        root_tags=(),
+        variants=(((), ("default",)), (("train",), ())),
+        variables=(("w", "w", None), ("v", "v", ((0, 1), (2, 3)))),
+        weights_elsewhere=False,
+        warnings=("nothing",),
+        left_out=(((), "logits", "a reason"),),
+    ).write(str(path))
+    return (path / "assets.extra" / "hub_compat.json").read_text()
+
+
+def _write(path: Path, text: str) -> None:
+    (path / "assets.extra").mkdir(exist_ok=True)
+    (path / "assets.extra" / "hub_compat.json").write_text(text)
+
+
+def test_a_programs_own_error_stays_its_own(tmp_path: Path) -> None:
+    """Wrong arguments, and a graph that is finished, are nobody's damage."""
+    import tensorflow as tf
+
+    path = copy("tf1_simple_save/module", tmp_path / "model")
+    with pytest.raises(TypeError):
+        hub.load(path, tags=5)
+    graph = tf.Graph()
+    graph.finalize()
+    with graph.as_default(), pytest.raises(RuntimeError, match="finalized"):
+        hub.load(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another way of permissions")
+@pytest.mark.parametrize(
+    "name",
+    ["saved_model.pb", "variables/variables.index", "assets", "tfhub_module.pb"],
+)
+def test_unreadable_files_are_named(name: str, tmp_path: Path) -> None:
+    """A user who may not read a file is told which."""
+    path = copy("text_embedding/module", tmp_path / "model")
+    files = (
+        [path / name] if (path / name).is_file() else sorted((path / name).iterdir())
+    )
+    for file in files:
+        file.chmod(0)
+    os.chmod(str(tmp_path), 0o755)
+    code = (
+        "import os, sys\n"
+        "sys.path[:0] = {!r}\n"
+        "import tensorflow, hub_compat as hub\n"
+        "if os.getuid() == 0: os.setgid(12345); os.setuid(12345)\n"
+        "for action in (lambda: hub.load({!r}), lambda: hub.convert({!r}, {!r})):\n"
+        "    try: action()\n"
+        "    except hub.errors.HandleError as error: assert {!r} in str(error), error\n"
+        "    else: raise AssertionError\n"
+    ).format(sys.path, str(path), str(path), str(tmp_path / "out"), files[0].name)
+    for parent in tmp_path.parents:
+        if not os.stat(str(parent)).st_mode & 0o001:
+            parent.chmod(os.stat(str(parent)).st_mode | 0o011)
+        if parent.name.startswith("pytest-of"):
+            break
+    environment = dict(os.environ, HUB_COMPAT_CACHE_DIR=str(tmp_path / "cache"))
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
