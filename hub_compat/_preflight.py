@@ -23,6 +23,8 @@ _FILES = (
     "fingerprint.pb",
     "keras_metadata.pb",
 )
+# Not everywhere can it be asked what the effective user may.
+_EFFECTIVE = os.access in os.supports_effective_ids
 _FOLDERS = ("assets", "assets.extra", "debug", "variables")
 
 
@@ -52,7 +54,7 @@ def check_files(directory: str) -> None:
             )
         if is_pointer(path):
             raise CorruptModuleError("{} Received: {!r}".format(pretence(path), path))
-        if not os.access(path, os.R_OK):
+        if not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
             raise HandleError(
                 "A file of the module cannot be read. Check that this user may read "
                 "it, and all directories above it. Received: {!r}".format(path)
