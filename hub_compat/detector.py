@@ -37,6 +37,7 @@ absent                            anything else       ``TF1_SAVED_MODEL``
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any, List, Optional, Union
@@ -316,6 +317,11 @@ def _list_module(directory: str) -> List[str]:
         if _files.is_dir(directory):
             return _files.list_dir(directory)
         found = _files.exists(directory)
+        if not found and not _files.is_remote(directory):
+            # Says that a directory above may not be read, of which the others say that
+            # nothing is there.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.stat(directory)
     except (OSError, ValueError) as error:
         raise _unreadable(directory, error) from error
     if found:
