@@ -253,7 +253,7 @@ if os.getuid() == 0:
 for number, name in enumerate({names!r}):
     for action in (
         lambda source: hub.load(source),
-        lambda source: hub.convert(source, work + "out"),
+        lambda source: hub.convert(source, work + "open/out"),
     ):
         try:
             action(work + str(number))
@@ -278,6 +278,8 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         if mode & 0o001:
             break
         parent.chmod(mode | 0o011)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
     code = _AS_ANOTHER.format(path=sys.path, work=str(tmp_path), names=names)
     environment = dict(os.environ, HUB_COMPAT_CACHE_DIR=str(tmp_path / "cache"))
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
