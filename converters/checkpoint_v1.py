@@ -154,7 +154,8 @@ class _Tensors(Mapping):
 
     def _add_tensor(self, data: bytes) -> None:
         """Decodes a SavedSliceMeta."""
-        name, dtype, shape = "", 0, ()
+        name, dtype = "", 0
+        shape: Tuple[int, ...] = ()
         slices: List[Extents] = []
         for number, value in fields_of(data):
             if number == 1:

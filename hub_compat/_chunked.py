@@ -310,8 +310,8 @@ class ChunkedFile:
         unpacked = bytearray()
         try:
             # In pieces, so that a small file cannot unpack to any size.
-            for start in range(start, len(data), 4096):
-                unpacked += process(data[start : start + 4096])
+            for begin in range(start, len(data), 4096):
+                unpacked += process(data[begin : begin + 4096])
                 if len(unpacked) > limit:
                     raise self._damaged(0, "{} bytes unpacked".format(limit))
         except CorruptModuleError:

@@ -47,10 +47,10 @@ _BEGINNINGS = (
         "a pointer of Git LFS, not the file itself. Run `git lfs pull` where the "
         "repository was cloned",
     ),
-    (b"\x1f\x8b", "a gzip archive. Unpack it, and pass the directory that comes of it"),
+    (b"\x1f\x8b", "a gzip archive. Unpack it, and pass the directory in it"),
     (
         b"PK\x03\x04",
-        "a zip archive. Unpack it, and pass the directory that comes of it",
+        "a zip archive. Unpack it, and pass the directory in it",
     ),
     (b"\x89HDF\r\n", "a Keras HDF5 file. Load it with keras.models.load_model"),
     (

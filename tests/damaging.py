@@ -8,6 +8,7 @@ hand, ``python tests/damaging.py --all SEED COUNT [NAME...]`` sums up a large ru
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import os
 import random
@@ -44,16 +45,15 @@ class Outcome(NamedTuple):
     number: int
     damage: str
     action: str
-    # "ok", "ours", "foreign", "wrong" values, "abort", "hang"; "late" where it loads and
-    # a call says that it is damaged
+    # "ok", "ours", "foreign", "wrong" values, "abort", "hang"; "late" where it loads
+    # and a call says that it is damaged
     result: str
     detail: str = ""
 
 
 def source_of(name: str) -> Path:
-    """The undamaged module; a name may end in ``.pbtxt``, ``.cpb`` or ``.converted``."""
-    path = TESTDATA / MODULES[name.split(".")[0]]
-    return path
+    """The undamaged module; names may end in ``.pbtxt``, ``.cpb``, ``.converted``."""
+    return TESTDATA / MODULES[name.split(".")[0]]
 
 
 def prepare(name: str, folder: Path) -> None:
@@ -351,7 +351,7 @@ class Actions:
         self._right: Dict[str, Dict[str, Any]] = {}
         self._loaded: Any = None
         for name in names:
-            in_graph(lambda: self._remember(name))
+            in_graph(functools.partial(self._remember, name))
 
     def _remember(self, name: str) -> None:
         import hub_compat as hub
@@ -382,18 +382,21 @@ class Actions:
             )
 
     def detect(self, name: str, path: Path) -> str:
+        """What is it?"""
         import hub_compat as hub
 
         hub.detect(path)
         return ""
 
     def attached(self, name: str, path: Path) -> str:
+        """A message that is attached to few of them."""
         import hub_compat as hub
 
         hub.get_attached_message(path, "image_module_info", hub.ImageModuleInfo)
         return ""
 
     def load(self, name: str, path: Path) -> str:
+        """Loads and calls it."""
         import hub_compat as hub
 
         return self._compare(name, hub.load(path))
@@ -407,6 +410,7 @@ class Actions:
             raise _Late(text) from error
 
     def convert(self, name: str, path: Path) -> str:
+        """Converts it, loads and calls the result."""
         import hub_compat as hub
 
         target = None if hub.detect(path).format.value.startswith("tf1") else "tf1.15"
@@ -416,6 +420,7 @@ class Actions:
         return self._compare(name, hub.load(out))
 
     def verify(self, name: str, path: Path) -> str:
+        """Converts and verifies it."""
         import hub_compat as hub
 
         target = None if hub.detect(path).format.value.startswith("tf1") else "tf1.15"
@@ -425,6 +430,7 @@ class Actions:
         return ""
 
     def keras(self, name: str, path: Path) -> str:
+        """Makes a layer of it."""
         import hub_compat as hub
 
         signature = "default" if name.startswith("hub") else "serving_default"
@@ -432,6 +438,7 @@ class Actions:
         return ""
 
     def save(self, name: str, path: Path) -> str:
+        """Loads it and saves it again."""
         import hub_compat as hub
         from hub_compat._tf import tf
 

@@ -26,13 +26,14 @@ TF1, TF2 = "image_bn/module", "tf221/keras2_text/module"
 
 
 def copy(name: str, path: Path) -> Path:
+    """A module that may be damaged."""
     shutil.copytree(str(expected.HERE / name), str(path))
     return path
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_damage(seed: int, tmp_path: Path) -> None:
-    """No foreign exception, no death, no hang, and no wrong value that a checksum knows."""
+    """No foreign exception, death or hang; a wrong value where there is no checksum."""
     names = {
         1: ["hub", "tf1.pbtxt", "keras2"],
         2: ["hub_text.cpb", "tf1_parts.converted", "structures"],
