@@ -135,8 +135,8 @@ def _what_graph(message: _wire.Message) -> str:
         return ""
     if numbers[1:2] == [(2, _wire.BYTES)]:
         return (
-            "a MetaGraphDef, the .meta file of a checkpoint, and no SavedModel. Load it "
-            "with tf.compat.v1.train.import_meta_graph, and export a SavedModel"
+            "a MetaGraphDef, the .meta file of a checkpoint, and no SavedModel. Load "
+            "it with tf.compat.v1.train.import_meta_graph, and export a SavedModel"
         )
     return (
         "a GraphDef, as freezing a graph leaves it, and no SavedModel: it has no "
