@@ -98,7 +98,7 @@ class LayerError(HubCompatError, ValueError, TypeError):
 
     # TensorFlow's autograph, through which Keras 2 calls a layer, raises an error of
     # another class in place of one that has a constructor of its own.
-    __init__ = Exception.__init__
+    __init__: Any = Exception.__init__
 
 
 class SafeModeError(HubCompatError, ValueError):
