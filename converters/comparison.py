@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import re
+import time
 import zlib
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+)
 
 import numpy as np
 
 from hub_compat import _files
+from hub_compat._causes import cause
 from hub_compat._tf import tf
 from hub_compat.errors import ConversionError, CorruptModuleError, VerificationError
 from hub_compat.formats import SignatureComparison
@@ -20,9 +31,12 @@ from .given_inputs import GivenInputs
 from .graph import DT_RESOURCE, DT_VARIANT, Graph, node_of
 from .model import Component, Signature, Value
 from .sample_inputs import SampleInputs
-from .sessions import Converted, Original, runnable
+from .sessions import Original, runnable
 
-__all__ = ["VariantComparison"]
+__all__ = ["FAILS", "VariantComparison"]
+
+# How a mismatch begins that is no difference of values.
+FAILS = "the converted one fails"
 
 # Signatures that TensorFlow keeps for itself begin with this.
 _INTERNAL = "__saved_model_"
@@ -30,6 +44,8 @@ _INTERNAL = "__saved_model_"
 _SEED = 87654321
 # How often an output must be the same with another seed to be compared.
 _AGAIN = 8
+# Seconds after which no other inputs are made up.
+_PATIENCE = 60.0
 
 
 class _Skipped(Exception):
@@ -42,21 +58,46 @@ class _Call(NamedTuple):
     Attributes:
       feeds: arrays by flattened input name.
       outputs: arrays by flattened output name.
+      random: by name, why an output is another each time.
     """
 
     feeds: Dict[str, np.ndarray]
     outputs: Dict[str, Any]
+    random: Dict[str, str]
+
+
+class _Found:
+    """What is known of one signature so far."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.signature: Optional[Signature] = None
+        self.calls: List[_Call] = []
+        self.reason = ""
+        self.skipped: Dict[str, str] = {}
+        self.compared: Dict[str, Difference] = {}
+        # How a difference was found first, where not by objects.
+        self.where: Dict[str, str] = {}
+        self.failures: List[str] = []
+        self.partly: List[str] = []
 
 
 class VariantComparison:
-    """One variant, in both forms."""
+    """One variant, in both forms.
+
+    Args:
+      job: the ``Job``.
+      meta_graph: the variant.
+      facts: what the converted model remembers of its source.
+      watch: is told before each step that may not come back.
+    """
 
     def __init__(
-        self, path: str, directory: str, meta_graph: Any, facts: Provenance
+        self, job: Any, meta_graph: Any, facts: Provenance, watch: Callable[..., None]
     ) -> None:
-        self._path = path
-        self._directory = directory
+        self._job = job
         self._facts = facts
+        self._watch = watch
         self.tags = tuple(sorted(meta_graph.meta_info_def.tags))
         self._definitions = {
             name: meta_graph.signature_def[name]
@@ -68,43 +109,105 @@ class VariantComparison:
         self._facts_of_graph = Determinism(self._graph)
         self._original: Optional[Original] = None
         self._reseeded: Optional[Original] = None
-        self._converted: Optional[Converted] = None
+        self._found = [_Found(name) for name in self._definitions]
 
-    def compare(
-        self, given: GivenInputs, tolerance: float, seed: int
-    ) -> List[SignatureComparison]:
-        """Compares all signatures."""
+    def run_original(self, given: GivenInputs) -> None:
+        """Runs all signatures of the original, and keeps what they return."""
         samples = SampleInputs(
-            self._path,
+            self._job.path,
             self._meta_graph,
             self._graph,
-            zlib.crc32(",".join(self.tags).encode()) + seed,
+            zlib.crc32(",".join(self.tags).encode()) + self._job.seed,
         )
-        found = []
         try:
-            for name, definition in self._definitions.items():
+            for found in self._found:
                 try:
-                    self._check_there(name)
-                    signature = _signature(name, definition)
+                    self._check_there(found.name)
+                    signature = _signature(found.name, self._definitions[found.name])
                     self._check_runs(signature)
-                    calls = self._calls(signature, given.of(signature), samples)
-                    found.append(self._compare(signature, calls, tolerance))
+                    found.calls = self._calls(signature, given.of(signature), samples)
+                    found.skipped = self._always_skipped(signature)
+                    found.signature = signature
                 except _Skipped as reason:
-                    found.append(SignatureComparison(self.tags, name, (), str(reason)))
+                    found.reason = str(reason)
         finally:
-            for sessions in (self._original, self._reseeded, self._converted):
+            for sessions in (self._original, self._reseeded):
                 if sessions is not None:
                     sessions.restart()
-        return found
+            self._original = self._reseeded = None
+
+    def compare_with(self, form: Any) -> None:
+        """Compares all signatures that the original runs.
+
+        Args:
+          form: the converted model, loaded in one way.
+        """
+        for found in self._found:
+            if found.signature is None or not form.has(self.tags, found.name):
+                continue
+            death = self._job.deaths.get((form.stage, self.tags, found.name))
+            if death is not None and death.crash:
+                found.failures.append(_failure(form, death.reason))
+            elif death is not None:
+                found.partly.append("by {}: {}".format(form.how, death.reason))
+            else:
+                self._watch((form.stage, self.tags, found.name))
+                self._compare(found, found.signature, form)
+
+    def not_compared_with(self, form: Any, reason: str) -> None:
+        """Notes that the converted model was not loaded in one way, and why."""
+        for found in self._found:
+            if found.signature is not None and form.has(self.tags, found.name):
+                found.partly.append("by {}: {}".format(form.how, reason))
+
+    def results(self) -> List[SignatureComparison]:
+        """What was found."""
+        return [self._result(found) for found in self._found]
+
+    def _result(self, found: _Found) -> SignatureComparison:
+        if found.reason:
+            return SignatureComparison(self.tags, found.name, (), found.reason)
+        mismatches = found.failures + [
+            "output {!r}{}: {}".format(name, found.where[name], difference.text())
+            for name, difference in found.compared.items()
+            if not difference.within(self._job.tolerance)
+        ]
+        reasons = found.partly + [
+            "{}: {}".format(name, reason)
+            for name, reason in sorted(found.skipped.items())
+            if name not in found.compared
+        ]
+        if not found.compared and not mismatches:
+            reason = "; ".join(dict.fromkeys(reasons)) or "it has no outputs"
+            return SignatureComparison(self.tags, found.name, (), reason)
+        differences = list(found.compared.values())
+        return SignatureComparison(
+            tags=self.tags,
+            name=found.name,
+            outputs=tuple(found.compared),
+            skipped=tuple(dict.fromkeys(reasons)),
+            largest_absolute=max([d.absolute for d in differences] or [0.0]),
+            largest_relative=max([d.relative for d in differences] or [0.0]),
+            mismatches=tuple(dict.fromkeys(mismatches)),
+        )
 
     def _check_there(self, name: str) -> None:
-        """Asks whether the conversion has the signature."""
+        """Asks whether the conversion has the signature, and it may be run."""
         for tags, left_out, reason in self._facts.left_out:
             if (tags, left_out) == (self.tags, name):
                 raise _Skipped("left out of the conversion: " + reason)
         if self.tags not in [tags for tags, _ in self._facts.variants]:
             said = [w for w in self._facts.warnings if str(list(self.tags)) in w]
             raise _Skipped("; ".join(said) or "its variant was left out")
+        if self._job.given_up:
+            raise _Skipped(self._job.given_up)
+        for own in ("", name):
+            death = self._job.deaths.get(("original", self.tags, own))
+            if death is not None:
+                raise _Skipped(
+                    "the process that ran the original did not survive it: "
+                    + death.reason
+                )
 
     def _check_runs(self, signature: Signature) -> None:
         """Asks whether the original gives the same results each time, and at all."""
@@ -128,26 +231,21 @@ class VariantComparison:
         samples: SampleInputs,
     ) -> List[_Call]:
         """Inputs with which the original runs, and what it returns."""
-        try:
-            if self._original is None:
-                self._original = Original(self._path, self._meta_graph)
-            self._original.start()
-        except _REFUSALS as error:
-            raise _Skipped(
-                "the original does not load in this TensorFlow: " + _first_line(error)
-            ) from error
+        self._start_original()
+        self._watch(("original", self.tags, signature.name))
         calls: List[_Call] = []
         first: Optional[Exception] = None
+        until = time.monotonic() + _PATIENCE
         for feeds in [given] if given is not None else samples.attempts(signature):
             try:
-                calls = [_Call(feeds, self._run_original(signature, feeds))]
+                calls = [self._call(signature, feeds)]
                 break
-            except _REFUSALS as error:
+            except Exception as error:  # a stranger's graph; any will do
                 first = first or error
-                if not isinstance(error, _RETRIED):
+                if not _may_run_with_others(error) or time.monotonic() > until:
                     break
         if not calls:
-            message = _first_line(first)
+            message = cause(first)
             if given is not None:
                 raise VerificationError(
                     "The original does not run with the inputs that are given for the "
@@ -157,6 +255,31 @@ class VariantComparison:
         if given is None and signature.inputs:
             calls += self._more_calls(signature, calls[0], samples)
         return calls
+
+    def _start_original(self) -> None:
+        """Loads the original, unless that has been done.
+
+        Raises:
+          CorruptModuleError: its weights are damaged.
+        """
+        if self._original is None:
+            self._watch(("original", self.tags, ""))
+        try:
+            if self._original is None:
+                self._original = Original(self._job.path, self._meta_graph)
+            self._original.start()
+        except Exception as error:  # a stranger's graph; any will do
+            if _is_damage(error):
+                raise CorruptModuleError(
+                    "The weights of the original cannot be read, and so it cannot be "
+                    "compared with its conversion; they are damaged. Download or "
+                    "export the module again. Received: {!r} ({})".format(
+                        self._job.path, cause(error)
+                    )
+                ) from error
+            raise _Skipped(
+                "the original does not load in this TensorFlow: " + cause(error)
+            ) from error
 
     def _more_calls(
         self, signature: Signature, call: _Call, samples: SampleInputs
@@ -172,10 +295,14 @@ class VariantComparison:
         others = [dict(call.feeds, **switches)] if switches else []
         for feeds in [samples.another(signature)] + others:
             try:
-                calls.append(_Call(feeds, self._run_original(signature, feeds)))
-            except _REFUSALS:
+                calls.append(self._call(signature, feeds))
+            except Exception:  # a stranger's graph; any will do
                 continue
         return calls
+
+    def _call(self, signature: Signature, feeds: Dict[str, np.ndarray]) -> _Call:
+        outputs = self._run_original(signature, feeds)
+        return _Call(feeds, outputs, self._random(signature, feeds, outputs))
 
     def _run_original(
         self,
@@ -186,7 +313,7 @@ class VariantComparison:
         sessions = self._original
         if reseeded:
             if self._reseeded is None:
-                self._reseeded = Original(self._path, self._meta_graph, _SEED)
+                self._reseeded = Original(self._job.path, self._meta_graph, _SEED)
             sessions = self._reseeded
         assert sessions is not None
         outputs = {c.name: c.tensor for c in _fetched(signature)}
@@ -197,94 +324,58 @@ class VariantComparison:
             if self._writes(signature):
                 sessions.restart()
 
-    def _run_converted(
-        self, signature: Signature, feeds: Mapping[str, np.ndarray]
-    ) -> Dict[str, Any]:
-        if self._converted is None:
-            try:
-                self._converted = Converted(
-                    self._directory, self.tags, self._facts.root_tags
-                )
-            except (tf.errors.OpError, ValueError) as error:
-                raise VerificationError(
-                    "The converted module does not load in this TensorFlow, {}, and so "
-                    "cannot be compared. If it lacks an op, verify with another, or "
-                    "import the package that has the op first. Received: {}".format(
-                        tf.__version__, _first_line(error)
-                    )
-                ) from error
-        try:
-            found = self._converted.call(signature, feeds)
-            return dict(found)
-        finally:
-            if self._writes(signature):
-                self._converted.restart()
-
     def _writes(self, signature: Signature) -> bool:
         outputs = [c.tensor for c in signature.flat_outputs()]
         nodes = self._graph.slice(outputs, _fed(signature))
         return self._facts_of_graph.writes(nodes)
 
-    def _compare(
-        self, signature: Signature, calls: List[_Call], tolerance: float
-    ) -> SignatureComparison:
-        """Compares a signature's outputs."""
-        skipped = self._racing(signature)
-        for c in signature.flat_outputs():
-            if c.dtype in (DT_RESOURCE, DT_VARIANT):
-                skipped[c.name] = "it has no value outside of the graph"
-        compared: Dict[str, Difference] = {}
-        mismatches: List[str] = []
-        names = [c.name for c in signature.flat_outputs() if c.name not in skipped]
-        for call in calls:
-            random = self._random(signature, call, tolerance)
-            try:
-                found = self._run_converted(signature, call.feeds)
-            except _REFUSALS as error:
-                mismatches.append("the converted one fails: " + _first_line(error))
-                continue
-            for name in names:
-                if name in random:
-                    skipped.setdefault(name, random[name])
-                    continue
-                if name not in found:
-                    mismatches.append("output {!r} is missing".format(name))
-                    continue
-                difference = self._difference(call.outputs[name], found[name])
-                compared[name] = difference.worse(compared.get(name))
-        mismatches += [
-            "output {!r}: {}".format(name, difference.text())
-            for name, difference in compared.items()
-            if not difference.within(tolerance)
+    def _compare(self, found: _Found, signature: Signature, form: Any) -> None:
+        """Compares a signature's outputs with those of the converted model."""
+        names = [
+            c.name for c in signature.flat_outputs() if c.name not in found.skipped
         ]
-        reasons = tuple(
-            "{}: {}".format(name, reason)
-            for name, reason in sorted(skipped.items())
-            if name not in compared
-        )
-        if not compared and not mismatches:
-            raise _Skipped("; ".join(reasons) or "it has no outputs")
-        return SignatureComparison(
-            tags=self.tags,
-            name=signature.name,
-            outputs=tuple(compared),
-            skipped=reasons,
-            largest_absolute=max([d.absolute for d in compared.values()] or [0.0]),
-            largest_relative=max([d.relative for d in compared.values()] or [0.0]),
-            mismatches=tuple(dict.fromkeys(mismatches)),
-        )
+        for call in found.calls:
+            try:
+                outputs = form.call(self.tags, signature, call.feeds)
+            except Exception as error:  # whatever it is, a user would meet it
+                found.failures.append(_failure(form, cause(error)))
+                continue
+            finally:
+                if self._writes(signature):
+                    form.restart()
+            for name in names:
+                if name in call.random:
+                    found.skipped.setdefault(name, call.random[name])
+                elif name not in outputs:
+                    found.failures.append("output {!r} is missing".format(name))
+                else:
+                    new = self._difference(call.outputs[name], outputs[name])
+                    known = found.compared.get(name)
+                    tolerance = self._job.tolerance
+                    if known is None or known.within(tolerance):
+                        by = "" if form.stage == "objects" else " by " + form.how
+                        found.where[name] = by
+                    found.compared[name] = new.worse(known)
 
-    def _racing(self, signature: Signature) -> Dict[str, str]:
+    def _always_skipped(self, signature: Signature) -> Dict[str, str]:
+        """Outputs that no call compares, and why."""
         tensors = {c.name: c.tensor for c in signature.flat_outputs()}
         racing = self._facts_of_graph.racing(tensors.values(), _fed(signature))
-        return {
+        skipped = {
             name: "the variable {!r} is read while it is written".format(racing[tensor])
             for name, tensor in tensors.items()
             if tensor in racing
         }
+        for c in signature.flat_outputs():
+            if c.dtype in (DT_RESOURCE, DT_VARIANT):
+                skipped[c.name] = "it has no value outside of the graph"
+        return skipped
 
     def _random(
-        self, signature: Signature, call: _Call, tolerance: float
+        self,
+        signature: Signature,
+        feeds: Mapping[str, np.ndarray],
+        outputs: Mapping[str, Any],
     ) -> Dict[str, str]:
         """Outputs that depend on random numbers, and the ops that draw them.
 
@@ -302,10 +393,10 @@ class VariantComparison:
         random: Dict[str, str] = {}
         # Several times: of two elements, a shuffle often leaves both where they are.
         for _ in range(_AGAIN):
-            again = self._run_original(signature, call.feeds, reseeded=True)
+            again = self._run_original(signature, feeds, reseeded=True)
             for name, reason in drawing.items():
-                wanted = call.outputs[name]
-                if not self._difference(wanted, again[name]).within(tolerance):
+                same = self._difference(outputs[name], again[name])
+                if not same.within(self._job.tolerance):
                     random[name] = reason
             if len(random) == len(drawing):
                 break
@@ -313,27 +404,36 @@ class VariantComparison:
 
     def _difference(self, wanted: Any, found: Any) -> Difference:
         own, other = [
-            _files.join(path, "assets") for path in (self._path, self._directory)
+            _files.join(path, "assets")
+            for path in (self._job.path, self._job.directory)
         ]
         return difference(
             portable(np.asarray(wanted), own), portable(np.asarray(found), other, own)
         )
 
 
-# What TensorFlow raises where it cannot run a graph, or not with these inputs.
-_REFUSALS = (tf.errors.OpError, ValueError, TypeError, KeyError)
-# Of these, what other inputs may help.
+# What other inputs may help.
 _RETRIED = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, ValueError)
-# TF >= 2.10 puts the message behind where the node was made.
-_BEHIND_NODE = re.compile(r"^Node: '[^']*'\n(.+)$", re.MULTILINE)
+# What they do not: the op is not there, whatever it is given.
+_NO_KERNEL = ("No OpKernel was registered", "Op type not registered", "no kernel")
+# A checkpoint whose bytes do not match their checksums, or end early.
+_DAMAGE = ("Checksum does not match", "Read less bytes", "checkpoint")
 
 
-def _first_line(error: Optional[BaseException]) -> str:
-    """What an error says, without where in a graph."""
-    text = str(error).strip()
-    found = _BEHIND_NODE.search(text)
-    lines = [found.group(1)] if found else text.splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+def _may_run_with_others(error: Exception) -> bool:
+    if not isinstance(error, _RETRIED):
+        return False
+    return not any(text in str(error) for text in _NO_KERNEL)
+
+
+def _failure(form: Any, reason: str) -> str:
+    by = "" if form.stage == "objects" else ", loaded by " + form.how
+    return "{}{}: {}".format(FAILS, by, reason)
+
+
+def _is_damage(error: Exception) -> bool:
+    kinds = (tf.errors.DataLossError, tf.errors.OutOfRangeError)
+    return isinstance(error, kinds) and any(text in str(error) for text in _DAMAGE)
 
 
 def _signature(name: str, definition: Any) -> Signature:

@@ -11,6 +11,7 @@ import tempfile
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from hub_compat import _files
+from hub_compat._causes import cause
 from hub_compat._tf import LOAD_ERRORS, load_saved_model, tf
 from hub_compat.errors import HubCompatError
 from hub_compat.formats import Detection
@@ -52,7 +53,7 @@ def refusal(directory: str) -> Optional[str]:
         try:
             load_saved_model(directory)
         except LOAD_ERRORS as error:
-            return " ".join(str(error).split())
+            return cause(error)
     return None
 
 

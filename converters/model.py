@@ -13,7 +13,15 @@ from .functions import Capture
 from .graph import DT_INT64, REF_OFFSET, Graph
 from .variables import Variable
 
-__all__ = ["Component", "Model", "Signature", "Table", "Value", "VariantGraph"]
+__all__ = [
+    "Component",
+    "Model",
+    "Signature",
+    "Table",
+    "Value",
+    "VariantGraph",
+    "flatten",
+]
 
 
 @dataclasses.dataclass(frozen=True)

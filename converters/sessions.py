@@ -1,28 +1,25 @@
-"""A TF1 model and its converted form, each in a session of its own.
+"""A TF1 model in a session of its own.
 
-Both are graphs with a session, whatever mode the caller is in, so that neither
-touches the caller's default graph.
+It is a graph with a session, whatever mode the caller is in, so that it does not
+touch the caller's default graph.
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
-import numpy as np
-
 from hub_compat import _files
-from hub_compat._tf import has_op, load_saved_model, meta_graph_pb2, tf
+from hub_compat._tf import has_op, meta_graph_pb2, tf
 
 from . import initialization
 from .determinism import called_functions, is_random
 from .graph import Graph, builtin_ops, node_of
 from .metagraph import asset_definitions, node_list
-from .model import Signature
 
-__all__ = ["Converted", "Original", "runnable"]
+__all__ = ["Original", "Sessions", "runnable", "unknown_ops"]
 
 
-class _Sessions:
+class Sessions:
     """A graph and the session that it runs in; the first run starts one."""
 
     def __init__(self) -> None:
@@ -60,7 +57,7 @@ class _Sessions:
         raise AssertionError("each kind of session is prepared in its own way")
 
 
-class Original(_Sessions):
+class Original(Sessions):
     """One variant of a TF1 model, as TensorFlow 1 runs it.
 
     A session of its graph; the saver restores it, and its init op fills tables.
@@ -115,63 +112,15 @@ class Original(_Sessions):
         return super().run(fetches, dict(self._asset_feeds, **feeds))
 
 
-class Converted(_Sessions):
-    """One variant of a converted model, in TensorFlow's object loader.
-
-    Args:
-      directory: the converted model.
-      tags: the variant.
-      root_tags: the variant that its root is.
-    """
-
-    def __init__(
-        self, directory: str, tags: Tuple[str, ...], root_tags: Tuple[str, ...]
-    ) -> None:
-        super().__init__()
-        self._calls: Dict[str, Tuple[Dict[str, Any], Dict[str, Any]]] = {}
-        self._initializers: List[Any] = []
-        with self.graph.as_default():
-            # Kept, as functions do not keep the variables that they read.
-            self._root = load_saved_model(directory)
-            self._model = self._root
-            if tags != root_tags:
-                self._model = self._root.graph_variants[",".join(tags)]
-
-    def call(self, signature: Signature, feeds: Mapping[str, np.ndarray]) -> Any:
-        """What ``signatures[signature.name]`` returns, by flattened names.
-
-        Args:
-          signature: the signature.
-          feeds: a value for each input, by flattened name.
-        """
-        if signature.name not in self._calls:
-            self._calls[signature.name] = self._build(signature)
-        inputs, outputs = self._calls[signature.name]
-        return self.run(outputs, {inputs[name]: feeds[name] for name in feeds})
-
-    def _build(self, signature: Signature) -> Any:
-        with self.graph.as_default():
-            inputs = {
-                c.name: tf.compat.v1.placeholder(
-                    tf.as_dtype(c.dtype), tf.TensorShape(c.shape)
-                )
-                for c in signature.flat_inputs()
-            }
-            results = self._model.signatures[signature.name](**inputs)
-        outputs: Dict[str, Any] = {}
-        for name, result in results.items():
-            tensors = tf.nest.flatten(result, expand_composites=True)
-            components = signature.outputs[name].components
-            outputs.update((c.name, t) for c, t in zip(components, tensors))
-        return inputs, outputs
-
-    def _prepare(self, session: Any) -> None:
-        if not self._initializers:
-            self._initializers = [
-                tf.compat.v1.global_variables_initializer(),
-                tf.compat.v1.tables_initializer(),
-            ]
-        session.run(self._initializers)
+def unknown_ops(meta_graphs: Any) -> List[str]:
+    """The ops of some MetaGraphDefs that are not registered here, sorted."""
+    found: Set[str] = set()
+    for meta_graph in meta_graphs:
+        library = meta_graph.graph_def.library.function
+        for nodes in [meta_graph.graph_def.node] + [f.node_def for f in library]:
+            found.update(node.op for node in nodes)
+        found.difference_update(f.signature.name for f in library)
+    return sorted(op for op in found if not has_op(op))
 
 
 def runnable(meta_graph: Any) -> Tuple[Any, Dict[str, str]]:

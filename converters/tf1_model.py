@@ -26,7 +26,7 @@ from hub_compat.errors import ConversionError, CorruptModuleError
 from hub_compat.formats import Detection, Format
 from hub_compat.provenance import Provenance
 
-from . import canonical, checkpoint, checkpoint_v1, dropped_ops
+from . import canonical, checkpoint, checkpoint_v1, dropped_ops, outside_ops
 from .checkpoint import CheckpointIndex
 from .exclusions import NOTHING, Exclusions
 from .metagraph import add_variant
@@ -77,6 +77,7 @@ def convert_tf1_model(
     mapping = _map_variables(model, index)
     _leave_out_dropped(model, available_ops)
     _leave_out_dense_tables(model)
+    model.warnings.extend(outside_ops.warnings_of_model(model))
     reusable = build(model, meta_graphs, whole)
     unused = _unused_keys(index, mapping)
     keys: Dict[str, Tuple[str, Any]] = {}

@@ -7,22 +7,22 @@ op. The converted model runs through TensorFlow's object loader.
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional
 
 from hub_compat import _files, _guard, provenance
 from hub_compat.detector import detect
 from hub_compat.errors import FormatError, VerificationError
-from hub_compat.formats import Detection, SignatureComparison, VerificationReport
+from hub_compat.formats import Detection, VerificationReport
 
-from .comparison import VariantComparison
-from .given_inputs import GivenInputs
-from .saved_model import read_saved_model
+from .comparison import FAILS
+from .verification_job import Job
+from .verification_process import compare
+from .verification_run import advice, as_it_was
 
 __all__ = ["TOLERANCE", "verify", "verify_conversion"]
 
 TOLERANCE = 1e-5
 
-Tags = Tuple[str, ...]
 Inputs = Mapping[str, Mapping[str, Any]]
 
 
@@ -92,7 +92,7 @@ def verify_conversion(
     started = time.perf_counter()
     facts = provenance.read(directory)
     if detection.format.is_tf2:
-        facts = _as_it_was(detection)
+        facts = as_it_was(detection)
     if facts is None:
         raise FormatError(
             "verify() compares a model with what hub_compat.convert() made of it. "
@@ -109,57 +109,54 @@ def verify_conversion(
                 tolerance
             )
         )
-    given = GivenInputs(inputs or {})
-    seen: Dict[Tags, List[SignatureComparison]] = {}
     with _guard.reading(detection.path, "compared"):
-        for meta_graph in read_saved_model(detection).meta_graphs:
-            tags = tuple(sorted(meta_graph.meta_info_def.tags))
-            if tags not in seen:
-                variant = VariantComparison(
-                    detection.path, directory, meta_graph, facts
-                )
-                seen[tags] = variant.compare(given, tolerance, seed)
-    given.check_used(detection)
+        job = Job(detection.path, directory, _sendable(inputs or {}), tolerance, seed)
+        signatures = compare(job)
     report = VerificationReport(
         tolerance=tolerance,
-        signatures=tuple(c for found in seen.values() for c in found),
+        signatures=tuple(signatures),
         seconds=time.perf_counter() - started,
     )
     if not report.equal:
-        raise _differs(detection.path, report)
+        raise _differs(detection, directory, report)
     return report
 
 
-def _as_it_was(detection: Detection) -> provenance.Provenance:
-    """What is known of a TF2 SavedModel, of which lowering leaves nothing out."""
-    variants = tuple((v.tags, tuple(v.signatures)) for v in detection.variants)
-    return provenance.Provenance(
-        source_format=detection.format.value,
-        source_fingerprint="",
-        source_tensorflow_version="",
-        callable=None,
-        root_tags=variants[0][0],
-        variants=variants,
-        variables=(),
-        weights_elsewhere=False,
-        warnings=(),
-    )
+def _sendable(inputs: Inputs) -> Dict[str, Dict[str, Any]]:
+    """Given inputs, of what another process takes: tensors become arrays."""
+    return {
+        name: {
+            key: value.numpy() if hasattr(value, "numpy") else value
+            for key, value in values.items()
+        }
+        for name, values in inputs.items()
+    }
 
 
-def _differs(path: str, report: VerificationReport) -> VerificationError:
-    texts = [
+def _differs(
+    detection: Detection, directory: str, report: VerificationReport
+) -> VerificationError:
+    mismatches = [text for found in report.signatures for text in found.mismatches]
+    texts = "; ".join(
         "variant {}, signature {!r}: {}".format(
             list(found.tags), found.name, "; ".join(found.mismatches)
         )
         for found in report.signatures
         if found.mismatches
-    ]
-    error = VerificationError(
-        "The converted module gives other results than its original, by more than "
-        "the tolerance of {:g}: {}. If that is rounding, verify with a larger "
-        "tolerance; otherwise report it as a bug of hub_compat. Received: {!r}".format(
-            report.tolerance, "; ".join(texts), path
-        )
     )
+    if all(text.startswith(FAILS) for text in mismatches):
+        message = (
+            "The converted module does not run in this TensorFlow where its original "
+            "does: {}. {}".format(texts, advice(detection, directory))
+        )
+    else:
+        message = (
+            "The converted module gives other results than its original, by more than "
+            "the tolerance of {:g}: {}. If that is rounding, verify with a larger "
+            "tolerance; otherwise report it as a bug of hub_compat.".format(
+                report.tolerance, texts
+            )
+        )
+    error = VerificationError(message + " Received: {!r}".format(detection.path))
     error.report = report
     return error

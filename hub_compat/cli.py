@@ -238,6 +238,13 @@ def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
     return lines
 
 
+def _duration(report: Any) -> str:
+    text = "{:.2f} s".format(report.seconds)
+    if report.verification is not None:
+        text += ", and {:.2f} s to verify".format(report.verification.seconds)
+    return text
+
+
 def _print_report(report: Any) -> None:
     variables = "{}, {} trainable".format(
         _count(report.variables, "variable"), report.trainable_variables
@@ -256,7 +263,9 @@ def _print_report(report: Any) -> None:
     if len(unused) > 3:
         unused = unused[:3] + ("and {} more".format(len(unused) - 3),)
     called = "nothing: no single signature to stand for it"
-    if report.callable is not None:
+    if report.callable == "__call__":
+        called = "its own"
+    elif report.callable is not None:
         called = 'signature "{}"'.format(report.callable)
     _print_fields(
         "{} -> {}".format(report.source, report.destination),
@@ -268,7 +277,7 @@ def _print_report(report: Any) -> None:
             ("holds", [graph]),
             ("weights", [weights]),
             ("lowered", report.lowered),
-            ("took", ["{:.2f} s".format(report.seconds)]),
+            ("took", [_duration(report)]),
             ("verified", _verification_lines(report.verification)),
             ("not in graph", unused),
             ("warning", report.warnings),

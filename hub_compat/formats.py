@@ -190,7 +190,8 @@ class ConversionReport:
       destination: the directory that was written, as it was given.
       format: the format of the source.
       variants: the variants of the source.
-      callable: the signature behind ``__call__``; None where there is none.
+      callable: the signature behind ``__call__``; of a TF2 SavedModel that has a
+        ``__call__`` of its own, ``"__call__"``; None where there is none.
       variables: how many variables the result has.
       trainable_variables: how many of them are trainable.
       tables: how many lookup tables and other resources.
@@ -204,7 +205,7 @@ class ConversionReport:
       unused_keys: keys of the source's checkpoint that no variable of its
         graphs uses; they are kept in the new checkpoint under the same keys.
       warnings: what had to be left out, and why.
-      seconds: how long it took.
+      seconds: how long it took, without verification and TensorFlow's import.
       verification: what ``convert(verify=True)`` compared; None without it.
       lowered: what was done for an older TensorFlow, sorted.
     """

@@ -15,6 +15,7 @@ from hub_compat.provenance import Provenance, read
 
 from .. import canonical
 from ..object_checkpoint import check_object_checkpoint
+from ..outside_ops import warnings_of_saved_model
 from ..saved_model import read_saved_model
 from .lowering import Lowered, lower
 from .registry import Registry
@@ -42,6 +43,7 @@ def lower_saved_model(
     source = detection.path
     saved_model = read_saved_model(detection)
     check_object_checkpoint(source, saved_model)
+    outside = tuple(warnings_of_saved_model(saved_model))
     lowered = lower(saved_model, registry, source)
     linked = copied = files = 0
     for name in _files.walk_files(source):
@@ -75,8 +77,9 @@ def lower_saved_model(
     variables = [
         node.variable for node in nodes if node.WhichOneof("kind") == "variable"
     ]
+    own = any(child.local_name == "__call__" for child in nodes[0].children)
     return dict(
-        callable=facts.callable,
+        callable=facts.callable or ("__call__" if own else None),
         variables=len(variables),
         trainable_variables=sum(variable.trainable for variable in variables),
         tables=sum(node.WhichOneof("kind") == "resource" for node in nodes),
@@ -88,7 +91,7 @@ def lower_saved_model(
         bytes_copied=copied,
         weight_bytes_read=0,
         unused_keys=(),
-        warnings=facts.warnings + lowered.warnings(),
+        warnings=facts.warnings + lowered.warnings() + outside,
         lowered=lowered.lines(),
     )
 

@@ -52,17 +52,19 @@ def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
     """
     if not empty_tables(meta_graph):
         return
-    functions = {f.signature.name: f for f in meta_graph.graph_def.library.function}
+    library = meta_graph.graph_def.library.function
+    functions = {f.signature.name: f for f in library}
     objects = meta_graph.object_graph_def
     contents = None
     for i, node in enumerate(objects.nodes):
         if node.WhichOneof("kind") != "resource":
             continue
-        own = {}
+        own, held = {}, {}
         for child in node.children:
             names = objects.nodes[child.node_id].function.concrete_functions
             if names:
                 own[child.local_name] = names[0]
+                held[child.local_name] = names
         create = functions.get(own.get("_create_resource", ""))
         if create is None or _OPS.isdisjoint(n.op for n in create.node_def):
             continue
@@ -75,8 +77,16 @@ def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
                 "holds nothing of it. TensorFlow 1.15 would leave it empty. Received: "
                 "object {} of {!r}".format(i, source)
             )
-        _fill(initialize, *_taken(create, *contents[i]))
-        objects.concrete_functions[own["_initialize"]].bound_inputs.append(i)
+        # In a session the saver fills the table, and its graph calls what was there.
+        filled = library.add()
+        filled.CopyFrom(initialize)
+        name = Names(functions).take(own["_initialize"])
+        functions[name] = filled
+        filled.signature.name = held["_initialize"][0] = name
+        _fill(filled, *_taken(create, *contents[i]))
+        bound = objects.concrete_functions[name]
+        bound.CopyFrom(objects.concrete_functions[own["_initialize"]])
+        bound.bound_inputs.append(i)
         done["a table's contents are in its initializer"] += 1
 
 

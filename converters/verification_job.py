@@ -1,0 +1,51 @@
+"""What a comparison of a conversion is asked for.
+
+``verification_process.py`` has another process do it, which may die; then it asks
+again, and says what of it not to try.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, NamedTuple, Tuple
+
+__all__ = ["Death", "Job", "Place", "Tags", "Watch"]
+
+Tags = Tuple[str, ...]
+# What is being run, "original", "objects" or "session"; the variant; the signature,
+# "" while the model is loaded.
+Place = Tuple[str, Tags, str]
+Watch = Callable[[Place], None]
+
+
+class Death(NamedTuple):
+    """How a process ended that ran a model.
+
+    Attributes:
+      reason: for a person: ``"it was ended by SIGSEGV"``.
+      crash: whether the model ended it, and does so each time.
+    """
+
+    reason: str
+    crash: bool
+
+
+class Job(NamedTuple):
+    """One comparison.
+
+    Attributes:
+      path: the original's directory.
+      directory: the converted model's.
+      inputs: by signature and by input, those that the caller gave.
+      tolerance: the largest relative difference.
+      seed: of inputs that are made up.
+      deaths: places where a process died that ran the same job.
+      given_up: why nothing is to be run any more; "" otherwise.
+    """
+
+    path: str
+    directory: str
+    inputs: Mapping[str, Mapping[str, Any]]
+    tolerance: float
+    seed: int
+    deaths: Mapping[Place, Death] = {}
+    given_up: str = ""
