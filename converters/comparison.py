@@ -32,11 +32,9 @@ from .graph import DT_RESOURCE, DT_VARIANT, Graph, node_of
 from .model import Component, Signature, Value
 from .sample_inputs import SampleInputs
 from .sessions import Original, runnable
+from .verification_job import FAILS
 
-__all__ = ["FAILS", "VariantComparison"]
-
-# How a mismatch begins that is no difference of values.
-FAILS = "the converted one fails"
+__all__ = ["VariantComparison"]
 
 # Signatures that TensorFlow keeps for itself begin with this.
 _INTERNAL = "__saved_model_"
@@ -45,7 +43,7 @@ _SEED = 87654321
 # How often an output must be the same with another seed to be compared.
 _AGAIN = 8
 # Seconds after which no other inputs are made up.
-_PATIENCE = 60.0
+_PATIENCE = 30.0
 
 
 class _Skipped(Exception):
@@ -146,10 +144,8 @@ class VariantComparison:
             if found.signature is None or not form.has(self.tags, found.name):
                 continue
             death = self._job.deaths.get((form.stage, self.tags, found.name))
-            if death is not None and death.crash:
-                found.failures.append(_failure(form, death.reason))
-            elif death is not None:
-                found.partly.append("by {}: {}".format(form.how, death.reason))
+            if death is not None:
+                found.partly.append("by {}: {}".format(form.how, death))
             else:
                 self._watch((form.stage, self.tags, found.name))
                 self._compare(found, found.signature, form)
@@ -205,8 +201,7 @@ class VariantComparison:
             death = self._job.deaths.get(("original", self.tags, own))
             if death is not None:
                 raise _Skipped(
-                    "the process that ran the original did not survive it: "
-                    + death.reason
+                    "the process that ran the original did not survive it: " + death
                 )
 
     def _check_runs(self, signature: Signature) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from hub_compat import _files
-from hub_compat._tf import has_op, meta_graph_pb2, tf
+from hub_compat._tf import has_op, meta_graph_pb2, registered_op, tf, variable_pb2
 
 from . import initialization
 from .determinism import called_functions, is_random
 from .graph import Graph, builtin_ops, node_of
+from .lowering.attributes import MEANINGLESS
 from .metagraph import asset_definitions, node_list
 
 __all__ = ["Original", "Sessions", "runnable", "unknown_ops"]
@@ -135,6 +136,7 @@ def runnable(meta_graph: Any) -> Tuple[Any, Dict[str, str]]:
       The proto, the given one if all of it can run; and for each node that is
       gone the op that it needs.
     """
+    meta_graph, odd = _with_known_attributes(meta_graph)
     library = {f.signature.name: f for f in meta_graph.graph_def.library.function}
     known: Dict[str, bool] = {}
 
@@ -146,8 +148,8 @@ def runnable(meta_graph: Any) -> Tuple[Any, Dict[str, str]]:
     bad_functions: Dict[str, str] = {}
     for name, function in library.items():
         for node in function.node_def:
-            if not is_known(node.op):
-                bad_functions[name] = node.op
+            if not is_known(node.op) or (name, node.name) in odd:
+                bad_functions[name] = odd.get((name, node.name), node.op)
     changed = bool(bad_functions)
     while changed:
         changed = False
@@ -163,8 +165,8 @@ def runnable(meta_graph: Any) -> Tuple[Any, Dict[str, str]]:
     for node in meta_graph.graph_def.node:
         for tensor in node.input:
             users.setdefault(node_of(tensor), []).append(node.name)
-        if not is_known(node.op):
-            gone[node.name] = node.op
+        if not is_known(node.op) or ("", node.name) in odd:
+            gone[node.name] = odd.get(("", node.name), node.op)
         for called in called_functions(node):
             if called in bad_functions:
                 gone[node.name] = bad_functions[called]
@@ -180,6 +182,53 @@ def runnable(meta_graph: Any) -> Tuple[Any, Dict[str, str]]:
                 gone[user] = gone[name]
                 stack.append(user)
     return _without(meta_graph, set(gone), set(bad_functions)), gone
+
+
+def _with_known_attributes(meta_graph: Any) -> Tuple[Any, Dict[Tuple[str, str], str]]:
+    """A MetaGraphDef without the attributes of a newer TensorFlow that mean nothing.
+
+    Returns:
+      The proto, the given one if it has none; and by function, "" for the graph, and
+      node what is needed that this TensorFlow does not have.
+    """
+    names: Dict[str, Optional[Set[str]]] = {}
+
+    def unknown(node: Any) -> List[str]:
+        if node.op not in names:
+            found = registered_op(node.op)
+            names[node.op] = found and {attr.name for attr in found.attr}
+        own = names[node.op]
+        if own is None:
+            return []
+        return [key for key in node.attr if key not in own and key[:1] != "_"]
+
+    odd: Dict[Tuple[str, str], str] = {}
+    if not any(unknown(node) for _, nodes in _bodies(meta_graph) for node in nodes):
+        return meta_graph, odd
+    defaults = {
+        (op.name, attr.name): attr.default_value
+        for op in meta_graph.meta_info_def.stripped_op_list.op
+        for attr in op.attr
+        if attr.HasField("default_value")
+    }
+    settled = meta_graph_pb2.MetaGraphDef()
+    settled.CopyFrom(meta_graph)
+    for body, nodes in _bodies(settled):
+        for node in nodes:
+            for key in unknown(node):
+                means_nothing = not MEANINGLESS.isdisjoint([("*", key), (node.op, key)])
+                if means_nothing or defaults.get((node.op, key)) == node.attr[key]:
+                    del node.attr[key]
+                else:
+                    odd[body, node.name] = "{} with its {}".format(node.op, key)
+    return settled, odd
+
+
+def _bodies(meta_graph: Any) -> List[Tuple[str, Any]]:
+    """The nodes of a graph, under "", and of its functions, by name."""
+    graph = meta_graph.graph_def
+    functions = [(f.signature.name, f.node_def) for f in graph.library.function]
+    return [("", graph.node)] + functions
 
 
 def _without(meta_graph: Any, gone: Set[str], functions: Set[str]) -> Any:
@@ -198,6 +247,8 @@ def _without(meta_graph: Any, gone: Set[str], functions: Set[str]) -> Any:
         if values or collection.HasField("node_list"):
             del collection.node_list.value[:]
             collection.node_list.value.extend(values)
+    if "variables" in kept.collection_def:
+        _keep_variables(kept.collection_def["variables"].bytes_list, gone)
     for node in kept.graph_def.node:
         inputs = [tensor for tensor in node.input if node_of(tensor) not in gone]
         del node.input[:]
@@ -205,6 +256,22 @@ def _without(meta_graph: Any, gone: Set[str], functions: Set[str]) -> Any:
         # It may be said to be where a node is that is gone.
         node.attr.pop("_class", None)
     return kept
+
+
+def _keep_variables(listed: Any, gone: Set[str]) -> None:
+    """Leaves out variables that are gone; others need not have what initializes them."""
+    kept = []
+    for data in listed.value:
+        variable = variable_pb2.VariableDef.FromString(data)
+        if node_of(variable.variable_name) in gone:
+            continue
+        for field in ("initializer_name", "initial_value_name", "snapshot_name"):
+            if node_of(getattr(variable, field)) in gone:
+                # Nobody runs it; TensorFlow only looks whether there is such a tensor.
+                setattr(variable, field, variable.variable_name)
+        kept.append(variable.SerializeToString())
+    del listed.value[:]
+    listed.value.extend(kept)
 
 
 def _reseed(graph_def: Any, seed: int) -> None:

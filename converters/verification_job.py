@@ -8,25 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, NamedTuple, Tuple
 
-__all__ = ["Death", "Job", "Place", "Tags", "Watch"]
+__all__ = ["FAILS", "Job", "Place", "Tags", "Watch"]
 
+# How a mismatch begins that is no difference of values.
+FAILS = "the converted one fails"
 Tags = Tuple[str, ...]
 # What is being run, "original", "objects" or "session"; the variant; the signature,
 # "" while the model is loaded.
 Place = Tuple[str, Tags, str]
 Watch = Callable[[Place], None]
-
-
-class Death(NamedTuple):
-    """How a process ended that ran a model.
-
-    Attributes:
-      reason: for a person: ``"it was ended by SIGSEGV"``.
-      crash: whether the model ended it, and does so each time.
-    """
-
-    reason: str
-    crash: bool
 
 
 class Job(NamedTuple):
@@ -38,7 +28,7 @@ class Job(NamedTuple):
       inputs: by signature and by input, those that the caller gave.
       tolerance: the largest relative difference.
       seed: of inputs that are made up.
-      deaths: places where a process died that ran the same job.
+      deaths: places where a process died that ran the same job, and of what.
       given_up: why nothing is to be run any more; "" otherwise.
     """
 
@@ -47,5 +37,5 @@ class Job(NamedTuple):
     inputs: Mapping[str, Mapping[str, Any]]
     tolerance: float
     seed: int
-    deaths: Mapping[Place, Death] = {}
+    deaths: Mapping[Place, str] = {}
     given_up: str = ""

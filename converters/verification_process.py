@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -28,7 +29,7 @@ from hub_compat import _files, errors
 from hub_compat.errors import HubCompatError, VerificationError
 from hub_compat.formats import SignatureComparison
 
-from .verification_job import Death, Job, Place
+from .verification_job import FAILS, Job, Place
 
 __all__ = ["compare", "prepare"]
 
@@ -55,7 +56,9 @@ _FLAGS = {
 _PYTHON = re.compile(r"^(python|pypy)", re.IGNORECASE)
 # Signals of a program's own errors; others come from outside.
 _CRASHES = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGTRAP")
-_LAST_WORDS = re.compile(r"Check failed|Fatal|terminate called|what\(\)| F ")
+_LAST_WORDS = re.compile(
+    r"Check failed|Fatal|terminate called|what\(\)|\bF(\d{4})? |MemoryError"
+)
 
 
 class _Unavailable(Exception):
@@ -205,14 +208,17 @@ class _Worker:
 
     def _next(self, seconds: float, place: Place) -> Dict[str, Any]:
         """The next message of the process."""
-        try:
-            message = self._messages.get(timeout=seconds)
-        except queue.Empty:
-            reason = "it did not end in {:g} s, and was stopped".format(seconds)
-            raise _Died(place, reason, crash=False) from None
-        if message is None:
-            raise _Died(place, *self._how_it_ended())
-        return message
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            # For a while only: an interrupt on Windows, and one that a program gives to
+            # itself, do not end the waiting.
+            with contextlib.suppress(queue.Empty):
+                message = self._messages.get(timeout=min(seconds, 0.5))
+                if message is None:
+                    raise _Died(place, *self._how_it_ended())
+                return message
+        reason = "it did not end in {:g} s, and was stopped".format(seconds)
+        raise _Died(place, reason, crash=False)
 
     def _how_it_ended(self) -> Tuple[str, bool]:
         """For a person, and whether by an error of its own."""
@@ -224,6 +230,8 @@ class _Worker:
         if code < 0:
             with contextlib.suppress(ValueError):
                 name = signal.Signals(-code).name
+        for thread in self._threads:
+            thread.join(5)
         said = [line for line in self._noise if _LAST_WORDS.search(line)]
         if name == "SIGKILL":
             said = ["there may have been too little memory"]
@@ -252,7 +260,7 @@ def compare(job: Job) -> List[SignatureComparison]:
     """As ``verification_run.run``, in another process, where that is possible."""
     if any(map(_only_here, (job.path, job.directory))):
         return _run_here(job)
-    deaths: Dict[Place, Death] = {}
+    deaths: Dict[Place, str] = {}
     seen: Dict[Place, int] = collections.Counter()
     while True:
         given_up = ""
@@ -268,9 +276,18 @@ def compare(job: Job) -> List[SignatureComparison]:
             return _run_here(job._replace(deaths=deaths, given_up=given_up))
         except _Died as died:
             seen[died.place] += 1
-            # What ends the converted one may have been left by the original.
-            if died.place[0] == "original" or not died.crash or seen[died.place] > 1:
-                deaths[died.place] = Death(died.reason, died.crash)
+            if died.place[0] == "original" or not died.crash:
+                deaths[died.place] = died.reason
+            elif seen[died.place] > 1:
+                # Not before the second time: the original may have caused the first.
+                return [_crash(died)]
+
+
+def _crash(died: _Died) -> SignatureComparison:
+    """A converted model that ends the process in which its original runs."""
+    stage, tags, name = died.place
+    mismatch = "{} in the loader of {}: {}".format(FAILS, stage, died.reason)
+    return SignatureComparison(tags, name, (), mismatches=(mismatch,))
 
 
 def _run_here(job: Job) -> List[SignatureComparison]:

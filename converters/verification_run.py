@@ -121,11 +121,8 @@ class _Form:
         if self.reason:
             return False
         place: Place = (self._form.stage, (), "")
-        death = self._job.deaths.get(place)
-        if death is not None:
-            if death.crash:
-                raise self._error(death.reason)
-            self.reason = death.reason
+        self.reason = self._job.deaths.get(place, "")
+        if self.reason:
             return False
         self._watch(place)
         try:

@@ -14,8 +14,7 @@ from hub_compat.detector import detect
 from hub_compat.errors import FormatError, VerificationError
 from hub_compat.formats import Detection, VerificationReport
 
-from .comparison import FAILS
-from .verification_job import Job
+from .verification_job import FAILS, Job
 from .verification_process import compare
 from .verification_run import advice, as_it_was
 

@@ -23,7 +23,8 @@ _END = re.compile(
 _NOISE = re.compile(
     r"^(Graph execution error:|Detected at node .*|Node: '.*'|in user code:|"
     r"<stack traces unavailable>|Traceback \(most recent call last\):|"
-    r"\[\[.*\]\]|\d+ root error\(s\) found\.|\d+ successful operations\.|"
+    r"\[\[.*\]\](?: \[Op:.*\])?|\d+ root error\(s\) found\.|"
+    r"\d+ successful operations\.|"
     r"\d+ derived errors ignored\.|Registered devices: .*|"
     r"Hint: If you want to see a list of allocated tensors.*)?$"
 )

@@ -223,18 +223,34 @@ def _detect(arguments: List[str], values: flags.FlagValues) -> int:
 def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
     if report is None:
         return []
-    lines = [
-        "{} of {} compared; largest difference {:.2g}, relative {:.2g}".format(
-            len(report.compared),
-            _count(len(report.signatures), "signature"),
-            report.largest_absolute,
-            report.largest_relative,
+    partly = sum(bool(found.skipped) for found in report.compared)
+    text = "{} of {} compared{}".format(
+        len(report.compared),
+        _count(len(report.signatures), "signature"),
+        ", {} in part".format(partly) if partly else "",
+    )
+    if report.compared:
+        text += "; largest difference {:.2g}, relative {:.2g}".format(
+            report.largest_absolute, report.largest_relative
         )
-    ]
+    else:
+        text += ": OUT loads, and nothing else is known of it"
+    # Many signatures have one reason.
+    whose = {}  # type: Dict[Tuple[str, str], List[str]]
     for found in report.signatures:
-        name = ", ".join(found.tags) or "(no tags)"
+        tags = ", ".join(found.tags) or "(no tags)"
         for reason in ([found.reason] if found.reason else []) + list(found.skipped):
-            lines.append("not compared: {}: {}: {}".format(name, found.name, reason))
+            whose.setdefault((tags, reason), []).append(found.name)
+    return [text] + [
+        "not compared: {}: {}: {}".format(tags, ", ".join(names), reason)
+        for (tags, reason), names in whose.items()
+    ]
+
+
+def _lowered_lines(report: Any) -> Sequence[str]:
+    if report.format.is_tf2 and not report.lowered:
+        return ["nothing: the target knows all that the model uses"]
+    lines = report.lowered  # type: Sequence[str]
     return lines
 
 
@@ -276,7 +292,7 @@ def _print_report(report: Any) -> None:
             ("variables", [variables]),
             ("holds", [graph]),
             ("weights", [weights]),
-            ("lowered", report.lowered),
+            ("lowered", _lowered_lines(report)),
             ("took", [_duration(report)]),
             ("verified", _verification_lines(report.verification)),
             ("not in graph", unused),
