@@ -68,7 +68,9 @@ def packages() -> List[str]:
     A program's own modules are not among them: importing one again would run it.
     """
     folders = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
-    folders += getattr(site, "getsitepackages", list)() + [site.getusersitepackages()]
+    # Old versions of virtualenv have a site of their own.
+    folders += getattr(site, "getsitepackages", list)()
+    folders += [getattr(site, "getusersitepackages", str)()]
     places = tuple(os.path.join(os.path.realpath(f), "") for f in folders if f)
     found: Set[str] = set()
     for name, module in list(sys.modules.items()):

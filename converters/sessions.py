@@ -267,7 +267,7 @@ def _keep_variables(listed: Any, gone: Set[str]) -> None:
             continue
         for field in ("initializer_name", "initial_value_name", "snapshot_name"):
             if node_of(getattr(variable, field)) in gone:
-                # Nobody runs it; TensorFlow only looks whether there is such a tensor.
+                # Nobody runs it; TensorFlow only looks whether it is there.
                 setattr(variable, field, variable.variable_name)
         kept.append(variable.SerializeToString())
     del listed.value[:]

@@ -275,6 +275,11 @@ def compare(job: Job) -> List[SignatureComparison]:
             _logger.info("verify() compares in this process: %s", reason)
             return _run_here(job._replace(deaths=deaths, given_up=given_up))
         except _Died as died:
+            if given_up:
+                raise VerificationError(
+                    "The models cannot be compared: the process that does it ends "
+                    "each time. Received: {}".format(died.reason)
+                ) from died
             seen[died.place] += 1
             if died.place[0] == "original" or not died.crash:
                 deaths[died.place] = died.reason
@@ -286,6 +291,13 @@ def compare(job: Job) -> List[SignatureComparison]:
 def _crash(died: _Died) -> SignatureComparison:
     """A converted model that ends the process in which its original runs."""
     stage, tags, name = died.place
+    if not name:
+        raise VerificationError(
+            "The converted module does not load: TensorFlow's loader of {} ends the "
+            "process. Report it as a bug of hub_compat. Received: {}".format(
+                stage, died.reason
+            )
+        ) from died
     mismatch = "{} in the loader of {}: {}".format(FAILS, stage, died.reason)
     return SignatureComparison(tags, name, (), mismatches=(mismatch,))
 

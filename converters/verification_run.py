@@ -64,8 +64,8 @@ def run(
             variant = VariantComparison(job, meta_graph, facts, watch)
             variant.run_original(given)
             variants[tags] = variant
-    made = detect(job.directory)
-    for form in forms(job.directory, facts, made.variants[0].tags):
+    made = detect(job.directory).variants
+    for form in forms(job.directory, facts, made[0].tags if made else ("serve",)):
         loading = _Form(form, job, detection, watch, provide)
         with contextlib.closing(loading):
             if loading.loads():

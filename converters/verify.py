@@ -1,7 +1,7 @@
 """verify(): a TF1 model and its converted form, compared on the same inputs.
 
 The original runs as TensorFlow 1 runs it: its graph in a session, its saver, its init
-op. The converted model runs through TensorFlow's object loader.
+op. The converted model runs as its users load it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ def verify(
     """Compares a converted module with its original, on the same inputs.
 
     Each signature of each variant runs in both: the original in a session as
-    TensorFlow 1 has it, the converted one as TensorFlow loads it, each time from
-    the values of the checkpoint. Shapes, dtypes, integers, strings and paths of
+    TensorFlow 1 has it, the converted one as TensorFlow's object loader and, for the
+    variant of its root, its loader for sessions have it, each time from the values
+    of the checkpoint. Shapes, dtypes, integers, strings and paths of
     assets must be equal; no element of a floating-point output may be further from the
     original's than ``tolerance`` times the largest magnitude in that output, or
     1e-7. NaN equals NaN.
+
+    All of it runs in another process, where one can be started, which is kept for
+    the next comparison: a graph that ends it, or does not end in the seconds that the
+    environment variable HUB_COMPAT_VERIFY_TIMEOUT gives (600), is not compared.
 
     What cannot be compared is no failure; the report says which signatures and
     outputs that concerns, and why: random numbers, a clock, queues, a variable that is

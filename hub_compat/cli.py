@@ -250,8 +250,7 @@ def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
 def _lowered_lines(report: Any) -> Sequence[str]:
     if report.format.is_tf2 and not report.lowered:
         return ["nothing: the target knows all that the model uses"]
-    lines = report.lowered  # type: Sequence[str]
-    return lines
+    return tuple(report.lowered)
 
 
 def _duration(report: Any) -> str:

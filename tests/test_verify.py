@@ -92,7 +92,10 @@ def save(path: Path, build: Callable[[Any, Any], Signatures]) -> Path:
 
     v1 = tf.compat.v1
     builder = v1.saved_model.Builder(str(path))
-    with tf.Graph().as_default(), v1.Session() as session:
+    config = v1.ConfigProto()
+    # An op may have no kernel here.
+    config.graph_options.place_pruned_graph = True
+    with tf.Graph().as_default(), v1.Session(config=config) as session:
         info = v1.saved_model.build_tensor_info
         signatures = {
             name: v1.saved_model.build_signature_def(
@@ -544,6 +547,91 @@ def test_lowered_model_is_verified(tmp_path: Path, testdata: Path) -> None:
     hub.save(saved, tmp_path / "other")
     with pytest.raises(errors.VerificationError, match="relative"):
         hub.verify(source, tmp_path / "other")
+
+
+# What TensorFlow 1.15 does not run, or 2.21 not with inputs that are made up.
+NEWER_NOT_COMPARED = (
+    "the original needs the op ",
+    "with made-up inputs: estimated_mean must be empty",
+    "with made-up inputs: Base64 string length",
+    "currently does not support grouped convolutions",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        "{}/{}".format(path.parent.name, path.name)
+        for folder in ("tf215", "tf221")
+        for path in (expected.HERE / folder).iterdir()
+    ),
+)
+def test_every_newer_model_verifies(name: str, tmp_path: Path) -> None:
+    """Models of TensorFlow 2.15 and 2.21 give their results when lowered for 1.15."""
+    import tensorflow as tf
+
+    source = expected.HERE / name / "module"
+    out = tmp_path / "out"
+    report = hub.convert(source, out, target="tf1.15", verify=True).verification
+    assert report is not None
+    for found in report.not_compared:
+        assert any(text in found.reason for text in NEWER_NOT_COMPARED), found
+    if not tf.__version__.startswith("1."):
+        assert len(report.compared) >= len(report.not_compared), report
+    assert all(not found.skipped for found in report.compared)
+
+
+@pytest.mark.tf1
+def test_one_that_only_does_not_load_here_is_said_to_do_so(tmp_path: Path) -> None:
+    """TensorFlow 1.15 lacks what a newer one wrote: a target is the advice."""
+    source = expected.HERE / "tf215" / "text_module" / "module"
+    with pytest.raises(
+        errors.VerificationError, match=r"does not load in .*--target=tf1\.15"
+    ) as caught:
+        hub.convert(source, tmp_path / "out", verify=True)
+    assert "other results" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    report = hub.convert(source, tmp_path / "out", verify=True, target="tf1.15")
+    assert report.verification is not None
+
+
+def kernelless(tf: Any, v1: Any) -> Signatures:
+    """An op that TensorFlow 2 knows, and has no kernel of."""
+    x = v1.placeholder(tf.int32, [None, None], name="x")
+    words = v1.placeholder(tf.string, [None], name="words")
+    with tf.control_dependencies([words]):
+        handle = tf.raw_ops.BoostedTreesEnsembleResourceHandleOp(shared_name="trees")
+    y = tf.raw_ops.BoostedTreesPredict(
+        tree_ensemble_handle=handle, bucketized_features=[x[0]], logits_dimension=1
+    )
+    return {"f": ({"x": x, "words": words}, {"y": y})}
+
+
+@pytest.mark.tf2
+def test_missing_kernel_is_no_matter_of_inputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No others are tried, which took minutes."""
+    import tensorflow as tf
+
+    if not hasattr(tf.raw_ops, "BoostedTreesEnsembleResourceHandleOp"):
+        pytest.skip("This TensorFlow does not know the op")
+    from hub_compat.converters import sessions
+
+    monkeypatch.setenv("HUB_COMPAT_VERIFY_TIMEOUT", "0")
+    runs = []
+    run = sessions.Original.run
+    monkeypatch.setattr(
+        sessions.Original, "run", lambda *given: runs.append(1) or run(*given)
+    )
+    hub.convert(save(tmp_path / "source", kernelless), tmp_path / "out")
+    try:
+        report = hub.verify(tmp_path / "source", tmp_path / "out")
+    except errors.VerificationError as error:
+        assert "No OpKernel was registered" in str(error)  # noqa: PT017
+    else:
+        assert "No OpKernel was registered" in report.not_compared[0].reason
+    assert len(runs) == 1
 
 
 # ---- what is the same each time
