@@ -19,7 +19,7 @@ __all__ = ["libraries_of", "load_libraries", "packages"]
 
 _MAPPED = re.compile(r"\S*/\S.*\.(?:so|dylib)(?:\.[\d.]+)?$")
 # TensorFlow itself.
-_CORE = re.compile(r"^(libtensorflow_|_pywrap_tensorflow|libtensorflow\.)")
+_CORE = re.compile(r"^(lib_?pywrap_|_?pywrap_|libtensorflow(_framework|_cc)?\.)")
 _NO_PACKAGES = frozenset(
     [
         "hub_compat", "keras", "pytest", "tensorboard", "tensorflow",
