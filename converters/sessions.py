@@ -216,8 +216,8 @@ def _with_known_attributes(meta_graph: Any) -> Tuple[Any, Dict[Tuple[str, str], 
     for body, nodes in _bodies(settled):
         for node in nodes:
             for key in unknown(node):
-                means_nothing = not MEANINGLESS.isdisjoint([("*", key), (node.op, key)])
-                if means_nothing or defaults.get((node.op, key)) == node.attr[key]:
+                ours = {("*", key), (node.op, key)}
+                if ours & MEANINGLESS or defaults.get((node.op, key)) == node.attr[key]:
                     del node.attr[key]
                 else:
                     odd[body, node.name] = "{} with its {}".format(node.op, key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Iterator, List, Optional
 
+from hub_compat._causes import cause
 from hub_compat.errors import (
     ConversionError,
     CorruptModuleError,
@@ -66,7 +67,9 @@ def explained(
       doing: what is done to it: ``"loaded"``.
       damaged: whether it is known that the module is to blame.
     """
-    text = "{}: {}".format(type(error).__name__, _text(error))
+    text, kind = cause(error), type(error).__name__
+    if not text.startswith(kind):
+        text = "{}: {}".format(kind, text)
     if isinstance(error, PermissionError) or _named(error, "PermissionDeniedError"):
         return HandleError(
             "The module cannot be {}, as a file of it cannot be read: {}. Check that "
@@ -110,9 +113,3 @@ def _is_damage(error: Exception) -> bool:
 
 def _named(error: Exception, *names: str) -> bool:
     return any(kind.__name__ in names for kind in type(error).__mro__)
-
-
-def _text(error: Exception) -> str:
-    """What an exception says, on one line and not for pages."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 1000 else text[:1000] + " ..."
