@@ -259,7 +259,7 @@ def _without(meta_graph: Any, gone: Set[str], functions: Set[str]) -> Any:
 
 
 def _keep_variables(listed: Any, gone: Set[str]) -> None:
-    """Leaves out variables that are gone; others need not have what initializes them."""
+    """Leaves out variables that are gone; what initializes others may be."""
     kept = []
     for data in listed.value:
         variable = variable_pb2.VariableDef.FromString(data)
