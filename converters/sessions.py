@@ -12,6 +12,7 @@ from hub_compat import _files
 from hub_compat._tf import has_op, meta_graph_pb2, registered_op, tf, variable_pb2
 
 from . import initialization
+from .checkpoint_v1 import files_of
 from .determinism import called_functions, is_random
 from .graph import Graph, builtin_ops, node_of
 from .lowering.attributes import MEANINGLESS
@@ -101,7 +102,8 @@ class Original(Sessions):
 
     def _prepare(self, session: Any) -> None:
         # A model without variables has a saver and no checkpoint.
-        if self._saver is not None and _files.exists(self._checkpoint + ".index"):
+        there = _files.exists(self._checkpoint + ".index") or files_of(self._checkpoint)
+        if self._saver is not None and there:
             self._saver.restore(session, self._checkpoint)
         if self._init:
             session.run(self._init, self._asset_feeds)
