@@ -224,17 +224,17 @@ def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
     if report is None:
         return []
     partly = sum(bool(found.skipped) for found in report.compared)
-    text = "{} of {} compared{}".format(
-        len(report.compared),
-        _count(len(report.signatures), "signature"),
-        ", {} in part".format(partly) if partly else "",
+    text = "{} of {} compared".format(
+        len(report.compared), _count(len(report.signatures), "signature")
     )
     if report.compared:
         text += "; largest difference {:.2g}, relative {:.2g}".format(
             report.largest_absolute, report.largest_relative
         )
     else:
-        text += ": OUT loads, and nothing else is known of it"
+        text += "; OUT loads, and no more is known of it"
+    if partly:
+        text += "; {} in part".format(partly)
     # Many signatures have one reason.
     whose = {}  # type: Dict[Tuple[str, str], List[str]]
     for found in report.signatures:
