@@ -227,6 +227,11 @@ def _converter(
             from .lowering import lower_saved_model
 
             return functools.partial(lower_saved_model, registry=registry)
+        if detection.file.endswith(".cpb"):
+            # No loader of TensorFlow's reads it; it is written as one file.
+            from .lowering import lower_saved_model
+
+            return functools.partial(lower_saved_model, registry=None)
         raise FormatError(
             "The module is a TF2 SavedModel already, and needs no conversion: load it "
             "with hub_compat.load(); for an older TensorFlow, name it: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from hub_compat import _files
 from hub_compat._fingerprint import fingerprint
@@ -27,7 +27,7 @@ _REPLACED = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "fingerpr
 
 
 def lower_saved_model(
-    detection: Detection, directory: str, link: str, registry: Registry
+    detection: Detection, directory: str, link: str, registry: Optional[Registry]
 ) -> Dict[str, Any]:
     """Writes a TF2 SavedModel, lowered, into an empty directory.
 
@@ -35,7 +35,8 @@ def lower_saved_model(
       detection: the model.
       directory: where the result goes.
       link: how checkpoint shards get there, see ``converters.convert``.
-      registry: what the target knows.
+      registry: what the target knows; None to lower nothing, where the model is only
+        put together from its chunks.
 
     Returns:
       The fields of a ConversionReport that the lowering knows.
@@ -44,7 +45,10 @@ def lower_saved_model(
     saved_model = read_saved_model(detection)
     check_object_checkpoint(source, saved_model)
     outside = tuple(warnings_of_saved_model(saved_model))
-    lowered = lower(saved_model, registry, source)
+    if registry is None:
+        lowered = Lowered({}, [])
+    else:
+        lowered = lower(saved_model, registry, source)
     linked = copied = files = 0
     for name in _files.walk_files(source):
         if name in _REPLACED:
@@ -112,7 +116,7 @@ def _finish(
     directory: str,
     facts: Provenance,
     lowered: Lowered,
-    registry: Registry,
+    registry: Optional[Registry],
 ) -> None:
     _files.write_bytes(
         _files.join(directory, "saved_model.pb"),
@@ -123,7 +127,7 @@ def _finish(
         warnings=facts.warnings + lowered.warnings(),
         left_out=facts.left_out
         + tuple((facts.root_tags, name, why) for name, why in lowered.left_out),
-        lowered_for=registry.name,
+        lowered_for="" if registry is None else registry.name,
         lowered=lowered.lines(),
     ).write(directory)
 
