@@ -21,7 +21,7 @@ from typing import (
     Tuple,
 )
 
-from hub_compat import _files
+from hub_compat import _files, _newer_text
 from hub_compat.errors import MissingDependencyError, OptionsError
 
 try:
@@ -33,8 +33,6 @@ except ImportError as error:
         "fits this Python: pip install 'hub-compat[tf2]' (Python 3.9 or newer), or "
         "'hub-compat[tf1]' (Python 3.7). Received: {}".format(error)
     ) from error
-
-from google.protobuf import text_format
 
 # The message classes of the SavedModel format. They are not in the `tf`
 # namespace, but their module paths are the same from 1.15 to 2.21.
@@ -107,7 +105,7 @@ def parse_saved_model(directory: str, file: str) -> Any:
     path = "/".join((directory.rstrip("/"), file))
     data = _files.read_bytes(path, _MOST_PROTO_BYTES)
     if file.endswith(".pbtxt"):
-        return text_format.Parse(data.decode("utf-8"), saved_model_pb2.SavedModel())
+        return _newer_text.parse(data.decode("utf-8"), saved_model_pb2.SavedModel())
     return saved_model_pb2.SavedModel.FromString(data)
 
 

@@ -232,17 +232,21 @@ def _lowered(detection: Detection) -> str:
     """A TF2 SavedModel in ops that the running TensorFlow has.
 
     That is the model itself, unless a newer TensorFlow wrote it, with something that
-    is not known here, or in chunks, which no loader of TensorFlow's reads.
+    is not known here, or in a form that its loader does not read: chunks, and text with
+    fields of a newer TensorFlow.
     """
-    chunked = detection.file.endswith(".cpb")
-    if not chunked and not detection.producer.is_newer_than(tf.__version__):
+    newer = detection.producer.is_newer_than(tf.__version__)
+    rewritten = detection.file.endswith(".cpb") or (
+        newer and detection.file.endswith(".pbtxt")
+    )
+    if not rewritten and not newer:
         return detection.path
     from hub_compat.converters import lowering
     from hub_compat.converters.saved_model import read_saved_model
 
     registry = lowering.of_runtime()
     saved_model = read_saved_model(detection)
-    if not chunked and not lowering.needs_lowering(saved_model, registry):
+    if not rewritten and not lowering.needs_lowering(saved_model, registry):
         return detection.path
     unknown = lowering.unknown_ops(saved_model, registry)
     return cache.normalised(

@@ -58,8 +58,10 @@ def source_of(name: str) -> Path:
 
 def prepare(name: str, folder: Path) -> None:
     """Writes an undamaged module, in the encoding that its name says."""
+    from google.protobuf import text_format
+
     import hub_compat as hub
-    from hub_compat._tf import saved_model_pb2, text_format
+    from hub_compat._tf import saved_model_pb2
 
     encoding = name.partition(".")[2]
     if encoding == "converted":

@@ -283,3 +283,54 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     code = _AS_ANOTHER.format(path=sys.path, work=str(tmp_path), names=names)
     environment = dict(os.environ, HUB_COMPAT_CACHE_DIR=str(tmp_path / "cache"))
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_text_of_a_newer_tensorflow() -> None:
+    """Fields that only newer versions have are passed over; damaged names are not."""
+    from hub_compat import _newer_text
+    from hub_compat._tf import saved_model_pb2
+
+    lines = [
+        "meta_graphs {",
+        "meta_info_def {",
+        'tags: "a {"',
+        "stripped_op_list {",
+        "op {",
+        'name: "x"',
+        "is_distributed_communication: true",
+    ]
+    text = "\n".join(lines + ["}"] * 4)
+    found = _newer_text.parse(text, saved_model_pb2.SavedModel())
+    assert found.meta_graphs[0].meta_info_def.stripped_op_list.op[0].name == "x"
+    damaged = text.replace("tags", "tbgs")
+    with pytest.raises(Exception, match="no field named"):
+        _newer_text.parse(damaged, saved_model_pb2.SavedModel())
+
+
+def test_a_type_that_nobody_has_registered(tmp_path: Path) -> None:
+    """Policies of TF-Agents return distributions: the package must be imported."""
+    from hub_compat._tf import saved_model_pb2
+
+    path = copy("tf221/module_structures/module", tmp_path / "model")
+    file = path / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    functions = model.meta_graphs[0].object_graph_def.concrete_functions
+    for name in sorted(functions):
+        value = functions[name].output_signature
+        value.Clear()
+        # REGISTERED_TYPE_SPEC, which TensorFlow 1.15 has not.
+        value.type_spec_value.type_spec_class = 12
+        value.type_spec_value.type_spec_class_name = "tfp.distributions.Normal"
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(errors.UnknownOpError, match="tensorflow_probability"):
+        hub.load(path)
+
+
+def test_a_checkpoint_of_another_graph(tmp_path: Path) -> None:
+    """The variable that does not fit is named."""
+    path = copy("tf221/keras2_functional/module", tmp_path / "model")
+    other = expected.HERE / "tf221" / "keras2_images" / "module" / "variables"
+    shutil.rmtree(str(path / "variables"))
+    shutil.copytree(str(other), str(path / "variables"))
+    with pytest.raises(errors.CorruptModuleError, match="checkpoint"):
+        hub.load(path)
