@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
+from . import same_inputs
 from .control_flow import control_levels
 from .functions import Body, FunctionWriter, emit, set_output_shapes
 from .graph import DT_RESOURCE, PLACEHOLDERS, Graph, node_of
@@ -28,7 +29,7 @@ class Form(NamedTuple):
     """What the function of a signature takes and returns.
 
     Attributes:
-      arguments: the flattened inputs, in order.
+      arguments: the flattened inputs, in order; of those that are one tensor, one.
       results: the flattened outputs, in order.
       boundary: tensors that the update ops need, which follow the results.
       updates: the update ops that belong to this signature.
@@ -85,8 +86,6 @@ class Bodies:
     def check(self, variant: VariantGraph, signature: Signature) -> Optional[str]:
         """Why a signature cannot be a function, or None."""
         fed = {c.tensor for c in signature.flat_inputs()}
-        if len(fed) < len(signature.flat_inputs()):
-            return "it lists one tensor under two input names"
         names = variant.graph.slice([c.tensor for c in signature.flat_outputs()], fed)
         missing = self.unfed(variant, names, fed)
         if missing:
@@ -128,7 +127,7 @@ class Bodies:
         self, variant: VariantGraph, signature: Signature, returned: Sequence[Value]
     ) -> SignatureBody:
         graph = variant.graph
-        arguments = signature.flat_inputs()
+        arguments = same_inputs.different(signature.flat_inputs())
         results = flatten({value.name: value for value in returned})
         fed = {c.tensor for c in arguments}
         names = graph.slice([c.tensor for c in results], fed)

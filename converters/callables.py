@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import keyword
+from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+from . import same_inputs
 from .bodies import Bodies, Form, SignatureBody, all_outputs, base_name, call_output
 from .functions import Body, FunctionWriter, emit
 from .graph import node_of
 from .model import Component, Signature, Value, VariantGraph, make_shape
+from .names import are_parameters
 from .object_graph import (
     dict_value,
     none_value,
@@ -40,6 +42,8 @@ class Trace:
       inputs, output: StructuredValues: ((args), {kwargs}) and the result.
       keywords: for a signature, the names of the arguments in order.
       results: for a signature, the flattened names of the results in order.
+      same: for a signature, the first name of each keyword that is another name of
+        the same tensor.
     """
 
     body: Body
@@ -47,6 +51,7 @@ class Trace:
     output: Any
     keywords: Tuple[str, ...] = ()
     results: Tuple[str, ...] = ()
+    same: Mapping[str, str] = MappingProxyType({})
 
 
 class Callables:
@@ -71,12 +76,12 @@ class Callables:
         output_spec, values = all_outputs(variant.signatures[name])
         made = self._bodies.body(variant, name, values)
         body = made.body
-        specs = _flat_specs(made.form.arguments)
+        arguments = variant.signatures[name].flat_inputs()
+        specs = _flat_specs(arguments)
         inputs_spec = tuple_value([tuple_value([]), dict_value(specs)])
-        if any(keyword.iskeyword(name) for name in specs):
-            # TF >= 2.12 makes a Python parameter of each keyword. By its flat
-            # names, which follow below, the function is still called.
-            flat = [specs[c.name] for c in made.form.arguments]
+        if not are_parameters(list(specs)):
+            # By its flat names, which follow below, the function is still called.
+            flat = [specs[c.name] for c in arguments]
             inputs_spec = tuple_value([tuple_value(flat), dict_value({})])
         # As tf.nest expands it.
         results = [c for value in values for c in value.components]
@@ -85,15 +90,15 @@ class Callables:
         structure = (inputs_spec, output_spec)
         if (
             made.form.boundary
+            or made.form.arguments != arguments
             or made.form.results != results
             or structure != self._served.setdefault(body.name, structure)
         ):
             writer = FunctionWriter(
                 self._functions.name("signature_" + base_name(variant, name))
             )
-            inputs = [
-                writer.argument(c.name, c.dtype, c.shape) for c in made.form.arguments
-            ]
+            bound = same_inputs.bind(writer, arguments)
+            inputs = [bound[c.tensor] for c in made.form.arguments]
             node = self._functions.call_node(writer, body, inputs)
             for c in results:
                 tensor = "{}:output:{}".format(node, made.form.results.index(c))
@@ -102,8 +107,9 @@ class Callables:
         return Trace(
             body,
             *structure,
-            keywords=tuple(c.name for c in made.form.arguments),
+            keywords=tuple(c.name for c in arguments),
             results=tuple(c.name for c in results),
+            same=same_inputs.same(arguments),
         )
 
     # ---- __call__
@@ -170,8 +176,8 @@ class Callables:
         updates = made.update_nodes if is_training else []
         graph = variant.graph
         given = [c for key in mode for c in signature.inputs[key].components]
-        defaults = [c for c in made.form.arguments if c not in given]
         stop = {c.tensor for c in given}
+        defaults = [c for c in made.form.arguments if c.tensor not in stop]
         default_nodes = graph.slice([c.tensor for c in defaults], stop)
         writer = FunctionWriter(
             self._functions.name(
@@ -181,7 +187,7 @@ class Callables:
             ),
             default_nodes,
         )
-        bound = {c.tensor: writer.argument(c.name, c.dtype, c.shape) for c in given}
+        bound = same_inputs.bind(writer, given)
         resolve = emit(graph, writer, default_nodes, bound, variant.captures)
         for component in defaults:
             bound[component.tensor] = resolve(component.tensor)

@@ -29,7 +29,7 @@ from .determinism import Determinism
 from .differences import Difference, difference, portable
 from .given_inputs import GivenInputs
 from .graph import DT_RESOURCE, DT_VARIANT, Graph, node_of
-from .model import Component, Signature, Value
+from .model import Component, Signature, read_values
 from .sample_inputs import SampleInputs
 from .sessions import Original, runnable
 from .verification_job import FAILS
@@ -432,11 +432,9 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _signature(name: str, definition: Any) -> Signature:
-    def values(infos: Any) -> Dict[str, Value]:
-        return {key: Value.from_tensor_info(key, infos[key]) for key in sorted(infos)}
-
     try:
-        inputs, outputs = values(definition.inputs), values(definition.outputs)
+        inputs = read_values(definition.inputs)
+        outputs = read_values(definition.outputs)
     except (ConversionError, CorruptModuleError) as error:
         raise _Skipped(str(error)) from error
     return Signature(name, inputs, outputs, definition.method_name)

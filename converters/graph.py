@@ -26,6 +26,7 @@ __all__ = ["CONTROL_FLOW_OPS", "Graph", "Output", "builtin_ops", "split_tensor"]
 DT_FLOAT = 1
 DT_DOUBLE = 2
 DT_INT32 = 3
+DT_UINT8 = 4
 DT_STRING = 7
 DT_INT64 = 9
 DT_BOOL = 10

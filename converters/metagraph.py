@@ -30,7 +30,7 @@ from . import (
 from .exclusions import NOTHING, Exclusions
 from .functions import Capture
 from .graph import DT_RESOURCE, DT_STRING, Graph, node_of, normal, split_tensor
-from .model import Component, Model, Signature, Value, VariantGraph
+from .model import Component, Model, Signature, Value, VariantGraph, read_values
 
 __all__ = ["ATTACHMENTS", "add_variant", "asset_definitions"]
 
@@ -174,8 +174,8 @@ def _read_signatures(
         try:
             signature = Signature(
                 name,
-                _values(definition.inputs),
-                _values(definition.outputs),
+                read_values(definition.inputs),
+                read_values(definition.outputs),
                 definition.method_name,
             )
             fed = {normal(c.tensor) for c in signature.flat_inputs()}
@@ -208,10 +208,6 @@ def _read_signatures(
     return signatures
 
 
-def _values(infos: Any) -> Dict[str, Value]:
-    return {key: Value.from_tensor_info(key, infos[key]) for key in sorted(infos)}
-
-
 def _unshaped(signature: Signature, definition: Any) -> Signature:
     """The signature without the shapes that it declares for its outputs."""
     unknown = type(definition)()
@@ -219,7 +215,7 @@ def _unshaped(signature: Signature, definition: Any) -> Signature:
     for info in unknown.outputs.values():
         info.tensor_shape.Clear()
         info.tensor_shape.unknown_rank = True
-    return dataclasses.replace(signature, outputs=_values(unknown.outputs))
+    return dataclasses.replace(signature, outputs=read_values(unknown.outputs))
 
 
 def _by_value(graph: Graph, signature: Signature) -> Signature:

@@ -11,6 +11,7 @@ from hub_compat.errors import CorruptModuleError
 from . import object_graph
 from .functions import Capture
 from .graph import DT_INT64, REF_OFFSET, Graph
+from .names import Names, parameter_name
 from .variables import Variable
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Value",
     "VariantGraph",
     "flatten",
+    "make_shape",
+    "read_values",
 ]
 
 
@@ -115,6 +118,15 @@ class Value:
             "{!r}".format(info.name if encoding == "name" else encoding, name)
         )
 
+    def renamed(self, names: Names) -> Value:
+        """This value, its components under names that are not taken."""
+        if self.spec is None:
+            return self
+        components = tuple(
+            dataclasses.replace(c, name=names.take(c.name)) for c in self.components
+        )
+        return dataclasses.replace(self, components=components)
+
     def structured(self) -> Any:
         """The StructuredValue of this value's spec."""
         if self.spec is not None:
@@ -139,12 +151,27 @@ class Signature:
     method_name: str
 
     def flat_inputs(self) -> List[Component]:
-        """The input tensors, sorted by flattened name."""
-        return flatten(self.inputs)
+        """The input tensors, in the order in which TensorFlow passes them.
+
+        From version 2.12 on it sorts them by names of its own; older ones take the
+        order that the model says.
+        """
+        return sorted(flatten(self.inputs), key=lambda c: parameter_name(c.name))
 
     def flat_outputs(self) -> List[Component]:
         """The output tensors, sorted by flattened name."""
         return flatten(self.outputs)
+
+
+def read_values(infos: Any) -> Dict[str, Value]:
+    """The inputs or outputs of a SignatureDef, sorted by name.
+
+    No two tensors get the same flattened name: beside an input ``x_indices``, those of
+    the sparse input ``x`` are called ``x_indices_1``.
+    """
+    values = {key: Value.from_tensor_info(key, infos[key]) for key in sorted(infos)}
+    names = Names(key for key, value in values.items() if value.spec is None)
+    return {key: value.renamed(names) for key, value in values.items()}
 
 
 def flatten(values: Dict[str, Value]) -> List[Component]:

@@ -15,6 +15,7 @@ from .callables import Trace
 from .functions import Body, Capture, set_attr
 from .graph import DT_STRING
 from .model import Model, make_shape
+from .names import node_name
 from .object_graph import variable_key
 
 __all__ = ["write"]
@@ -140,14 +141,19 @@ class _SessionGraph:
         definition.method_name = _PREDICT
         body = trace.body
         inputs = []
+        placeholders: Dict[str, str] = {}
         for key, argument in zip(trace.keywords, body.arguments):
             shape = argument.shape
-            node = self.node(
-                "Placeholder",
-                node_name("{}_{}".format(name, key)),
-                dtype=("type", argument.dtype),
-                shape=("shape", shape),
-            )
+            # What was one tensor to feed is one here.
+            first = trace.same.get(key, key)
+            if first not in placeholders:
+                placeholders[first] = self.node(
+                    "Placeholder",
+                    node_name("{}_{}".format(name, key)),
+                    dtype=("type", argument.dtype),
+                    shape=("shape", shape),
+                )
+            node = placeholders[first]
             inputs.append(node)
             _tensor_info(definition.inputs[key], node + ":0", argument.dtype, shape)
         for capture in body.captures:
@@ -263,12 +269,6 @@ class _SessionGraph:
             for i, (_, variable, key) in enumerate(variables)
         ]
         return save, self.node("NoOp", "saver/restore_all", control=assigned)
-
-
-def node_name(wanted: str) -> str:
-    """A valid node name (node_def.proto), with the same letters where it can be."""
-    name = "".join(c if c.isalnum() or c in "_.-/\\" else "_" for c in wanted)
-    return name if name[:1].isalnum() or name[:1] == "." else "x" + name
 
 
 def _tensor_info(info: Any, name: str, dtype: int, shape: Any) -> None:

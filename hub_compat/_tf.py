@@ -59,6 +59,7 @@ __all__ = [
     "attr_value_pb2",
     "drop_missing_variables",
     "call_arguments",
+    "call_by_tensors",
     "control_flow_pb2",
     "function_pb2",
     "explain_missing_signatures",
@@ -68,11 +69,13 @@ __all__ = [
     "in_tf1_graph",
     "keep_inner_control_flow",
     "keep_resource",
+    "keyword_names",
     "load_saved_model",
     "loads_alone",
     "meta_graph_pb2",
     "node_def_pb2",
     "op_def_pb2",
+    "own_call",
     "parse_saved_model",
     "prepare_gradients",
     "register_control_flow_gradients",
@@ -171,7 +174,7 @@ def drop_missing_variables(loaded: Any) -> None:
 
 
 def explain_missing_signatures(
-    loaded: Any, explain: Callable[[str], Exception]
+    loaded: Any, explain: Callable[[Any], Exception]
 ) -> None:
     """Has ``loaded.signatures[name]`` raise an error of ours where there is none.
 
@@ -191,10 +194,55 @@ def explain_missing_signatures(
 
 
 class _Explained(Dict[str, Any]):
-    explain: Callable[[str], Exception]
+    explain: Callable[[Any], Exception]
 
-    def __missing__(self, name: str) -> Any:
+    def __missing__(self, name: Any) -> Any:
         raise self.explain(name)
+
+
+def keyword_names(function: Any) -> Optional[List[str]]:
+    """The names of a signature's inputs, in the order of its arguments.
+
+    Private: ``_arg_keywords``, which the loader sets (1.15 to 2.21). Without it, None.
+    """
+    names = getattr(function, "_arg_keywords", None)
+    if names is None or not hasattr(function, "inputs"):
+        return None
+    return [tf.compat.as_str(name) for name in names]
+
+
+def own_call(function: Any, call: Callable[..., Any]) -> bool:
+    """Has a ConcreteFunction be called by ``call(function, args, keywords)``.
+
+    Its class becomes one of ours, derived from the one that it had: Python looks for
+    ``__call__`` there, and to hold a function of ours would be a cycle. Private:
+    ``_call_flat`` (1.15 to 2.21). Without it, nothing is done.
+
+    Returns:
+      Whether it was done.
+    """
+    if not hasattr(function, "_call_flat"):
+        return False
+    function.__class__ = _called_by(type(function), call)
+    return True
+
+
+@functools.lru_cache(maxsize=None)
+def _called_by(kind: Any, call: Callable[..., Any]) -> type:
+    # An input may be called "self".
+    def __call__(*args: Any, **keywords: Any) -> Any:  # noqa: N807
+        return call(args[0], args[1:], keywords)
+
+    members = {"__call__": __call__, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), members)
+
+
+def call_by_tensors(function: Any, tensors: Sequence[Any]) -> Any:
+    """Calls a ConcreteFunction with a tensor for each argument, captures aside.
+
+    Private: ``_call_flat``, for which ``own_call`` looks.
+    """
+    return function._call_flat(list(tensors), function.captured_inputs)
 
 
 def trackable_children(trackable: Any) -> Dict[str, Any]:

@@ -10,6 +10,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |   `-- CorruptModuleError              a module, but damaged or incomplete
     |-- VariantError (ValueError, RuntimeError)   no such tag set
     |-- SignatureError (KeyError, ValueError)   no such signature
+    |-- InputError (TypeError, ValueError)    a signature does not take these inputs
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- LayerError (ValueError, TypeError)  a KerasLayer cannot be made or called so
@@ -39,6 +40,7 @@ __all__ = [
     "FormatError",
     "HandleError",
     "HubCompatError",
+    "InputError",
     "LayerError",
     "MissingDependencyError",
     "MissingModuleError",
@@ -83,6 +85,13 @@ class VariantError(HubCompatError, ValueError, RuntimeError):
 
 class SignatureError(HubCompatError, KeyError, ValueError):
     """The module has no signature of that name, or it was left out."""
+
+
+class InputError(HubCompatError, TypeError, ValueError):
+    """A signature is called with inputs that it does not take."""
+
+    # As that of LayerError: Keras calls signatures through autograph.
+    __init__ = Exception.__init__
 
 
 class ConversionError(HubCompatError, ValueError):

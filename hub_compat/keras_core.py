@@ -15,6 +15,7 @@ from hub_compat._tf import (
     recording_stopped,
     tf,
     traces_of,
+    tracks_attributes,
     used_variables,
 )
 from hub_compat.embedded import Embedded, pack
@@ -23,6 +24,7 @@ from hub_compat.formats import Format
 from hub_compat.keras_inputs import InputSpecs, described
 from hub_compat.lifetime import objects_of, state_of
 from hub_compat.loader import load
+from hub_compat.signatures import input_specs
 
 __all__ = ["KerasCore"]
 
@@ -177,7 +179,7 @@ class KerasCore:
         lines = [
             "{!r}, from {} to {}".format(
                 name,
-                described(signatures[name].structured_input_signature[1]),
+                described(input_specs(signatures[name])),
                 described(signatures[name].structured_outputs),
             )
             for name in sorted(signatures)
@@ -234,8 +236,9 @@ class KerasCore:
             return None
         if name in (self._facts.callable, "serving_default") and callable(self.loaded):
             return self.loaded
+        # A signature may be called as what every object has, "as_dict".
         found = getattr(self.loaded, name, None)
-        return found if callable(found) else None
+        return found if callable(found) and tracks_attributes(found) else None
 
     def _returns_output(self) -> bool:
         """Whether the output that was chosen is what a reusable callable returns."""
@@ -385,7 +388,7 @@ class KerasCore:
         """The inputs of a signature that is called by names."""
         if self._called is None or self._reusable is not None:
             return []
-        return sorted(self.function.structured_input_signature[1])
+        return sorted(input_specs(self.function))
 
     def _results(self, inputs: Any, keywords: Mapping[str, Any]) -> Any:
         if self.inputs.nothing and _is_nothing(inputs):
@@ -413,7 +416,7 @@ class KerasCore:
             return inputs
         ((name, value),) = inputs.items()
         # A sparse or ragged one has several, of names that begin with its own.
-        flat = self.loaded.signatures[self._called].structured_input_signature[1]
+        flat = input_specs(self.loaded.signatures[self._called])
         if any(n != name and not n.startswith(name + "_") for n in flat):
             return inputs
         dicts = any(isinstance(nest, Mapping) for nest in self.inputs.nests)
@@ -421,7 +424,7 @@ class KerasCore:
 
     def _input_specs(self) -> InputSpecs:
         if self._called is not None and self._reusable is None:
-            return InputSpecs((), self.function.structured_input_signature[1])
+            return InputSpecs((), input_specs(self.function))
         return InputSpecs(traces_of(self.function))
 
     def _pick(self, results: Any) -> Any:

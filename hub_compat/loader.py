@@ -17,13 +17,13 @@ from hub_compat import (
     own_gradients,
     provenance,
     restore,
+    signatures,
 )
 from hub_compat._collector import collector_paused
 from hub_compat._registration import register
 from hub_compat._tf import (
     LOAD_ERRORS,
     drop_missing_variables,
-    explain_missing_signatures,
     keep_inner_control_flow,
     load_saved_model,
     register_control_flow_gradients,
@@ -34,7 +34,6 @@ from hub_compat.errors import (
     CorruptModuleError,
     HandleError,
     HubCompatError,
-    SignatureError,
     UnknownOpError,
     VariantError,
 )
@@ -126,6 +125,7 @@ def _load_any(
         _check_tags(detection, wanted)
         loading.append(directory)
         loaded = _load(detection, directory, options)
+        signatures.adapt(loaded, detection.path, {}, tf1=False)
         loaded._is_hub_module_v1 = False
         origin.remember(loaded, detection, directory, tags=wanted)
         return loaded
@@ -150,7 +150,10 @@ def _load_any(
     if facts.weights_elsewhere:
         restore.restore_variables(root.variables, facts.variables, path)
     loaded = _select(root, facts, wanted, path)
-    _explain_left_out(loaded, facts, wanted or facts.root_tags, path)
+    own = wanted or facts.root_tags
+    reasons = {name: reason for tags, name, reason in facts.left_out if tags == own}
+    tf1 = not detection.format.is_tf2
+    signatures.adapt(loaded, path, reasons, tf1)
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
     whole = None if loaded is root else root
     origin.remember(loaded, detection, directory, whole, wanted)
@@ -275,28 +278,6 @@ def _select(
             )
         )
     return root.graph_variants[",".join(wanted)]
-
-
-def _explain_left_out(
-    loaded: Any, facts: provenance.Provenance, tags: Tuple[str, ...], path: str
-) -> None:
-    """Has a signature that was left out say why."""
-    reasons = {name: reason for own, name, reason in facts.left_out if own == tags}
-    names = ", ".join(sorted(loaded.signatures))
-
-    def explain(name: str) -> SignatureError:
-        return SignatureError(
-            "The module {!r} has no signature of this name{}; it has {}. "
-            "Received: {!r}".format(
-                path,
-                ", as " + reasons[name] if name in reasons else "",
-                names,
-                name,
-            )
-        )
-
-    if reasons:
-        explain_missing_signatures(loaded, explain)
 
 
 def _load(detection: Detection, directory: str, options: Any) -> Any:
