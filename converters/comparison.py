@@ -25,6 +25,7 @@ from hub_compat.errors import ConversionError, CorruptModuleError, VerificationE
 from hub_compat.formats import SignatureComparison
 from hub_compat.provenance import Provenance
 
+from . import same_inputs
 from .determinism import Determinism
 from .differences import Difference, difference, portable
 from .given_inputs import GivenInputs
@@ -232,6 +233,7 @@ class VariantComparison:
         first: Optional[Exception] = None
         until = time.monotonic() + _PATIENCE
         for feeds in [given] if given is not None else samples.attempts(signature):
+            feeds = _fed_alike(signature, feeds)
             try:
                 calls = [self._call(signature, feeds)]
                 break
@@ -289,6 +291,7 @@ class VariantComparison:
         }
         others = [dict(call.feeds, **switches)] if switches else []
         for feeds in [samples.another(signature)] + others:
+            feeds = _fed_alike(signature, feeds)
             try:
                 calls.append(self._call(signature, feeds))
             except Exception:  # a stranger's graph; any will do
@@ -442,6 +445,14 @@ def _signature(name: str, definition: Any) -> Signature:
 
 def _fed(signature: Signature) -> Set[str]:
     return {c.tensor for c in signature.flat_inputs()}
+
+
+def _fed_alike(
+    signature: Signature, feeds: Dict[str, np.ndarray]
+) -> Dict[str, np.ndarray]:
+    """Feeds where inputs that are one tensor have the value of the first of them."""
+    first = same_inputs.same(signature.flat_inputs())
+    return {name: feeds[first.get(name, name)] for name in feeds}
 
 
 def _fetched(signature: Signature) -> Iterable[Component]:

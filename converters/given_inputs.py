@@ -10,6 +10,7 @@ from hub_compat._tf import tf
 from hub_compat.errors import SignatureError, VerificationError
 from hub_compat.formats import Detection
 
+from . import same_inputs
 from .model import Component, Signature
 
 __all__ = ["GivenInputs"]
@@ -37,6 +38,14 @@ class GivenInputs:
                 )
             )
             return None
+        for name, first in same_inputs.same(signature.flat_inputs()).items():
+            if not np.array_equal(np.asarray(values[name]), np.asarray(values[first])):
+                raise VerificationError(
+                    "The inputs {!r} and {!r} of signature {!r} are one tensor of the "
+                    "model: give both the same value. Received: {!r} and {!r}".format(
+                        first, name, signature.name, values[first], values[name]
+                    )
+                )
         self._used.add(signature.name)
         return {
             name: _as_array(signature.name, components[name], value)

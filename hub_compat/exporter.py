@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import re
 import warnings
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
@@ -9,6 +11,7 @@ from hub_compat import _files
 from hub_compat._publish import atomic_directory
 from hub_compat._tf import call_arguments, in_tf1_graph, tf, tracked_objects
 from hub_compat._tf_keras import parts_of, weight_losses
+from hub_compat.converters.names import parameter_name
 from hub_compat.errors import SaveError
 
 __all__ = ["export_reusable"]
@@ -53,9 +56,10 @@ def export_reusable(
             "returned, save() takes care. Received: {!r}".format(model)
         )
     specs = _input_specs(model) if inputs is None else inputs
+    given = inputs is not None
     _warn_of_activity_losses(model)
     # Before the model is called, after which Keras of TF 1.15 has other names.
-    names = _input_names(model, specs)
+    names = _input_names(model, specs, given)
     reusable = _reusable(model, specs)
     signature = _signature(model, reusable, specs, names)
     with atomic_directory(_files.as_path(directory), overwrite=overwrite) as new:
@@ -129,7 +133,6 @@ def _resources(model: Any) -> Iterator[Any]:
 def _signature(model: Any, reusable: Any, specs: Any, names: Sequence[str]) -> Any:
     """What the model does in inference, with named inputs and outputs."""
     flat = tf.nest.flatten(specs)
-    names = _input_names(model, specs)
     function = reusable.__call__
 
     def signature(**inputs: Any) -> Dict[str, Any]:
@@ -150,18 +153,46 @@ def _named(spec: Any, name: str) -> Any:
     return spec
 
 
-def _input_names(model: Any, specs: Any) -> List[str]:
-    if isinstance(specs, Mapping):
-        # As tf.nest orders them.
-        return sorted(specs)
+def _input_names(model: Any, specs: Any, given: bool) -> List[str]:
+    """A name for each input, that TensorFlow leaves as it is.
+
+    Args:
+      model: knows names of its inputs, some of them only once it was called.
+      specs: the nest of the inputs.
+      given: whether the caller made the specs; then their names count.
+    """
     flat = tf.nest.flatten(specs)
-    names = [_base(name) for name in getattr(model, "input_names", None) or ()]
-    if len(names) != len(flat) or len(set(names)) != len(names):
-        names = [_base(getattr(spec, "name", None) or "") for spec in flat]
-    if len(set(names)) != len(names) or not all(names):
-        names = ["inputs"] if len(flat) == 1 else []
-        names = names or ["inputs_{}".format(i) for i in range(len(flat))]
-    return names
+    if isinstance(specs, Mapping) and len(specs) == len(flat):
+        # As tf.nest orders them.
+        return _parameters(sorted(specs))
+    own = [getattr(spec, "name", None) or "" for spec in flat]
+    models = [str(name) for name in getattr(model, "input_names", None) or ()]
+    for names in [own, models] if given else [models, own]:
+        names = [name.split(":")[0] for name in names]
+        if len(names) == len(flat) and all(names) and len(set(names)) == len(names):
+            return _parameters(names)
+    if len(flat) == 1:
+        return ["inputs"]
+    return ["inputs_{}".format(i) for i in range(len(flat))]
+
+
+def _parameters(wanted: Sequence[Any]) -> List[str]:
+    """Names that TensorFlow takes for inputs of a signature that it saves.
+
+    They are parameters of Python, and nodes of a graph, where upper and lower case
+    are one: letters, digits and "_", no two alike, and no keyword.
+    """
+    found: List[str] = []
+    taken = set()
+    for name in wanted:
+        made = base = parameter_name(re.sub(r"[^A-Za-z0-9_]", "_", str(name)))
+        count = 0
+        while made.lower() in taken or keyword.iskeyword(made):
+            count += 1
+            made = "{}_{}".format(base, count)
+        taken.add(made.lower())
+        found.append(made)
+    return found
 
 
 def _output_names(model: Any, outputs: Any) -> List[str]:

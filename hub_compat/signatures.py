@@ -149,8 +149,7 @@ def _named(
 def _expanded(facts: _Inputs, keywords: Mapping[str, Any]) -> Dict[str, Any]:
     """Keywords as the inputs are called.
 
-    TensorFlow, when it saves a signature again, calls it by names that it made of
-    them. A sparse or ragged tensor comes by its own name, or in its parts.
+    TensorFlow takes the names that it makes of them, and of what it is given. A sparse or ragged tensor comes by its own name, or in its parts.
     """
     known = set(facts.names)
     made: Dict[str, List[str]] = {}
@@ -165,8 +164,9 @@ def _expanded(facts: _Inputs, keywords: Mapping[str, Any]) -> Dict[str, Any]:
                 ends = ["indices", "values", "dense_shape"]
             given.update(("{}_{}".format(key, e), p) for e, p in zip(ends, parts))
             continue
-        if key not in known and len(made.get(key, ())) == 1:
-            (key,) = made[key]
+        alike = made.get(parameter_name(key), ())
+        if key not in known and len(alike) == 1:
+            (key,) = alike
         given[key] = value
     return given
 

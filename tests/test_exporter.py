@@ -340,3 +340,74 @@ def test_bad_arguments(k: Any, tmp_path: Path) -> None:
         hub.export_reusable(convolutional(k), tmp_path / "out")
     hub.export_reusable(convolutional(k), tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "saved_model.pb").is_file()
+
+
+# What they are called in a signature; of those alike, the first keeps its name.
+NAMED = {
+    "sepal length": "sepal_length",
+    "a/b": "a_b_1",
+    "a.b": "a_b",
+    "class": "class_1",
+    "1": "arg_1",
+    "média": "m_dia",
+    "_x": "arg__x",
+    "sepal_length": "sepal_length_1",
+}
+NAMES = list(NAMED)
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+@pytest.mark.parametrize("subclassed", [False, True])
+def test_names_of_every_sort(k: Any, subclassed: bool, tmp_path: Path) -> None:
+    """Inputs of a dict reach what they are for, whatever they are called."""
+    import tensorflow as tf
+
+    if subclassed:
+
+        class Mine(k.keras.Model):  # type: ignore[misc,name-defined]
+            def call(self, inputs: Any) -> Any:
+                return tf.add_n([inputs[n] * 5.0**i for i, n in enumerate(NAMES)])
+
+        model: Any = Mine()
+    else:
+        inputs = {
+            n: k.keras.Input((1,), name="i{}".format(i)) for i, n in enumerate(NAMES)
+        }
+        scaled = [k.keras.layers.Dense(1, use_bias=False)(inputs[n]) for n in NAMES]
+        model = k.keras.Model(inputs, k.keras.layers.Add()(scaled))
+        model.set_weights([np.full((1, 1), 5.0**i) for i in range(len(NAMES))])
+    specs = {n: tf.TensorSpec([None, 1], tf.float32) for n in NAMES}
+    hub.export_reusable(model, tmp_path / "out", inputs=specs)
+    given = {n: tf.constant([[float(i + 1)]]) for i, n in enumerate(NAMES)}
+    wanted = sum((i + 1) * 5.0**i for i in range(len(NAMES)))
+    for loaded in (
+        hub.load(tmp_path / "out"),
+        tf.compat.v1.saved_model.load_v2(str(tmp_path / "out")),
+    ):
+        assert value(loaded(given)) == wanted
+        signature = loaded.signatures["serving_default"]
+        names = sorted(signature.structured_input_signature[1])
+        assert names == sorted(NAMED.values())
+        (found,) = signature(**{NAMED[n]: t for n, t in given.items()}).values()
+        assert value(found) == wanted
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_names_of_given_specs(k: Any, called: bool, tmp_path: Path) -> None:
+    """The names of specs that are given count, also of a model that was called."""
+    import tensorflow as tf
+
+    class Mine(k.keras.Model):  # type: ignore[misc,name-defined]
+        def call(self, inputs: Any) -> Any:
+            return inputs[0] * 10.0 + inputs[1]
+
+    model = Mine()
+    x, y = tf.constant([[3.0]]), tf.constant([[2.0]])
+    if called:
+        model([x, y])
+    specs = [tf.TensorSpec([None, 1], tf.float32, n) for n in ("second", "first")]
+    hub.export_reusable(model, tmp_path / "out", inputs=specs)
+    signature = hub.load(tmp_path / "out").signatures["serving_default"]
+    assert sorted(signature.structured_input_signature[1]) == ["first", "second"]
+    (found,) = signature(second=x, first=y).values()
+    assert value(found) == [[32.0]]

@@ -30,7 +30,6 @@ NOT_COMPARED: Dict[str, Dict[Tuple[str, str], str]] = {
         ("serve", "no_name"): "must name its tensors",
         ("serve", "no_value"): "no value for the variable 'counter'",
         ("serve", "not_there"): "'absent'",
-        ("serve", "same_tensor"): "one tensor under two input names",
         ("serve", "unfed"): "'other', which it does not list",
     },
 }
