@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from types import MappingProxyType
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from . import same_inputs
@@ -51,7 +50,7 @@ class Trace:
     output: Any
     keywords: Tuple[str, ...] = ()
     results: Tuple[str, ...] = ()
-    same: Mapping[str, str] = MappingProxyType({})
+    same: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Callables:

@@ -25,6 +25,7 @@ from hub_compat.keras_inputs import InputSpecs, described
 from hub_compat.lifetime import objects_of, state_of
 from hub_compat.loader import load
 from hub_compat.signatures import input_specs
+from hub_compat.variables import own_list
 
 __all__ = ["KerasCore"]
 
@@ -282,11 +283,11 @@ class KerasCore:
         return list(self.loaded.variables)
 
     def _listed(self, name: str) -> List[Any]:
-        own = getattr(self._owner, name, None)
+        own = own_list(self._owner, name)
         if own is None or (not own and self._owner is not self.loaded):
             # Keras 3 keeps the weights of an export on its root.
-            own = own or getattr(self.loaded, name, None)
-        if own is None and getattr(self.loaded, "variables", None) is None:
+            own = own or own_list(self.loaded, name)
+        if own is None and own_list(self.loaded, "variables") is None:
             return self._used(name)
         return list(own or ())
 

@@ -18,6 +18,7 @@ from hub_compat import (
     provenance,
     restore,
     signatures,
+    variables,
 )
 from hub_compat._collector import collector_paused
 from hub_compat._registration import register
@@ -295,6 +296,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
             raise refusal from error
         raise
     drop_missing_variables(loaded)
+    variables.list_variables(loaded)
     own_gradients.register_gradients(loaded)
     if tf.executing_eagerly():
         keep_inner_control_flow(list(getattr(loaded, "signatures", {}).values()))
