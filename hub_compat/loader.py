@@ -153,7 +153,7 @@ def _load_any(
     loaded = _select(root, facts, wanted, path)
     own = wanted or facts.root_tags
     reasons = {name: reason for tags, name, reason in facts.left_out if tags == own}
-    tf1 = not detection.format.is_tf2
+    tf1 = not Format(facts.source_format).is_tf2
     signatures.adapt(loaded, path, reasons, tf1)
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
     whole = None if loaded is root else root
