@@ -6,11 +6,12 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from hub_compat._tf import load_saved_model, tf
+from hub_compat._tf import call_by_tensors, keyword_names, load_saved_model, tf
 from hub_compat.provenance import Provenance
 
 from .graph import DT_RESOURCE, DT_VARIANT
-from .model import Signature, Value, flatten
+from .model import Signature, flatten, read_values
+from .names import are_parameters
 from .sessions import Sessions
 
 __all__ = ["EagerObjects", "GraphObjects", "SessionGraph", "forms"]
@@ -46,6 +47,18 @@ def _flat(results: Mapping[str, Any], signature: Signature) -> Dict[str, Any]:
         else:
             outputs[name] = result
     return outputs
+
+
+def _called(function: Any, inputs: Mapping[str, Any]) -> Any:
+    """Calls a loaded signature by the names of its inputs.
+
+    TensorFlow 2.12 and newer takes no two that it makes one of; what ``load()``
+    returns passes tensors by their order, as this does then.
+    """
+    names = keyword_names(function)
+    if names is None or (are_parameters(names) and "self" not in names):
+        return function(**inputs)
+    return call_by_tensors(function, [inputs[name] for name in names])
 
 
 class EagerObjects:
@@ -92,7 +105,7 @@ class EagerObjects:
             c.name: tf.constant(feeds[c.name], tf.as_dtype(c.dtype))
             for c in signature.flat_inputs()
         }
-        found = _flat(model.signatures[signature.name](**inputs), signature)
+        found = _flat(_called(model.signatures[signature.name], inputs), signature)
         return {
             name: tensor.numpy()
             for name, tensor in found.items()
@@ -142,7 +155,7 @@ class GraphObjects(Sessions):
                 )
                 for c in signature.flat_inputs()
             }
-            results = model.signatures[signature.name](**inputs)
+            results = _called(model.signatures[signature.name], inputs)
         return inputs, _flat(results, signature)
 
     def _prepare(self, session: Any) -> None:
@@ -206,4 +219,4 @@ class SessionGraph(Sessions):
 
 
 def _components(infos: Any) -> Any:
-    return flatten({k: Value.from_tensor_info(k, infos[k]) for k in sorted(infos)})
+    return flatten(read_values(infos))

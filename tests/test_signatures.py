@@ -235,6 +235,21 @@ def test_one_tensor_under_two_names(dtype: str, tmp_path: Path) -> None:
         assert inputs["p"].name == inputs["q"].name != inputs["z"].name
 
 
+def test_names_that_collide_are_verified(tmp_path: Path) -> None:
+    """Though TensorFlow's own loader cannot be called by such names."""
+    names = ["a/b", "a_b", "self", "class", ""]
+
+    def build() -> Dict[str, Any]:
+        inputs = {name: placeholder(tf.float32) for name in names}
+        total = tf.add_n([inputs[n] * 5.0**i for i, n in enumerate(names)])
+        return {"serving_default": (inputs, {"y": total})}
+
+    path = save(tmp_path / "source", build)
+    report = hub.convert(path, tmp_path / "out", verify=True)
+    assert report.verification.signatures[0].outputs == ("y",)
+    assert not report.verification.not_compared
+
+
 def test_signature_that_is_not_there(typed: Path) -> None:
     """A KeyError of ours that lists those that are, of every format."""
     with runtimes.Runtime(lambda: hub.load(typed)) as run:
