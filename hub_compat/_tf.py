@@ -223,7 +223,8 @@ def own_call(function: Any, call: Callable[..., Any]) -> bool:
     """
     if not hasattr(function, "_call_flat"):
         return False
-    function.__class__ = _called_by(type(function), call)
+    kind: Any = type(function)
+    function.__class__ = _called_by(kind, call)
     return True
 
 

@@ -91,7 +91,7 @@ class InputError(HubCompatError, TypeError, ValueError):
     """A signature is called with inputs that it does not take."""
 
     # As that of LayerError: Keras calls signatures through autograph.
-    __init__ = Exception.__init__
+    __init__: Any = Exception.__init__
 
 
 class ConversionError(HubCompatError, ValueError):

@@ -149,7 +149,8 @@ def _named(
 def _expanded(facts: _Inputs, keywords: Mapping[str, Any]) -> Dict[str, Any]:
     """Keywords as the inputs are called.
 
-    TensorFlow takes the names that it makes of them, and of what it is given. A sparse or ragged tensor comes by its own name, or in its parts.
+    TensorFlow takes names that it makes of those, and makes them of what it is given.
+    A sparse or ragged tensor comes by its own name, or in its parts.
     """
     known = set(facts.names)
     made: Dict[str, List[str]] = {}
@@ -164,9 +165,9 @@ def _expanded(facts: _Inputs, keywords: Mapping[str, Any]) -> Dict[str, Any]:
                 ends = ["indices", "values", "dense_shape"]
             given.update(("{}_{}".format(key, e), p) for e, p in zip(ends, parts))
             continue
-        alike = made.get(parameter_name(key), ())
+        alike = made.get(parameter_name(key), [])
         if key not in known and len(alike) == 1:
-            (key,) = alike
+            key = alike[0]
         given[key] = value
     return given
 
