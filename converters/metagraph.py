@@ -21,6 +21,7 @@ from . import (
     handles,
     initialization,
     loops,
+    made_tables,
     read_arguments,
     restored_resources,
     stopped_loops,
@@ -66,6 +67,7 @@ def add_variant(
     tags = tuple(sorted(meta_graph.meta_info_def.tags))
     signatures = _read_signatures(model, graph, meta_graph, tags, exclusions)
     init_ops = initialization.init_ops(graph, meta_graph)
+    made_tables.inline_makers(graph)
     restored: Dict[str, initialization.Restored] = {}
     initial: Dict[str, Any] = {}
     if by_saver:

@@ -23,11 +23,11 @@ from typing import Any, Collection, Dict, Iterable, List, Mapping
 
 from ..graph import CONTROL_FLOW_OPS, DT_RESOURCE, PLACEHOLDERS, Graph, node_of
 from . import conditionals, ends, frames, hoisting, tensor_arrays
-from .inlining import inline_calls
+from .inlining import inline_call, inline_calls
 from .regions import Frame, NotUnderstood, Regions, topological
 from .tangles import find_tangles, has_control_flow
 
-__all__ = ["inline_calls", "inside_of_loops", "make_functional"]
+__all__ = ["inline_call", "inline_calls", "inside_of_loops", "make_functional"]
 
 
 def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:

@@ -19,7 +19,7 @@ from . import ends
 from .regions import Regions, data_inputs
 from .tangles import is_control_flow
 
-__all__ = ["inline_calls"]
+__all__ = ["inline_call", "inline_calls"]
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _READS = ("ReadVariableOp", "ResourceGather", "VarHandleOp", "VariableShape")
@@ -48,7 +48,7 @@ def inline_calls(graph: Graph, kept: Collection[str]) -> Set[str]:
     while stack:
         name = stack.pop()
         if graph.nodes[name].attr["f"].func.name in wanted:
-            added = _inline(graph, name)
+            added = inline_call(graph, name)
             stack += [each for each in added if graph.nodes[each].op in _CALLS]
     called: Set[str] = set()
     waiting = list(graph.nodes.values())
@@ -85,7 +85,7 @@ def _effects(graph: Graph, names: Sequence[str]) -> List[str]:
     return [n for n in names if any(map(is_effect, determinism.ops([n])))]
 
 
-def _inline(graph: Graph, name: str) -> List[str]:
+def inline_call(graph: Graph, name: str) -> List[str]:
     """Puts a function in the place of a call; returns the new nodes."""
     call = graph.nodes[name]
     function = graph.library[call.attr["f"].func.name]
