@@ -238,8 +238,9 @@ class CheckpointWriter:
             return DT_STRING, (), data, crc
         dtype = value.dtype if isinstance(value, Typed) else 0
         array = np.asarray(value.values if isinstance(value, Typed) else value)
-        if dtype == DT_STRING:
-            data, crc = self._encode_strings(array.ravel().tolist())
+        items = array.ravel().tolist() if array.dtype.kind in "OS" else [None]
+        if dtype == DT_STRING or all(isinstance(item, bytes) for item in items):
+            data, crc = self._encode_strings(items)
             return DT_STRING, array.shape, data, crc
         if array.dtype.name not in _DTYPES:
             raise ConversionError(

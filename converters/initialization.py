@@ -8,22 +8,37 @@ which need not be the variables' names; the init op makes those of local variabl
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
 from hub_compat._tf import tf
+from hub_compat.errors import ConversionError
 
-from .graph import Graph, node_of, normal, split_tensor
-from .variables import Variable
+from . import init_values
+from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal, split_tensor
+from .init_effects import Effects, find_effects
+from .tables import find_tables, shared_name
+from .variables import Variable, listed
 
 __all__ = [
+    "Initialization",
     "Restored",
+    "Values",
     "apply",
     "init_ops",
-    "initial_values",
+    "read",
     "restored_keys",
-    "table_fillers",
 ]
 
 INIT_SIGNATURE = "__saved_model_init_op"
@@ -32,7 +47,6 @@ _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 # The others read one tensor each, and are of TensorFlow before 0.12.
 _RESTORE = ("RestoreV2", "RestoreSlice", "Restore")
 _ASSIGN = ("Assign", "AssignVariableOp")
-_FILLERS = ("InitializeTable", "LookupTableImport", "LookupTableInsert")
 # A local variable counts or sums up; nobody keeps weights in one.
 _MOST_ELEMENTS = 1 << 20
 
@@ -47,6 +61,89 @@ class Restored(NamedTuple):
 
     key: str
     part: Optional[Tuple[Tuple[int, int], ...]]
+
+
+class Values(NamedTuple):
+    """What the init op makes of variables, by their nodes.
+
+    Attributes:
+      initial: the values, NumPy arrays.
+      lost: why a value is not known.
+      warnings: what to say of them.
+    """
+
+    initial: Dict[str, Any]
+    lost: Dict[str, str]
+    warnings: List[str]
+
+
+class Initialization(NamedTuple):
+    """What a session-based loader does before anything is computed.
+
+    Attributes:
+      restored: where the checkpoint has the values of variables, by their nodes.
+      values: what the init op makes of variables.
+      fillers: the nodes behind the init op that fill tables and the like.
+      warnings: what is left out.
+    """
+
+    restored: Dict[str, Restored]
+    values: Values
+    fillers: List[str]
+    warnings: List[str]
+
+
+def read(
+    graph: Graph, meta_graph: Any, needed: List[str], by_saver: bool, source: str
+) -> Initialization:
+    """Reads it off a graph.
+
+    Args:
+      graph: the graph, before any pass.
+      meta_graph: its proto.
+      needed: what is wanted of the graph, tensors and control names.
+      by_saver: whether the saver and the init op say what variables are.
+      source: the model's directory.
+    """
+    ops = init_ops(graph, meta_graph)
+    effects = find_effects(graph, ops)
+    used = graph.slice(needed)
+    fillers, warnings = _wanted(graph, effects, used)
+    if not by_saver:
+        return Initialization({}, Values({}, {}, []), fillers, warnings)
+    restored = restored_keys(graph, meta_graph.saver_def)
+    weights = set(listed(meta_graph.collection_def)).union(used)
+    found = _values(graph, meta_graph, ops, effects, weights, source)
+    return Initialization(restored, found, fillers, warnings + found.warnings)
+
+
+def _wanted(
+    graph: Graph, effects: Effects, used: List[str]
+) -> Tuple[List[str], List[str]]:
+    """The fillers of tables, and of what else is used; what to say of the others."""
+    shared = {shared_name(graph, node) for node in find_tables(graph, used)}
+    for function in graph.library.values():
+        for node in function.node_def:
+            if "shared_name" in node.attr:
+                shared.add(node.attr["shared_name"].s.decode())
+    fillers, apart = [], list(effects.others)
+    for name in effects.fillers:
+        tables = find_tables(graph, graph.slice(["^" + name]))
+        if any(
+            "HashTable" in node.op or shared_name(graph, node) in shared
+            for node in tables
+        ):
+            fillers.append(name)
+        else:
+            apart.append(name)
+    done = graph.slice(["^" + name for name in fillers])
+    left = sorted("{} ({})".format(n, graph.nodes[n].op) for n in set(apart) - set(done))
+    if not left:
+        return fillers, []
+    return fillers, [
+        "the init op does more than fill tables and set variables, which is left out: "
+        + ", ".join(left)
+    ]
 
 
 def restored_keys(graph: Graph, saver: Any) -> Dict[str, Restored]:
@@ -112,39 +209,76 @@ def init_ops(graph: Graph, meta_graph: Any) -> List[str]:
     return []
 
 
-def table_fillers(graph: Graph, ops: List[str]) -> List[str]:
-    """The nodes among those behind the init op that fill tables."""
-    return [
-        name
-        for name in graph.slice(["^" + op for op in ops])
-        if graph.nodes[name].op.startswith(_FILLERS)
-    ]
-
-
-def initial_values(graph: Graph, ops: List[str]) -> Dict[str, np.ndarray]:
-    """The constants that the init op assigns, by the variable's node."""
+def _constants(graph: Graph, effects: Effects) -> Dict[str, Any]:
+    """The variables that the init op gives nothing but a constant, by their nodes."""
     found = {}
-    for name in graph.slice(["^" + op for op in ops]):
-        node = graph.nodes[name]
-        if node.op in _ASSIGN:
+    for handle, writers in effects.writers.items():
+        node = graph.nodes[writers[0]]
+        if len(writers) == 1 and node.op in _ASSIGN and not _may_not_run(graph, node):
             value = _constant(graph, node.input[1])
-            if value is not None and value.dtype.kind in "biufc":
-                found[node_of(node.input[0])] = value
+            if value is not None:
+                found[handle] = value
+    return found
+
+
+def _may_not_run(graph: Graph, node: Any) -> bool:
+    """Whether a node is part of a conditional or a loop."""
+    names = graph.slice(["^" + node.name])
+    return any(graph.nodes[name].op in CONTROL_FLOW_OPS for name in names)
+
+
+def _values(
+    graph: Graph,
+    meta_graph: Any,
+    ops: List[str],
+    effects: Effects,
+    used: Collection[str],
+    source: str,
+) -> Values:
+    """What the init op gives to variables.
+
+    Args:
+      graph: the graph, before any pass.
+      meta_graph: its proto.
+      ops: the init op.
+      effects: what it does.
+      used: nodes of the variables that matter: what is neither a constant nor of
+        these is not computed.
+      source: the model's directory.
+    """
+    found = Values(_constants(graph, effects), {}, [])
+    computed = sorted(set(used) & (set(effects.writers) - set(found.initial)))
+    if not computed:
+        return found
+    try:
+        found.initial.update(
+            init_values.compute(graph, meta_graph, source, ops[0], effects, computed)
+        )
+    except ConversionError as error:
+        reason = "the init op sets it, to what cannot be computed: {}".format(error)
+        return found._replace(lost=dict.fromkeys(computed, reason))
+    for handle, op in init_values.random_ones(graph, effects, computed).items():
+        found.warnings.append(
+            "the init op sets the variable {!r} to numbers that {} draws, others in "
+            "each session; here they are those of the conversion".format(handle, op)
+        )
     return found
 
 
 def apply(
     variables: Sequence[Variable],
     restored: Mapping[str, Restored],
-    initial: Mapping[str, Any],
+    values: Values,
 ) -> None:
     """Tells variables where the checkpoint has their values, or which they are."""
     for variable in variables:
         for node in variable.nodes:
             if node in restored:
                 variable.checkpoint_key, variable.part = restored[node]
-            if node in initial:
-                variable.initial = initial[node]
+                variable.listed = True
+            if node in values.initial:
+                variable.initial = values.initial[node]
+            variable.lost = variable.lost or values.lost.get(node, "")
 
 
 def _constant(graph: Graph, tensor: str) -> Optional[np.ndarray]:

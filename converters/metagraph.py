@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Collection, Dict, List, Tuple
 
+import numpy as np
+
 from hub_compat._tf import meta_graph_pb2
 from hub_compat.errors import ConversionError, CorruptModuleError
 
@@ -66,13 +68,6 @@ def add_variant(
     collections = meta_graph.collection_def
     tags = tuple(sorted(meta_graph.meta_info_def.tags))
     signatures = _read_signatures(model, graph, meta_graph, tags, exclusions)
-    init_ops = initialization.init_ops(graph, meta_graph)
-    made_tables.inline_makers(graph)
-    restored: Dict[str, initialization.Restored] = {}
-    initial: Dict[str, Any] = {}
-    if by_saver:
-        restored = initialization.restored_keys(graph, meta_graph.saver_def)
-        initial = initialization.initial_values(graph, init_ops)
     update_ops = node_list(graph, collections, "update_ops")
     losses = tensor_list(collections, "regularization_losses")
     inside = loops.inside_of_loops(graph, losses)
@@ -84,14 +79,18 @@ def add_variant(
             )
         )
         losses = [loss for loss in losses if loss not in inside]
-    fillers = initialization.table_fillers(graph, init_ops)
+    assets = asset_definitions(meta_graph)
+    tensors = [c.tensor for s in signatures for c in s.flat_inputs() + s.flat_outputs()]
+    needed = tensors + losses + ["^" + op for op in update_ops]
+    made_tables.inline_makers(graph)
+    initial = initialization.read(graph, meta_graph, needed, by_saver, source)
+    model.warnings += initial.warnings
+    fillers = list(initial.fillers)
     if by_saver:
         fillers += restored_resources.fillers(graph, meta_graph.saver_def, source)
     initializers = list(
         dict.fromkeys(node_list(graph, collections, "table_initializer") + fillers)
     )
-    assets = asset_definitions(meta_graph)
-    tensors = [c.tensor for s in signatures for c in s.flat_inputs() + s.flat_outputs()]
     tensors += [definition.tensor_info.name for definition in assets]
     # What a session would not run for any of these needs no conversion: a graph for
     # training has optimizers and queues that no signature knows of.
@@ -141,9 +140,9 @@ def add_variant(
         )
     _add_assets(model, variant, assets)
     found = variables.find_variables(graph, collections)
-    initialization.apply(found, restored, initial)
+    initialization.apply(found, initial.restored, initial.values)
     written = _written_by(graph, variant.update_ops)
-    _add_variables(model, variant, found, restored, written)
+    _add_variables(model, variant, found, initial.restored, written)
     tables.add_tables(model, variant)
     for signature in signatures:
         variant.signatures[signature.name] = _by_value(graph, signature)
@@ -275,8 +274,7 @@ def _add_variables(
     for variable in found:
         key = "variable:" + variable.name
         known = model.variables.setdefault(key, variable)
-        place = (variable.checkpoint_key, variable.part)
-        if (known.checkpoint_key, known.part) != place:
+        if not _same_value(known, variable):
             # Restored from elsewhere, as from its moving average, it is another.
             key = "{}@{}".format(key, ",".join(variant.tags))
             known = model.variables.setdefault(key, variable)
@@ -301,6 +299,16 @@ def _add_variables(
             variant.restored.add(key)
         for node in variable.nodes:
             variant.captures[node] = Capture(key, DT_RESOURCE)
+
+
+def _same_value(one: variables.Variable, other: variables.Variable) -> bool:
+    """Whether variables of one name in two variants begin with the same value."""
+    if (one.initial is None) != (other.initial is None):
+        return False
+    if one.initial is not None:
+        return np.array_equal(one.initial, other.initial)
+    places = [(variable.checkpoint_key, variable.part) for variable in (one, other)]
+    return places[0] == places[1]
 
 
 def _written_by(graph: Graph, update_ops: List[str]) -> Collection[str]:

@@ -251,7 +251,7 @@ class _Builder:
             if key in own
             and (only is None or key in only)
             # What counts for a metric is no weight.
-            and variable.initial is None
+            and not variable.local
         ]
         lists = {
             "variables": [self.nodes[key] for key in keys],
@@ -267,7 +267,7 @@ class _Builder:
             "_local_variables": {
                 key: variable
                 for key, variable in self.model.variables.items()
-                if variable.initial is not None
+                if variable.local
             },
         }
         for name, held in holders.items():

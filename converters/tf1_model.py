@@ -112,8 +112,11 @@ def convert_tf1_model(
         variants=tuple((v.tags, tuple(v.signatures)) for v in model.variants),
         variables=tuple(
             (model.variables[key].name,) + mapping[key]
-            for key in reusable.variables
             if key in mapping
+            # Nothing else has the name: another variant may have another value.
+            else (key.partition(":")[2], "", None)
+            for key in reusable.variables
+            if not model.variables[key].local
         ),
         weights_elsewhere=not weights,
         warnings=tuple(model.warnings),
@@ -128,7 +131,7 @@ def convert_tf1_model(
     library = reusable.saved_model.meta_graphs[0].graph_def.library.function
     return dict(
         callable=reusable.callable,
-        variables=sum(key in mapping for key in reusable.variables),
+        variables=sum(not model.variables[k].local for k in reusable.variables),
         trainable_variables=reusable.trainable,
         tables=len(model.tables),
         assets=len(model.assets),
@@ -186,25 +189,31 @@ def _leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> 
     what only another signature's program initialized.
     """
     missing = set()
+    lost = {key for key, variable in model.variables.items() if variable.lost}
     for key, variable in model.variables.items():
-        if index is not None and variable.checkpoint_key in index.entries:
-            variable.initial = None
-        elif variable.initial is None:
+        saved = index is not None and variable.checkpoint_key in index.entries
+        if variable.initial is None and not saved or key in lost:
             missing.add(key)
     tags = root_tags(variant.tags for variant in model.variants)
     root = next(variant for variant in model.variants if variant.tags == tags)
-    if not missing or root.restored.intersection(missing):
+    if not missing or root.restored.intersection(missing - lost):
         # Its own loader could not restore it: _map_variables says what it lacks.
         return
     for variant in model.variants:
-        nodes = {n for n, c in variant.captures.items() if c.key in missing}
-        _leave_out_what_needs(
-            nodes,
-            model,
-            variant,
-            "the checkpoint holds no value for the variable {!r}, which its outputs "
-            "need".format,
-        )
+        keys = {n: c.key for n, c in variant.captures.items() if c.key in missing}
+
+        def reason(name: str, keys: Dict[str, str] = keys) -> str:
+            variable = model.variables[keys[name]]
+            if variable.lost:
+                return "its outputs need the variable {!r}: {}".format(
+                    name, variable.lost
+                )
+            return (
+                "the checkpoint holds no value for the variable {!r}, which its "
+                "outputs need".format(name)
+            )
+
+        _leave_out_what_needs(set(keys), model, variant, reason)
         variant.variables = [key for key in variant.variables if key not in missing]
         variant.trainable -= missing
     for key in missing:

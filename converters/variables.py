@@ -31,7 +31,14 @@ from .graph import (
     normal,
 )
 
-__all__ = ["STORED_AS", "Variable", "find_variables", "make_resources", "value_of"]
+__all__ = [
+    "STORED_AS",
+    "Variable",
+    "find_variables",
+    "listed",
+    "make_resources",
+    "value_of",
+]
 
 _REFERENCE_OPS = ("Variable", "VariableV2")
 # What hands out a variable, or a reference to one.
@@ -73,6 +80,8 @@ class Variable:
       synchronization, aggregation: as in VariableDef.
       updated: whether an update op writes it.
       initial: the value that the init op assigns, a NumPy array, or None.
+      listed: whether a collection of variables has it, or the saver restores it.
+      lost: why the value that the init op assigns is not known, or nothing.
     """
 
     name: str
@@ -86,6 +95,13 @@ class Variable:
     aggregation: int = 0
     updated: bool = False
     initial: Any = None
+    listed: bool = False
+    lost: str = ""
+
+    @property
+    def local(self) -> bool:
+        """Whether it is no weight, but what counts for a metric."""
+        return self.initial is not None and not self.listed
 
     @property
     def distribution(self) -> Tuple[int, int]:
@@ -113,14 +129,11 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
       graph: the graph, after ``make_resources``.
       collections: ``MetaGraphDef.collection_def``.
     """
-    definitions = {}
-    trainable = set()
-    for collection in ("variables", "model_variables", "trainable_variables"):
-        for definition in _definitions(collections, collection):
-            name = node_of(definition.variable_name)
-            definitions[name] = definition
-            if collection == "trainable_variables":
-                trainable.add(name)
+    definitions = listed(collections)
+    trainable = {
+        node_of(definition.variable_name)
+        for definition in _definitions(collections, "trainable_variables")
+    }
     found: Dict[str, Variable] = {}
     for node in graph.nodes.values():
         if node.op != "VarHandleOp":
@@ -146,6 +159,7 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
         definition = definitions.get(node.name)
         if definition is not None:
             variable.name = variable.checkpoint_key = node.name
+            variable.listed = True
             variable.trainable = node.name in trainable
             variable.synchronization = definition.synchronization
             variable.aggregation = definition.aggregation
@@ -154,6 +168,15 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
                 variable.checkpoint_key = part.full_name
                 variable.part = tuple(zip(part.var_offset, part.var_shape))
     return list(found.values())
+
+
+def listed(collections: Any) -> Dict[str, Any]:
+    """The VariableDefs of the collections of weights, by the variable's node."""
+    return {
+        node_of(definition.variable_name): definition
+        for collection in ("variables", "model_variables", "trainable_variables")
+        for definition in _definitions(collections, collection)
+    }
 
 
 def _definitions(collections: Any, name: str) -> List[Any]:

@@ -31,9 +31,10 @@ class Provenance:
       callable: the signature behind ``__call__``; None where there is none.
       root_tags: tags of the variant that the root object is.
       variants: tags and signature names of each variant.
-      variables: for each variable that the source's checkpoint has, in the order
-        of the root's ``variables``, its name, its key there and, for a part of a
-        partitioned one, (offset, length) per dimension of the whole.
+      variables: for each of the root's ``variables``, in their order, its name, its
+        key in the source's checkpoint and, for a part of a partitioned one, (offset,
+        length) per dimension of the whole. The key is empty where the source's init
+        op has the value.
       weights_elsewhere: whether the values are still in the source only.
       warnings: what had to be left out, and why.
       left_out: tags, name and reason of each signature that was left out.

@@ -23,7 +23,8 @@ def restore_variables(
     Args:
       variables: the variables.
       keys: for each, its name, its key in the checkpoint, and for a part of a
-        partitioned variable its (offset, length) per dimension.
+        partitioned variable its (offset, length) per dimension; the key is empty
+        where the checkpoint has no value of it.
       source: directory of the source module, on any file system.
     """
     prefix = _files.join(source, "variables", "variables")
@@ -32,6 +33,9 @@ def restore_variables(
     dtypes = reader.get_variable_to_dtype_map()
     batch, size = [], 0
     for variable, (_, key, part) in zip(variables, keys):
+        if not key:
+            # The converted module has its value.
+            continue
         spec = ""
         if part:
             # A slice is written as the whole shape and then start,length of
