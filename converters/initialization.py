@@ -22,8 +22,9 @@ from typing import (
 
 import numpy as np
 
+from hub_compat import _files
 from hub_compat._tf import tf
-from hub_compat.errors import ConversionError
+from hub_compat.errors import ConversionError, CorruptModuleError
 
 from . import init_values
 from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal, split_tensor
@@ -39,6 +40,7 @@ __all__ = [
     "init_ops",
     "read",
     "restored_keys",
+    "without_files",
 ]
 
 INIT_SIGNATURE = "__saved_model_init_op"
@@ -115,6 +117,45 @@ def read(
     weights = set(listed(meta_graph.collection_def)).union(used)
     found = _values(graph, meta_graph, ops, effects, weights, source)
     return Initialization(restored, found, fillers, warnings + found.warnings)
+
+
+def without_files(
+    graph: Graph, assets: Sequence[Any], ops: List[str], tables: List[str], source: str
+) -> Tuple[List[str], List[str]]:
+    """The initializers of tables that have their files; what to say of the others.
+
+    Args:
+      graph: the graph.
+      assets: the AssetFileDefs.
+      ops: what runs when the model is loaded.
+      tables: what a program may run to fill tables.
+      source: the model's directory.
+
+    Raises:
+      CorruptModuleError: what runs when the model is loaded lacks a file.
+    """
+    missing = {}
+    for definition in assets:
+        path = _files.join(source, "assets", *definition.filename.split("/"))
+        if not _files.exists(path):
+            missing[node_of(definition.tensor_info.name)] = definition.filename
+    if not missing:
+        return tables, []
+    for name in graph.slice(["^" + op for op in ops]):
+        if name in missing:
+            raise CorruptModuleError(
+                "The module fills a table from a file that is not there; half of the "
+                "module was fetched. Received: no {!r} in {!r}".format(
+                    missing[name], _files.join(source, "assets")
+                )
+            )
+    kept = [op for op in tables if missing.keys().isdisjoint(graph.slice(["^" + op]))]
+    warnings = [
+        "the graph lists the asset {!r}, which is not there; what reads it will "
+        "fail".format(filename)
+        for filename in sorted(missing.values())
+    ]
+    return kept, warnings
 
 
 def _wanted(

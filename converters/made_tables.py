@@ -43,7 +43,9 @@ def inline_makers(graph: Graph) -> None:
                 stack.append(name)
             elif is_table(graph, node.op) and node.input:
                 # Nothing that a call waits for is needed to make a table.
+                inputs = [tensor for tensor in node.input if tensor[0] != "^"]
                 del node.input[:]
+                node.input.extend(inputs)
                 graph.forget(name)
 
 

@@ -22,6 +22,7 @@ from . import (
     dropped_ops,
     handles,
     initialization,
+    iterators,
     loops,
     made_tables,
     read_arguments,
@@ -83,14 +84,18 @@ def add_variant(
     tensors = [c.tensor for s in signatures for c in s.flat_inputs() + s.flat_outputs()]
     needed = tensors + losses + ["^" + op for op in update_ops]
     made_tables.inline_makers(graph)
+    started = iterators.start_once(graph, needed)
     initial = initialization.read(graph, meta_graph, needed, by_saver, source)
     model.warnings += initial.warnings
-    fillers = list(initial.fillers)
+    fillers = started + initial.fillers
     if by_saver:
         fillers += restored_resources.fillers(graph, meta_graph.saver_def, source)
-    initializers = list(
-        dict.fromkeys(node_list(graph, collections, "table_initializer") + fillers)
+    listed = node_list(graph, collections, "table_initializer")
+    filled, warnings = initialization.without_files(
+        graph, assets, fillers if by_saver else fillers + listed, listed, source
     )
+    model.warnings += warnings
+    initializers = list(dict.fromkeys(filled + fillers))
     tensors += [definition.tensor_info.name for definition in assets]
     # What a session would not run for any of these needs no conversion: a graph for
     # training has optimizers and queues that no signature knows of.

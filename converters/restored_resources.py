@@ -7,7 +7,9 @@ restores variables only, so the contents become constants of the initializer.
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any, Dict, List
+
+import numpy as np
 
 from hub_compat import _files
 from hub_compat._tf import node_def_pb2, tf
@@ -47,11 +49,19 @@ def fillers(graph: Graph, saver: Any, source: str) -> List[str]:
             continue
         if reader is None:
             reader = _reader(source)
+        values = {
+            i: _read(graph, name, reader, tensor)
+            for i, tensor in enumerate(tensors)
+            if read[i]
+        }
         filler = node_def_pb2.NodeDef()
         filler.CopyFrom(node)
-        for i, tensor in enumerate(tensors):
-            if read[i]:
-                filler.input[i] = _constant(graph, name, reader, tensor)
+        table = graph.nodes[node_of(tensors[0])]
+        if table.op.startswith("MutableDenseHashTable") and len(values) == 2:
+            values = _entries(graph, table, values)
+            filler.op = node.op.replace("Import", "Insert")
+        for i, value in values.items():
+            filler.input[i] = _constant(graph, name, value)
         graph.replace(filler)
         found.append(name)
     return found
@@ -69,8 +79,8 @@ def _reader(source: str) -> Any:
     )
 
 
-def _constant(graph: Graph, name: str, reader: Any, tensor: str) -> str:
-    """What a RestoreV2 node reads, as a constant; the name of its node."""
+def _read(graph: Graph, name: str, reader: Any, tensor: str) -> Any:
+    """What a RestoreV2 node reads."""
     restore, index = split_tensor(tensor)
     keys = graph.nodes[node_of(graph.nodes[restore].input[1])]
     key = tf.make_ndarray(keys.attr["value"].tensor).ravel()[index].decode()
@@ -79,7 +89,41 @@ def _constant(graph: Graph, name: str, reader: Any, tensor: str) -> str:
             "The checkpoint does not hold what {!r} fills a table with; export or "
             "download the model again. Received: no key {!r}".format(name, key)
         )
-    proto = tf.make_tensor_proto(reader.get_tensor(key))
+    return reader.get_tensor(key)
+
+
+def _entries(graph: Graph, table: Any, buckets: Dict[int, Any]) -> Dict[int, Any]:
+    """The entries of a dense table, of which the checkpoint has all places.
+
+    They are inserted: to import them as they are, their shape must not be known.
+    """
+    empty, deleted = (_value(graph, tensor) for tensor in _inputs(table, 2))
+    keys, values = (np.asarray(buckets[i]) for i in sorted(buckets))
+    shape = np.shape(empty)
+    keys = keys.reshape((len(keys),) + shape)
+    places = tuple(range(1, keys.ndim))
+    used = ~((keys == empty).all(places) | (keys == deleted).all(places))
+    dims = [dim.size for dim in table.attr["value_shape"].shape.dim]
+    values = values.reshape([len(values)] + dims)
+    return dict(zip(sorted(buckets), (keys[used], values[used])))
+
+
+def _inputs(node: Any, count: int) -> List[str]:
+    """The inputs of a node; the old dense table has no deleted key."""
+    inputs = [tensor for tensor in node.input if tensor[0] != "^"]
+    return (inputs * count)[:count]
+
+
+def _value(graph: Graph, tensor: str) -> Any:
+    node = graph.nodes[node_of(tensor)]
+    while node.op == "Identity":
+        node = graph.nodes[node_of(node.input[0])]
+    return tf.make_ndarray(node.attr["value"].tensor)
+
+
+def _constant(graph: Graph, name: str, value: Any) -> str:
+    """A constant; the name of its node."""
+    proto = tf.make_tensor_proto(value)
     constant = node_def_pb2.NodeDef(name=graph.unique_name(name + "/held"), op="Const")
     constant.attr["value"].tensor.CopyFrom(proto)
     set_attr(constant, "dtype", ("type", proto.dtype))

@@ -144,7 +144,8 @@ class _Builder:
                 if reason:
                     del variant.signatures[name]
                     self.model.leave_out_signature(variant.tags, name, reason)
-        if not self.root.signatures:
+        gone = [name for tags, name, _ in self.model.left_out if tags == self.root.tags]
+        if gone and not self.root.signatures:
             raise ConversionError(
                 "No signature of the module can be converted. Received: {}".format(
                     "; ".join(self.model.warnings) or "a module without signatures"

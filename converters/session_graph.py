@@ -38,7 +38,7 @@ def write(
       model: whose variables and assets.
       signatures: the signatures, by name.
       variables: keys of the variables, in checkpoint order.
-      tables: by key, the FunctionDef that creates a table, which is one node,
+      tables: by key, the FunctionDef that creates a table, whose last node it is,
         and the function that fills it.
     """
     graph = _SessionGraph(meta_graph)
@@ -115,9 +115,13 @@ class _SessionGraph:
         The op itself, as calling the function that creates it makes TF 1.15
         crash: it keeps the handle's shapes past the function's graph.
         """
-        (node,) = create.node_def
-        attrs = {name: node.attr[name] for name in node.attr}
-        self._tensors[key] = self.node(node.op, node.name, **attrs)
+        names: Dict[str, str] = {}
+        for node in create.node_def:
+            attrs = {name: node.attr[name] for name in node.attr}
+            # The table is the last, after the constants that it is made of.
+            inputs = [names[tensor.split(":")[0]] for tensor in node.input]
+            names[node.name] = self.node(node.op, node.name, inputs, **attrs)
+            self._tensors[key] = names[node.name]
         self._init.append(self._call(initialize, [], "initialize_table"))
 
     def _call(self, body: Body, inputs: Sequence[str], name: str) -> str:

@@ -8,7 +8,13 @@ from typing import Dict, Iterable, List, Optional
 from hub_compat._tf import attr_value_pb2, node_def_pb2
 
 from .functions import Capture, FunctionWriter, emit, set_attr
-from .graph import DT_INT32, DT_RESOURCE, Graph, attr_or_default
+from .graph import (
+    CONTROL_FLOW_OPS,
+    DT_INT32,
+    DT_RESOURCE,
+    Graph,
+    attr_or_default,
+)
 from .model import Model, Table, VariantGraph, make_shape
 
 __all__ = [
@@ -42,6 +48,10 @@ _REFERENCE_OPS = frozenset(
 )
 
 
+# The one table that takes an input: the keys of empty and of deleted places.
+_DENSE = "MutableDenseHashTable"
+
+
 def make_resources(graph: Graph) -> None:
     """Turns tables of reference type into resources: the V2 ops of same form."""
     for node in graph.nodes.values():
@@ -54,7 +64,7 @@ def make_resources(graph: Graph) -> None:
 def find_tables(
     graph: Graph, names: Optional[Iterable[str]] = None
 ) -> List[node_def_pb2.NodeDef]:
-    """Nodes without inputs that hand out a resource which is no variable.
+    """Nodes that hand out a resource which is no variable, made of constants alone.
 
     Args:
       graph: the graph.
@@ -62,17 +72,35 @@ def find_tables(
     """
     nodes = [graph.nodes[name] for name in (graph.nodes if names is None else names)]
     kinds = {op for op in {node.op for node in nodes} if is_table(graph, op)}
-    return [node for node in nodes if node.op in kinds]
+    return [
+        node for node in nodes if node.op in kinds and _can_be_made(graph, node.name)
+    ]
 
 
 def is_table(graph: Graph, name: str) -> bool:
     """Whether an op hands out a shared resource of its own."""
+    if name.startswith(_DENSE):
+        return True
     op = graph.op_def(name)
     return (
         name != "VarHandleOp"
         and not op.input_arg
         and [arg.type for arg in op.output_arg] == [DT_RESOURCE]
         and any(attr.name == "shared_name" for attr in op.attr)
+    )
+
+
+def _can_be_made(graph: Graph, name: str) -> bool:
+    """Whether nothing but constants is needed to make a table."""
+    needed = [edge.tensor for edge in graph.inputs(name) if edge.tensor[0] != "^"]
+    if graph.nodes[name].op.startswith(_DENSE) and len(needed) < 2:
+        # The op of old knows no deleted keys, and has no twin.
+        return False
+    return not any(
+        graph.nodes[other].op in CONTROL_FLOW_OPS
+        or graph.nodes[other].op.startswith(("Placeholder", "Variable", "VarHandle"))
+        or graph.op_def(graph.nodes[other].op).is_stateful
+        for other in (graph.slice(needed) if needed else ())
     )
 
 
@@ -156,12 +184,16 @@ def _digest(
 
 def create_function(table: Table, name: str) -> FunctionWriter:
     """The function that hands out the table's handle."""
+    graph = table.variant.graph
     node = node_def_pb2.NodeDef()
-    node.CopyFrom(table.variant.graph.nodes[table.node])
-    set_shared_name(table.variant.graph, node, table.name)
-    writer = FunctionWriter(name, [node.name])
-    writer.copy(node, [])
-    output = table.variant.graph.outputs(node.name)[0]
+    node.CopyFrom(graph.nodes[table.node])
+    set_shared_name(graph, node, table.name)
+    inputs = [tensor for tensor in node.input if not tensor.startswith("^")]
+    names = graph.slice(inputs) if inputs else []
+    writer = FunctionWriter(name, names + [node.name])
+    resolve = emit(graph, writer, names, {}, {})
+    writer.copy(node, [resolve(tensor) for tensor in inputs])
+    output = graph.outputs(node.name)[0]
     tensor = "{}:{}:{}".format(node.name, output.arg, output.number)
     writer.result("handle", DT_RESOURCE, tensor, make_shape([]))
     writer.stateful = True

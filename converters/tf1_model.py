@@ -244,7 +244,7 @@ def _leave_out_dropped(model: Model, available: Collection[str]) -> None:
 
 
 def _leave_out_dense_tables(model: Model) -> None:
-    """Leaves out what needs a table that takes its empty key as a tensor.
+    """Leaves out what needs a table whose empty key is not made of constants.
 
     No object of a SavedModel can be made from a tensor of a graph, and in a function
     each call would have a table of its own, empty.
@@ -254,6 +254,7 @@ def _leave_out_dense_tables(model: Model) -> None:
             name
             for name, node in variant.graph.nodes.items()
             if node.op.startswith("MutableDenseHashTable")
+            and name not in variant.captures
         }
         _leave_out_what_needs(
             nodes,
@@ -375,10 +376,8 @@ def _copy_assets(model: Model, source: str, directory: str) -> None:
     for filename in model.assets.values():
         path = _files.join(source, "assets", *filename.split("/"))
         if not _files.exists(path):
-            raise CorruptModuleError(
-                "The module's graph needs the asset file {!r}, which is not there; "
-                "half of the module was fetched. Received: {!r}".format(filename, path)
-            )
+            # Nothing that runs at load needs it; a warning has named it.
+            continue
         target = _files.join(assets, *filename.split("/"))
         _files.make_dirs(target.rsplit("/", 1)[0])
         _files.copy_file(path, target)
