@@ -178,7 +178,9 @@ def _wanted(
         else:
             apart.append(name)
     done = graph.slice(["^" + name for name in fillers])
-    left = sorted("{} ({})".format(n, graph.nodes[n].op) for n in set(apart) - set(done))
+    left = sorted(
+        "{} ({})".format(n, graph.nodes[n].op) for n in set(apart) - set(done)
+    )
     if not left:
         return fillers, []
     return fillers, [

@@ -1,9 +1,9 @@
 """Tables that functions make, brought into the graph.
 
-What ``tf.saved_model.load`` or ``hub.load`` adds to a TF1 graph makes and fills the tables
-of a TF2 module in functions: a call returns the handle, another one fills the table,
-others look it up. Objects are made of nodes of the graph, so these calls become what
-their functions hold.
+What ``tf.saved_model.load`` or ``hub.load`` adds to a TF1 graph makes and fills the
+tables of a TF2 module in functions: a call returns the handle, another one fills the
+table, others look it up. Objects are made of nodes of the graph, so these calls become
+what their functions hold.
 """
 
 from __future__ import annotations
