@@ -21,6 +21,8 @@ from typing import (
 from hub_compat._tf import node_def_pb2, op_def_pb2
 from hub_compat.errors import CorruptModuleError, UnknownOpError
 
+from . import spelling
+
 __all__ = ["CONTROL_FLOW_OPS", "Graph", "Output", "builtin_ops", "split_tensor"]
 
 DT_FLOAT = 1
@@ -130,6 +132,8 @@ class Graph:
         self._order: Dict[str, int] = {}
         self._references: Dict[str, str] = {}
         self._slices: Dict[Tuple[Tuple[str, ...], FrozenSet[str]], List[str]] = {}
+        for function in self.library.values():
+            spelling.spell_out(function, self.op_def, arg_types)
 
     def op_def(self, op: str) -> op_def_pb2.OpDef:
         """The definition of an op or function.

@@ -15,6 +15,7 @@ from .mutable_tables import empty_tables, fill_tables
 from .own_gradients import keep_gradients
 from .registry import NEWEST, Registry, ops_of
 from .scope import Producers, Rewrite, Scope, Unlowerable
+from .table_files import say_dtypes
 from .unknown import explain
 
 __all__ = ["Lowered", "lower", "needs_lowering", "unknown_ops"]
@@ -118,6 +119,7 @@ def lower(saved_model: Any, registry: Registry, source: str) -> Lowered:
     for meta_graph in saved_model.meta_graphs:
         if registry.version < (2, 0):
             fill_tables(meta_graph, source, done)
+            say_dtypes(meta_graph)
         one = _Lowering(meta_graph, registry, done)
         one.run()
         left_out.extend(one.left_out)

@@ -12,6 +12,7 @@ from . import (
     parsing,
     random,
     sparse_counts,
+    table_files,
     traced,
 )
 from .scope import Rewrite
@@ -21,9 +22,10 @@ __all__ = ["ATTRIBUTES", "OPS", "settle_for_tf1", "unsettled_for_tf1"]
 OPS: Dict[str, Callable[[Rewrite], Any]] = {}
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {}
 for _module in (
-    arithmetic, arrays, counts, gradients, parsing, random, sparse_counts, traced,
+    arithmetic, arrays, counts, gradients, parsing, random, sparse_counts, table_files,
+    traced,
 ):  # fmt: skip
-    OPS.update(_module.OPS)
+    OPS.update(getattr(_module, "OPS", {}))
     ATTRIBUTES.update(getattr(_module, "ATTRIBUTES", {}))
 
 

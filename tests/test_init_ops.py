@@ -1,0 +1,288 @@
+"""What the init op of a TF1 SavedModel does, once a loader has restored the rest.
+
+The values are those of TensorFlow 1.15.5's session on the same programs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import numpy as np
+import pytest
+import runtimes
+
+import hub_compat as hub
+from hub_compat import errors, provenance
+
+pytestmark = pytest.mark.tensorflow
+
+
+def export(path: Path, program: Callable[[Any, Any], Dict[str, Any]]) -> Path:
+    """Writes a SavedModel: the program says ``outputs``, ``main_op`` and the rest."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    info = v1.saved_model.build_tensor_info
+    with tf.Graph().as_default(), v1.Session() as session:
+        w = v1.get_variable("w", initializer=[3.0, 4.0], use_resource=False)
+        made = program(w, v1)
+        session.run(v1.global_variables_initializer())
+        outputs = {key: info(value) for key, value in made.pop("outputs").items()}
+        main_op = made.pop("main_op", None)
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": v1.saved_model.build_signature_def({}, outputs, "p")},
+            main_op=getattr(main_op, "op", main_op),
+            **made,
+        )
+        builder.save()
+    return path
+
+
+def left_out_of_the_saver(w: Any, v1: Any) -> Dict[str, Any]:
+    """A weight that the init op alone sets."""
+    e = v1.get_variable("e", initializer=[9.0, 9.0], use_resource=False)
+    saver = v1.train.Saver([w])
+    return dict(outputs={"y": w + e}, main_op=e.assign([1.0, 2.0]), saver=saver)
+
+
+def computed_from_another(w: Any, v1: Any) -> Dict[str, Any]:
+    """A weight that is made of another."""
+    e = v1.get_variable("e", initializer=[9.0, 9.0], use_resource=True)
+    saver = v1.train.Saver([w])
+    main_op = e.assign(w / v1.norm(w))
+    return dict(outputs={"y": w + e}, main_op=main_op, saver=saver)
+
+
+def computed_from_itself(w: Any, v1: Any) -> Dict[str, Any]:
+    """A weight that is restored, and then changed."""
+    return dict(outputs={"y": w + 0.0}, main_op=w.assign(w * w))
+
+
+def initialized_again(w: Any, v1: Any) -> Dict[str, Any]:
+    """What the checkpoint holds does not count: the initializers run after it."""
+    e = v1.get_variable("e", initializer=[5.0, 6.0])
+    with v1.control_dependencies([w.assign([0.5, 0.5])]):
+        outputs = {"y": w + 0.0, "e": e + 0.0}
+    del outputs["y"]
+    outputs["w"] = w * 1.0
+    return dict(outputs=outputs, main_op=v1.global_variables_initializer())
+
+
+def written_in_part(w: Any, v1: Any) -> Dict[str, Any]:
+    """A row that is exchanged, and a number that is counted up."""
+    n = v1.get_variable("n", initializer=7, trainable=False)
+    main_op = v1.group(v1.scatter_update(w, [1], [8.0]), v1.assign_add(n, 5))
+    return dict(outputs={"w": w * 1.0, "n": n + 0}, main_op=main_op)
+
+
+def in_a_branch(w: Any, v1: Any) -> Dict[str, Any]:
+    """A weight that is set only where it is not yet."""
+    e = v1.get_variable("e", initializer=[9.0, 9.0], use_resource=False)
+    saver = v1.train.Saver([w])
+    known = v1.is_variable_initialized(e)
+    main_op = v1.cond(known, v1.no_op, lambda: e.assign(w + 1.0).op)
+    return dict(outputs={"y": w + e}, main_op=main_op, saver=saver)
+
+
+def words(w: Any, v1: Any) -> Dict[str, Any]:
+    """A variable of strings."""
+    e = v1.get_variable("e", initializer=["q", "q"], use_resource=True)
+    saver = v1.train.Saver([w])
+    main_op = e.assign(v1.as_string(v1.cast(w, v1.int32)))
+    outputs = {"y": w * 1.0, "words": e.read_value()}
+    return dict(outputs=outputs, main_op=main_op, saver=saver)
+
+
+WANTED = {
+    left_out_of_the_saver: {"y": [4.0, 6.0]},
+    computed_from_another: {"y": [3.6, 4.8]},
+    computed_from_itself: {"y": [9.0, 16.0]},
+    initialized_again: {"w": [3.0, 4.0], "e": [5.0, 6.0]},
+    written_in_part: {"w": [3.0, 8.0], "n": 12},
+    in_a_branch: {"y": [7.0, 9.0]},
+    words: {"y": [3.0, 4.0], "words": [b"3", b"4"]},
+}
+
+
+def check(path: Path, wanted: Dict[str, Any], names: List[str]) -> None:
+    """Loads a model, and compares what its signature gives and its variables."""
+    with runtimes.Runtime(lambda: hub.load(path)) as run:
+        found = run.run(run.loaded.signatures["serving_default"]())
+        for key, value in wanted.items():
+            if found[key].dtype == object:
+                assert list(found[key]) == value
+            else:
+                np.testing.assert_allclose(found[key], value, rtol=1e-6)
+        assert sorted(v.name.split(":")[0] for v in run.loaded.variables) == names
+
+
+@pytest.mark.parametrize("program", list(WANTED), ids=lambda each: each.__name__)
+def test_variables_that_it_sets(program: Any, tmp_path: Path) -> None:
+    """They are weights, with the values that a session would give them."""
+    source = export(tmp_path / "source", program)
+    report = hub.convert(source, tmp_path / "out", verify=True)
+    assert report.warnings == ()
+    assert report.verification is not None
+    assert not report.verification.not_compared
+    names = ["w"] + [n for n in "en" if n in program.__code__.co_varnames]
+    for path in (source, tmp_path / "out"):
+        check(path, WANTED[program], sorted(names))
+    if program is not words:
+        with runtimes.Runtime(lambda: hub.load(source)) as run:
+            trained = [v.name[:1] for v in run.loaded.trainable_variables]
+            assert sorted(trained) == sorted(set(names) - {"n"})
+
+
+def test_tuned_values_are_kept(tmp_path: Path) -> None:
+    """save() writes what training made of such a weight; no init op undoes it."""
+    source = export(tmp_path / "source", computed_from_another)
+    with runtimes.Runtime(lambda: hub.load(source)) as run:
+        variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
+        run.run(variables["e"].assign([100.0, 200.0]).op if run.session else ())
+        if run.session is None:
+            variables["e"].assign([100.0, 200.0])
+        hub.save(run.loaded, tmp_path / "tuned", session=run.session)
+    check(tmp_path / "tuned", {"y": [103.0, 204.0]}, ["e", "w"])
+
+
+def test_random_values_are_named(tmp_path: Path) -> None:
+    """What each session would draw anew is drawn once, with a warning."""
+
+    def program(w: Any, v1: Any) -> Dict[str, Any]:
+        e = v1.get_variable("e", initializer=[9.0, 9.0])
+        main_op = e.assign(v1.random.uniform([2], 1.0, 2.0))
+        saver = v1.train.Saver([w])
+        return dict(outputs={"y": e + 0.0}, main_op=main_op, saver=saver)
+
+    source = export(tmp_path / "source", program)
+    report = hub.convert(source, tmp_path / "out")
+    (said,) = report.warnings
+    assert "'e' to numbers that RandomUniform draws" in said
+    for _ in range(2):
+        with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as run:
+            found = run.run(run.loaded.signatures["serving_default"]()["y"])
+            assert np.all((found >= 1.0) & (found < 2.0))
+
+
+def test_what_it_does_beside_is_named(tmp_path: Path) -> None:
+    """Nothing that an init op does is left out without a word, nor done by convert."""
+    import tensorflow as tf
+
+    written = tmp_path / "written"
+
+    def program(w: Any, v1: Any) -> Dict[str, Any]:
+        file = tf.io.write_file(str(written), "x")
+        main_op = v1.group(file, v1.print("hello"), w.assign([2.0, 2.0]))
+        return dict(outputs={"y": w + 0.0}, main_op=main_op)
+
+    source = export(tmp_path / "source", program)
+    (said,) = hub.convert(source, tmp_path / "out").warnings
+    assert "WriteFile" in said and "PrintV2" in said
+    check(tmp_path / "out", {"y": [2.0, 2.0]}, ["w"])
+    assert not written.exists()
+
+
+def test_values_that_cannot_be_computed(tmp_path: Path) -> None:
+    """What needs such a variable is left out: its old value would be another."""
+
+    def program(w: Any, v1: Any) -> Dict[str, Any]:
+        value = v1.py_func(lambda: np.array([1, 2], np.float32), [], v1.float32)
+        return dict(outputs={"y": w + 0.0}, main_op=w.assign(value))
+
+    source = export(tmp_path / "source", program)
+    with pytest.raises(errors.ConversionError, match="the init op sets it.*PyFunc"):
+        hub.convert(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_iterators(once: bool, tmp_path: Path) -> None:
+    """One that the init op starts, or its first use, goes on from call to call."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    path = tmp_path / "source"
+    with tf.Graph().as_default(), v1.Session() as session:
+        dataset = tf.data.Dataset.range(10).map(lambda i: i * 2).repeat().batch(2)
+        make = v1.data.make_initializable_iterator
+        iterator = (v1.data.make_one_shot_iterator if once else make)(dataset)
+        v1.get_variable("w", initializer=3.0)
+        session.run(v1.global_variables_initializer())
+        info = v1.saved_model.build_tensor_info(iterator.get_next())
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"next": v1.saved_model.build_signature_def({}, {"n": info}, "p")},
+            main_op=None if once else iterator.initializer,
+        )
+        builder.save()
+    report = hub.convert(path, tmp_path / "out")
+    assert report.warnings == ()
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as run:
+        for wanted in ([0, 2], [4, 6]):
+            if run.session is None or wanted == [0, 2]:
+                next_one = run.loaded.signatures["next"]()["n"]
+            assert run.run(next_one).tolist() == wanted
+    with tf.Graph().as_default(), v1.Session() as session:
+        meta_graph = v1.saved_model.load(session, ["serve"], str(tmp_path / "out"))
+        tensor = meta_graph.signature_def["next"].outputs["n"].name
+        assert [session.run(tensor).tolist() for _ in range(2)] == [[0, 2], [4, 6]]
+
+
+def test_model_without_signatures(tmp_path: Path) -> None:
+    """It loads, is called by nothing, and has its variables."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.get_variable("w", initializer=[1.0, 2.0])
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(tmp_path / "source"))
+        builder.add_meta_graph_and_variables(session, ["serve"])
+        builder.save()
+    hub.convert(tmp_path / "source", tmp_path / "out")
+    for directory in ("source", "out"):
+        with runtimes.Runtime(lambda d=directory: hub.load(tmp_path / d)) as run:
+            assert dict(run.loaded.signatures) == {}
+            assert not callable(run.loaded)
+            (w,) = run.loaded.variables
+            assert run.run(w.read_value()).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_asset_that_is_not_there(needed: bool, tmp_path: Path) -> None:
+    """A warning where nothing reads it, an error where a table is filled from it."""
+    import tensorflow as tf
+
+    def program(w: Any, v1: Any) -> Dict[str, Any]:
+        (tmp_path / "words.txt").write_text("a\nb\n")
+        path = tf.constant(str(tmp_path / "words.txt"))
+        v1.add_to_collection("asset_filepaths", path)
+        made = dict(
+            outputs={"y": w + 0.0},
+            assets_collection=v1.get_collection("asset_filepaths"),
+        )
+        if needed:
+            index = tf.lookup.TextFileIndex
+            initializer = tf.lookup.TextFileInitializer(
+                path, tf.string, index.WHOLE_LINE, tf.int64, index.LINE_NUMBER
+            )
+            tf.lookup.StaticHashTable(initializer, -1)
+            made["main_op"] = v1.tables_initializer()
+        return made
+
+    source = export(tmp_path / "source", program)
+    (source / "assets" / "words.txt").unlink()
+    if needed:
+        with pytest.raises(errors.CorruptModuleError, match="'words.txt'"):
+            hub.load(source)
+        return
+    check(source, {"y": [3.0, 4.0]}, ["w"])
+    (said,) = hub.convert(source, tmp_path / "out").warnings
+    assert "'words.txt', which is not there" in said
+    facts = provenance.read(str(tmp_path / "out"))
+    assert facts is not None and facts.warnings == (said,)
