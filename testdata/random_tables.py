@@ -1,15 +1,16 @@
 """Tables of every kind and origin, made at random and looked up under TF 1.15.
 
-Writes ``random_tables/NAME``, packed SavedModels and a TF1 Hub module with a signature for
-each table, and ``random_tables/expected.npz``: keys and results by model and signature.
-The results are those of TensorFlow 1.15's session on the exported model. Needs TensorFlow
-1.15 and tensorflow_hub::
+Writes ``random_tables/NAME``, packed SavedModels and a TF1 Hub module with a signature
+for each table, and ``random_tables/expected.npz``: keys and results by model and
+signature. The results are those of TensorFlow 1.15's session on the exported model.
+Needs TensorFlow 1.15 and tensorflow_hub::
 
     python testdata/random_tables.py
 """
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import random
@@ -63,11 +64,13 @@ class Case:
         self.asked: List[Any] = []
 
     def keys(self, dtype: str, count: int) -> List[Any]:
+        """Different keys."""
         if dtype == "string":
             return self.random.sample(WORDS, count)
         return self.random.sample(range(-5, 20), count)
 
     def value(self, dtype: str) -> Any:
+        """A value."""
         kind = dtype.split(".")[1]
         if kind == "string":
             return self.random.choice(["x", "yy", "", "zz|z"])
@@ -78,14 +81,17 @@ class Case:
         return self.random.randint(-100, 100)
 
     def file(self, lines: List[str]) -> str:
+        """Writes a file; its path."""
         path = self._files / "words_{}.txt".format(self.seed)
         path.write_text("\n".join(lines) + "\n")
         return str(path)
 
     def asset(self, lines: List[str]) -> Any:
+        """What names a file to the graph."""
         return self.file(lines)
 
     def pairs(self) -> Tuple[str, str, List[Any], List[Any]]:
+        """Dtypes, keys and values; asks for them, and for others."""
         key = self.random.choice(list(VALUES))
         value = self.random.choice(VALUES[key])
         keys = self.keys(key, self.random.randint(1, 5))
@@ -95,6 +101,7 @@ class Case:
     # ---- kinds
 
     def key_values(self) -> Any:
+        """A table of constants."""
         key, value, keys, values = self.pairs()
         initializer = lookup_ops.KeyValueTensorInitializer(
             keys, values, getattr(tf, key), getattr(tf, value[3:])
@@ -102,6 +109,7 @@ class Case:
         return lookup_ops.StaticHashTable(initializer, self.value(value))
 
     def text_file(self) -> Any:
+        """A table of a file's lines or columns."""
         index = lookup_ops.TextFileIndex
         form = self.random.randint(0, 3)
         words = [w or "w" for w in self.keys("string", 4)]
@@ -129,6 +137,7 @@ class Case:
         return lookup_ops.StaticHashTable(initializer, default)
 
     def vocabulary(self) -> Any:
+        """A table with buckets for words that it does not know."""
         words = [w or "w" for w in self.keys("string", 4)]
         index = lookup_ops.TextFileIndex
         # TensorFlow 1.15 does not track the file of one in a TF2 module.
@@ -145,6 +154,7 @@ class Case:
         return lookup_ops.StaticVocabularyTable(initializer, self.random.randint(1, 9))
 
     def index_table(self) -> Any:
+        """What ``tf.contrib.lookup`` had, and ``tf.lookup`` keeps."""
         oov = self.random.choice([0, 0, 3])
         options: Dict[str, Any] = {"num_oov_buckets": oov, "default_value": -1}
         if oov:
@@ -159,6 +169,7 @@ class Case:
         return lookup_ops.index_table_from_tensor(words, **options)
 
     def strings(self) -> Any:
+        """The other way round."""
         words = [w or "w" for w in self.keys("string", 4)]
         self.asked = [0, 3, 9, -1]
         if self.random.random() < 0.5:
@@ -168,6 +179,7 @@ class Case:
         return lookup_ops.index_to_string_table_from_tensor(words, default_value="?")
 
     def mutable(self) -> Any:
+        """A table that a program fills; dense, or of vectors."""
         key, value, keys, values = self.pairs()
         key = "string" if key == "int32" else key
         if value in ("tf.string", "tf.int32", "tf.bool"):
@@ -196,6 +208,7 @@ class Case:
     # ---- look-ups
 
     def look_up(self, table: Any, keys: Any) -> Any:
+        """One of the ways to look something up."""
         form = self.random.choice(
             ["plain", "plain", "plain", "rows", "cond", "map", "function", "size"]
         )
@@ -228,6 +241,7 @@ class Asset(Case):
     """A case whose files are assets of the graph."""
 
     def asset(self, lines: List[str]) -> Any:
+        """A constant that the export takes along."""
         path = tf.constant(self.file(lines))
         tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS, path)
         return path
@@ -316,7 +330,7 @@ def build(
         table = getattr(case, kind)()
         dtype = tf.as_dtype(table.key_dtype)
         keys = np.array(case.asked, object if dtype == tf.string else dtype.name)
-        add(seed, dtype, keys, lambda given: case.look_up(table, given))
+        add(seed, dtype, keys, functools.partial(case.look_up, table))
         if case.more:
             # Some by the saver, others by the init op.
             kind = "inserted" if case.random.random() < 0.5 else "initial"
@@ -418,6 +432,7 @@ def pack(path: Path, target: Path) -> None:
 
 
 def main() -> None:
+    """Writes everything."""
     shutil.rmtree(str(OUT), ignore_errors=True)
     OUT.mkdir()
     arrays: Dict[str, np.ndarray] = {}

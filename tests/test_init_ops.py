@@ -181,7 +181,8 @@ def test_what_it_does_beside_is_named(tmp_path: Path) -> None:
 
     source = export(tmp_path / "source", program)
     (said,) = hub.convert(source, tmp_path / "out").warnings
-    assert "WriteFile" in said and "PrintV2" in said
+    assert "WriteFile" in said
+    assert "PrintV2" in said
     check(tmp_path / "out", {"y": [2.0, 2.0]}, ["w"])
     assert not written.exists()
 
@@ -285,4 +286,5 @@ def test_asset_that_is_not_there(needed: bool, tmp_path: Path) -> None:
     (said,) = hub.convert(source, tmp_path / "out").warnings
     assert "'words.txt', which is not there" in said
     facts = provenance.read(str(tmp_path / "out"))
-    assert facts is not None and facts.warnings == (said,)
+    assert facts is not None
+    assert facts.warnings == (said,)

@@ -1,7 +1,8 @@
 """Tables that are filled from a text file, whose lines count from more than 0.
 
-A Keras ``StringLookup`` of a vocabulary file has its first word behind the masks and the
-words that are unknown. TensorFlow 1.15 counts from 0: the file is read, split and put in.
+A Keras ``StringLookup`` of a vocabulary file has its first word behind the masks and
+the words that are unknown. TensorFlow 1.15 counts from 0: the file is read, split and
+put in.
 """
 
 from __future__ import annotations
