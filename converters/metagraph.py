@@ -89,7 +89,9 @@ def add_variant(
     model.warnings += initial.warnings
     fillers = started + initial.fillers
     if by_saver:
-        fillers += restored_resources.fillers(graph, meta_graph.saver_def, source)
+        restored = restored_resources.fillers(graph, meta_graph.saver_def, source)
+        restored_resources.run_before(graph, restored, fillers)
+        fillers += restored
     listed = node_list(graph, collections, "table_initializer")
     filled, warnings = initialization.without_files(
         graph, assets, fillers if by_saver else fillers + listed, listed, source

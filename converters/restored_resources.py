@@ -7,7 +7,7 @@ restores variables only, so the contents become constants of the initializer.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Set
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from hub_compat.errors import CorruptModuleError
 
 from .functions import set_attr
 from .graph import Graph, node_of, normal, split_tensor
-from .tables import find_tables
+from .tables import find_tables, shared_name
 
-__all__ = ["fillers"]
+__all__ = ["fillers", "run_before"]
 
 
 def fillers(graph: Graph, saver: Any, source: str) -> List[str]:
@@ -38,7 +38,6 @@ def fillers(graph: Graph, saver: Any, source: str) -> List[str]:
         return []
     names = graph.slice(["^" + restore])
     resources = {node.name for node in find_tables(graph, names)}
-    resources.update(name for name in names if graph.nodes[name].op in _OF_OLD)
     found = []
     reader = None
     for name in names if resources else ():
@@ -67,10 +66,26 @@ def fillers(graph: Graph, saver: Any, source: str) -> List[str]:
     return found
 
 
-# Tables of reference type, which become resources later.
-_OF_OLD = frozenset(
-    ["MutableDenseHashTable", "MutableHashTable", "MutableHashTableOfTensors"]
-)
+def run_before(graph: Graph, restored: List[str], fillers: List[str]) -> None:
+    """Makes the init op change what the saver has put into a table.
+
+    Args:
+      graph: the graph.
+      restored: the nodes that put in what the checkpoint holds.
+      fillers: those of the init op.
+    """
+    tables = {name: _tables(graph, name) for name in restored}
+    for name in fillers:
+        own = _tables(graph, name)
+        waits = ["^" + other for other in restored if own & tables[other]]
+        if waits:
+            graph.nodes[name].input.extend(waits)
+            graph.forget(name)
+
+
+def _tables(graph: Graph, name: str) -> Set[str]:
+    nodes = find_tables(graph, graph.slice(["^" + name]))
+    return {shared_name(graph, node) for node in nodes}
 
 
 def _reader(source: str) -> Any:

@@ -48,6 +48,8 @@ _REFERENCE_OPS = frozenset(
 )
 
 
+# Those of them that make a table.
+_REFERENCES = ("HashTable", "MutableHashTable", "MutableHashTableOfTensors")
 # The one table that takes an input: the keys of empty and of deleted places.
 _DENSE = "MutableDenseHashTable"
 
@@ -79,7 +81,7 @@ def find_tables(
 
 def is_table(graph: Graph, name: str) -> bool:
     """Whether an op hands out a shared resource of its own."""
-    if name.startswith(_DENSE):
+    if name.startswith(_DENSE) or name in _REFERENCES:
         return True
     op = graph.op_def(name)
     return (

@@ -28,6 +28,7 @@ def export(path: Path, program: Callable[[Any, Any], Dict[str, Any]]) -> Path:
         w = v1.get_variable("w", initializer=[3.0, 4.0], use_resource=False)
         made = program(w, v1)
         session.run(v1.global_variables_initializer())
+        session.run(made.pop("trained", ()))
         outputs = {key: info(value) for key, value in made.pop("outputs").items()}
         main_op = made.pop("main_op", None)
         builder = v1.saved_model.Builder(str(path))
@@ -65,11 +66,10 @@ def computed_from_itself(w: Any, v1: Any) -> Dict[str, Any]:
 def initialized_again(w: Any, v1: Any) -> Dict[str, Any]:
     """What the checkpoint holds does not count: the initializers run after it."""
     e = v1.get_variable("e", initializer=[5.0, 6.0])
-    with v1.control_dependencies([w.assign([0.5, 0.5])]):
-        outputs = {"y": w + 0.0, "e": e + 0.0}
-    del outputs["y"]
-    outputs["w"] = w * 1.0
-    return dict(outputs=outputs, main_op=v1.global_variables_initializer())
+    trained = v1.group(w.assign([0.5, 0.5]), e.assign([0.5, 0.5]))
+    outputs = {"w": w * 1.0, "e": e + 0.0}
+    main_op = v1.global_variables_initializer()
+    return dict(outputs=outputs, main_op=main_op, trained=trained)
 
 
 def written_in_part(w: Any, v1: Any) -> Dict[str, Any]:
@@ -81,7 +81,7 @@ def written_in_part(w: Any, v1: Any) -> Dict[str, Any]:
 
 def in_a_branch(w: Any, v1: Any) -> Dict[str, Any]:
     """A weight that is set only where it is not yet."""
-    e = v1.get_variable("e", initializer=[9.0, 9.0], use_resource=False)
+    e = v1.get_variable("e", initializer=[9.0, 9.0], use_resource=True)
     saver = v1.train.Saver([w])
     known = v1.is_variable_initialized(e)
     main_op = v1.cond(known, v1.no_op, lambda: e.assign(w + 1.0).op)

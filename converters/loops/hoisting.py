@@ -249,7 +249,12 @@ class _Hoisting:
         for i in sorted(resources if inside else ()):
             way = self._way(edges[i].tensor)
             table = None if way is None else graph.nodes[split_tensor(way.origin)[0]]
-            if table is not None and is_table(graph, table.op):
+            # One that is made of constants is handed in.
+            if (
+                table is not None
+                and is_table(graph, table.op)
+                and not data_inputs(graph, table.name)
+            ):
                 named = node_def_pb2.NodeDef()
                 named.CopyFrom(table)
                 named.name = graph.unique_name(name + "/table")
