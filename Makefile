@@ -54,10 +54,12 @@ testdata:
 	@# What is not one of the modules, when all are asked for.
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/record_training.py)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_programs.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_tables.py)
 
 testdata-tf2:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf221 testdata/tf221_models.py $(ARGS)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/tf221_lookups.py)
 
 testdata-tf215:
 	@PYTHONPATH="$(CURDIR)" $(RUN) tf215 testdata/tf215_models.py $(ARGS)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+import expected
 import pytest
+import replay
+import runtimes
+from edits import edited
+
+import hub_compat as hub
 
 pytestmark = pytest.mark.tensorflow
 
@@ -123,3 +130,51 @@ def test_thousands_of_equal_names_are_numbered_in_no_time() -> None:
     assert names.take("loss_5") == "loss_5"
     assert names.take("loss") == "loss_6"
     assert len({names.take("value") for _ in range(20_000)}) == 20_000
+
+
+def shorten(proto: Any) -> None:
+    """Spells what a node gives by its name without a number where there is one alone."""
+    for meta_graph in proto.meta_graphs:
+        for function in meta_graph.graph_def.library.function:
+            for node in function.node_def:
+                node.input[:] = [_short(tensor) for tensor in node.input]
+            for name, tensor in list(function.ret.items()):
+                function.ret[name] = _short(tensor)
+
+
+def _short(tensor: str) -> str:
+    return tensor[:-2] if tensor.count(":") == 2 and tensor.endswith(":0") else tensor
+
+
+def test_tensors_of_functions_that_are_spelled_short(tmp_path: Path) -> None:
+    """``node:arg`` is what a session takes for ``node:arg:0``."""
+    recorded = expected.load_expected("function_library")
+    source = edited("function_library", tmp_path, shorten)
+    assert (source / "saved_model.pb").stat().st_size < (
+        Path(recorded.path) / "saved_model.pb"
+    ).stat().st_size
+    with runtimes.Runtime(lambda: hub.load(source)) as runtime:
+        for case in recorded.cases[:4]:
+            found = runtime.run(replay.call(runtime.loaded, recorded, case, False))
+            replay.assert_outputs(found, case, case.id)
+
+
+def test_short_name_of_a_list() -> None:
+    """``node:arg`` of an output that is a list is all of it."""
+    from hub_compat._tf import meta_graph_pb2
+    from hub_compat.converters.graph import Graph
+
+    meta_graph = meta_graph_pb2.MetaGraphDef()
+    function = meta_graph.graph_def.library.function.add()
+    function.signature.name = "f"
+    function.signature.input_arg.add(name="x", type=1)
+    function.signature.output_arg.add(name="y", type=1)
+    split = operation("split", "Unpack", ["x"], T=1)
+    split.attr["num"].i = 2
+    added = operation("added", "AddN", ["split:output"], T=1)
+    added.attr["N"].i = 2
+    function.node_def.extend([split, added])
+    function.ret["y"] = "added:sum"
+    found = Graph(meta_graph).library["f"]
+    assert list(found.node_def[1].input) == ["split:output:0", "split:output:1"]
+    assert found.ret["y"] == "added:sum:0"
