@@ -56,9 +56,13 @@ def fillers(graph: Graph, saver: Any, source: str) -> List[str]:
         filler = node_def_pb2.NodeDef()
         filler.CopyFrom(node)
         table = graph.nodes[node_of(tensors[0])]
-        if table.op.startswith("MutableDenseHashTable") and len(values) == 2:
-            values = _entries(graph, table, values)
-            filler.op = node.op.replace("Import", "Insert")
+        if len(values) == 2:
+            if table.op.startswith("MutableDenseHashTable"):
+                values = _entries(graph, table, values)
+            keys, held = (np.asarray(values[i]) for i in sorted(values))
+            if "Dense" in table.op or keys.shape != held.shape:
+                # TF 1.15 imports no values of another shape than the keys.
+                filler.op = node.op.replace("Import", "Insert")
         for i, value in values.items():
             filler.input[i] = _constant(graph, name, value)
         graph.replace(filler)

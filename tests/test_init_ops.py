@@ -142,9 +142,10 @@ def test_tuned_values_are_kept(tmp_path: Path) -> None:
     source = export(tmp_path / "source", computed_from_another)
     with runtimes.Runtime(lambda: hub.load(source)) as run:
         variables = {v.name.split(":")[0]: v for v in run.loaded.variables}
-        run.run(variables["e"].assign([100.0, 200.0]).op if run.session else ())
-        if run.session is None:
-            variables["e"].assign([100.0, 200.0])
+        run.run(variables["e"].read_value())
+        assigned = variables["e"].assign([100.0, 200.0])
+        if run.session is not None:
+            run.run(assigned)
         hub.save(run.loaded, tmp_path / "tuned", session=run.session)
     check(tmp_path / "tuned", {"y": [103.0, 204.0]}, ["e", "w"])
 
