@@ -128,7 +128,8 @@ def test_variables_that_it_sets(program: Any, tmp_path: Path) -> None:
     assert report.warnings == ()
     assert report.verification is not None
     assert not report.verification.not_compared
-    names = ["w"] + [n for n in "en" if n in program.__code__.co_varnames]
+    code = program.__code__
+    names = ["w"] + [n for n in "en" if n in code.co_varnames + code.co_cellvars]
     for path in (source, tmp_path / "out"):
         check(path, WANTED[program], sorted(names))
     if program is not words:
