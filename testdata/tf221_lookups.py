@@ -1,7 +1,7 @@
 """Tables of TensorFlow 2.21 that count the lines of a file from more than 0.
 
-Writes ``tf221_lookups/module``, a SavedModel, and ``tf221_lookups/expected.json``: what it
-is asked and what TensorFlow 2.21 answers. Needs tf_keras::
+Writes ``tf221_lookups/module``, a SavedModel, and ``tf221_lookups/expected.json``: what
+it is asked and what TensorFlow 2.21 answers. Needs tf_keras::
 
     python testdata/tf221_lookups.py
 """
@@ -66,6 +66,7 @@ class Lookups(tf.Module):
         ]
     )
     def __call__(self, words: Any, numbers: Any) -> Dict[str, Any]:
+        """What each layer and table finds."""
         given = {tf.string: words, tf.int64: numbers}
         found = {}
         for i, layer in enumerate(self.layers):

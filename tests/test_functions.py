@@ -133,7 +133,7 @@ def test_thousands_of_equal_names_are_numbered_in_no_time() -> None:
 
 
 def shorten(proto: Any) -> None:
-    """Spells what a node gives by its name without a number where there is one alone."""
+    """Spells what a node gives by its name, without a number."""
     for meta_graph in proto.meta_graphs:
         for function in meta_graph.graph_def.library.function:
             for node in function.node_def:
