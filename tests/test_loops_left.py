@@ -94,7 +94,6 @@ def table_in_function(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
         (by_hand, "0 conditions"),
         (strings_of_random_numbers, "parts of, each its own"),
         (strings_written_and_read, "writes and reads"),
-        (table_in_function, "calls a function"),
     ],
     ids=lambda value: getattr(value, "__name__", "of"),
 )
@@ -118,6 +117,29 @@ def test_what_is_not_understood(
             run.gradients(loss, [x, weights])
         found = run.run(run.loaded.signatures["go"](x=x)["y"])
         np.testing.assert_allclose(found, known["runs"][0], rtol=1e-5)
+
+
+def test_function_that_makes_a_table_beside_its_loop(tmp_path: Path) -> None:
+    """The table becomes one of the model, and the loop trains."""
+    import tensorflow as tf
+
+    known = write(table_in_function, tmp_path / "model")
+    report = hub.convert(tmp_path / "model", tmp_path / "out")
+    assert (report.warnings, report.tables) == ((), 1)
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as run:
+        x = tf.constant(X)
+        (weights,) = [v for v in run.loaded.variables if "weights" in v.name]
+
+        def loss() -> Any:
+            return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
+
+        (gradient,) = run.run(run.gradients(loss, [x]))
+        found = run.run(run.loaded.signatures["go"](x=x)["y"])
+        np.testing.assert_allclose(found, known["runs"][0], rtol=1e-5)
+        kernel = run.run(weights.read_value())
+        scale = 1.0 if np.sum(X) > 0.0 else 2.0
+        wanted = np.ones((2, 3)) @ (kernel @ kernel).T * scale
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-5)
 
 
 def test_signature_inside_of_a_loop(tmp_path: Path) -> None:
