@@ -24,6 +24,8 @@ __all__ = ["read_chunked_model"]
 
 # A list grows by no more than this many elements that nothing was said of.
 _MOST_NEW = 1 << 16
+# No protobuf is larger.
+_MOST_BYTES = (1 << 31) - 1
 
 
 def read_chunked_model(path: str) -> Any:
@@ -54,6 +56,7 @@ class _Merger:
     def __init__(self, file: ChunkedFile, offsets: List[int]) -> None:
         self._file = file
         self._offsets = offsets
+        self._merged = 0
 
     def merge(self, tree: ChunkedMessage, message: Any) -> None:
         """Merges all that belongs into a message."""
@@ -64,6 +67,10 @@ class _Merger:
 
     def _part(self, number: int) -> bytes:
         part = self._file.part(self._offsets, number)
+        # One part may belong in many places.
+        self._merged += len(part)
+        if self._merged > _MOST_BYTES:
+            raise self._file.damaged("parts of no more than 2 GB together")
         return part.data()
 
     def _merge_field(self, part: ChunkedField, message: Any) -> None:

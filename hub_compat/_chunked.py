@@ -15,7 +15,9 @@ are not. Hashes are not checked.
 
 from __future__ import annotations
 
+import bisect
 import io
+import itertools
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 from hub_compat import _wire
@@ -87,6 +89,15 @@ class _Chunk(NamedTuple):
     decoded_size: int
 
 
+class _Opened(NamedTuple):
+    """A chunk whose records are known: where each ends, and what is unpacked."""
+
+    chunk: _Chunk
+    first: int
+    bounds: List[int]
+    values: Any
+
+
 class ChunkedFile:
     """A saved_model.cpb.
 
@@ -106,9 +117,12 @@ class ChunkedFile:
         file.seek(0)
         if file.read(len(_SIGNATURE)) != _SIGNATURE:
             raise self._damaged(0, "the signature of a Riegeli file")
+        # Records are mostly read in their order.
+        self._opened: Optional[_Opened] = None
         self._first: Optional[_Chunk] = None
         self._last: Optional[_Chunk] = None
         self._filled = [chunk for chunk in self._chunks() if chunk.num_records]
+        self._begins = [chunk.begin for chunk in self._filled]
         if self._filled:
             self._first, self._last = self._filled[0], self._filled[-1]
 
@@ -168,8 +182,10 @@ class ChunkedFile:
             raise self._damaged(0, "{} parts or more".format(number + 1))
         # A record's position is that of its chunk plus its number in the chunk.
         position = offsets[number]
-        for chunk in self._filled:
-            if chunk.begin <= position < chunk.begin + chunk.num_records:
+        place = bisect.bisect(self._begins, position) - 1
+        if place >= 0:
+            chunk = self._filled[place]
+            if position < chunk.begin + chunk.num_records:
                 return self._record(chunk, position - chunk.begin)
         raise self._damaged(position, "a record")
 
@@ -224,13 +240,25 @@ class ChunkedFile:
 
     def _record(self, chunk: _Chunk, index: int) -> _wire.Message:
         """Returns one record of a chunk as a message."""
+        if self._opened is None or self._opened.chunk != chunk:
+            self._opened = None
+            self._opened = self._open(chunk)
+        opened = self._opened
+        before, end = opened.bounds[index : index + 2]
+        if opened.values is not None:
+            return _wire.open_message(opened.values[before:end], self._name)
+        stream = _ChunkData(self, chunk, opened.first + before, opened.first + end)
+        return _wire.open_message(stream, self._name)
+
+    def _open(self, chunk: _Chunk) -> _Opened:
+        """Reads where the records of a chunk are, and unpacks them if need be."""
         if chunk.kind == _TRANSPOSED:
             raise UnreadableRecords("its records are transposed")
         if chunk.kind != _SIMPLE:
             raise self._damaged(chunk.begin, "a chunk of type 'r'")
         data = _ChunkData(self, chunk)
         # compression type, varint size of the sizes, the sizes, the values
-        head = data.read(11)
+        head = data.read(1 + _VARINT_BYTES)
         start = 1
         sizes_size = shift = 0
         while start < len(head):
@@ -253,19 +281,20 @@ class ChunkedFile:
             packed_sizes = self._unpack(head[0], packed_sizes, 10 * chunk.num_records)
             values = self._unpack(head[0], data.read(), chunk.decoded_size)
         sizes = self._varints(packed_sizes, chunk)
-        if len(sizes) != chunk.num_records or index >= len(sizes):
+        bounds = [0, *itertools.accumulate(sizes)]
+        if len(sizes) != chunk.num_records or bounds[-1] != chunk.decoded_size:
             raise self._damaged(
-                chunk.begin, "{} record sizes".format(chunk.num_records)
+                chunk.begin,
+                "{} records of {} bytes together".format(
+                    chunk.num_records, chunk.decoded_size
+                ),
             )
-        before = sum(sizes[:index])
-        end = before + sizes[index]
-        if end > chunk.decoded_size:
-            raise self._damaged(chunk.begin, "a record within its chunk")
-        if values is not None:
-            return _wire.open_message(values[before:end], self._name)
         first = start + sizes_size
-        stream = _ChunkData(self, chunk, first + before, first + end)
-        return _wire.open_message(stream, self._name)
+        if (values is None and first + bounds[-1] > chunk.data_size) or (
+            values is not None and len(values) != bounds[-1]
+        ):
+            raise self._damaged(chunk.begin, "a record within its chunk")
+        return _Opened(chunk, first, bounds, values)
 
     def _varints(self, data: bytes, chunk: _Chunk) -> List[int]:
         """Decodes a buffer of varints; a cut one at the end is left out."""

@@ -119,7 +119,7 @@ def read_bytes(path: str, limit: Optional[int] = None) -> bytes:
     with open_read(path) as file:
         if limit is not None and size(path) > limit:
             raise OSError(
-                errno.EFBIG,
+                errno.EINVAL,
                 "It has {} bytes, no more than {} can be right".format(
                     size(path), limit
                 ),

@@ -7,6 +7,7 @@ checkpoint's index that no writer makes.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Iterator
 
 from hub_compat import _files
@@ -40,17 +41,23 @@ def check_files(directory: str) -> None:
         return
     for path in _paths(directory):
         try:
-            mode = os.stat(path).st_mode
+            facts = os.stat(path)
         except OSError:
             # What is not there, or a link to nothing: if it is needed, that is said.
             continue
-        what = _files.irregular(mode)
+        what = _files.irregular(facts.st_mode)
         if what:
             raise HandleError(
                 "A file of the module is {}, which nobody may ever finish writing. "
                 "Replace it by the file that it stands for. Received: {!r}".format(
                     what, path
                 )
+            )
+        if facts.st_size > _limit(path):
+            raise CorruptModuleError(
+                "A file of the module is larger than such a file can be, {} bytes. "
+                "Download or export the module again. Received: {!r}, of {} "
+                "bytes".format(_limit(path), path, facts.st_size)
             )
         if is_pointer(path):
             raise CorruptModuleError("{} Received: {!r}".format(pretence(path), path))
@@ -59,6 +66,15 @@ def check_files(directory: str) -> None:
                 "A file of the module cannot be read. Check that this user may read "
                 "it, and all directories above it. Received: {!r}".format(path)
             )
+
+
+def _limit(path: str) -> int:
+    """The most bytes that a file can have: all of it is read."""
+    name = os.path.basename(path)
+    if name in _FILES and name.endswith(".pb"):
+        # No protobuf is larger.
+        return (1 << 31) - 1
+    return 1 << 30 if name == "variables.index" else sys.maxsize
 
 
 def check_checkpoint(directory: str) -> None:

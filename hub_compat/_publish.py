@@ -41,6 +41,7 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 _HINTS = {
     errno.ENOSPC: "Make space there, or name a directory on another file system.",
     errno.EDQUOT: "Make space there, or name a directory on another file system.",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
     errno.EACCES: "Name a directory in which you may write.",
     errno.EPERM: "Name a directory in which you may write.",
     errno.EROFS: "Name a directory on a file system that is not read-only.",
@@ -412,7 +413,7 @@ def _concerns(error: OSError, temporary: str) -> bool:
     """Whether an error is about what is written rather than what is read."""
     if isinstance(error, HubCompatError):
         return False
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
     names = (error.filename, getattr(error, "filename2", None))
     return any(isinstance(n, str) and n.startswith(temporary) for n in names)
