@@ -20,6 +20,7 @@ from hub_compat import (
     signatures,
     variables,
 )
+from hub_compat._causes import cause
 from hub_compat._collector import collector_paused
 from hub_compat._registration import register
 from hub_compat._tf import (
@@ -312,7 +313,7 @@ def _refusal(
     error: Exception, detection: Detection, directory: str
 ) -> Optional[HubCompatError]:
     """What an exception of TensorFlow's loader means; None if that is not known."""
-    text = str(error)
+    text, said = str(error), cause(error)
     if _PATTERN.search(directory) and "matching files" in text:
         return HandleError(
             "TensorFlow takes *, ? and [ in the path of weights for a pattern, and "
@@ -329,7 +330,7 @@ def _refusal(
                 detection.producer.tensorflow_version or "of unknown version",
                 tf.__version__,
                 _home(text),
-                text,
+                said,
             )
         )
     if _UNKNOWN_TYPE.search(text):
@@ -338,7 +339,7 @@ def _refusal(
             "imported package has registered. Import the package first, such as "
             "tensorflow_probability for what begins with tfp, in a version near "
             "that which wrote the module, or a newer TensorFlow. Received: "
-            "{}".format(detection.path, text)
+            "{}".format(detection.path, said)
         )
     if "No OpKernel was registered" in text:
         return UnknownOpError(
@@ -348,13 +349,13 @@ def _refusal(
                 tf.__version__,
                 detection.path,
                 detection.producer.tensorflow_version or "of unknown version",
-                text,
+                said,
             )
         )
     if isinstance(error, (tf.errors.OpError, FileNotFoundError)):
         return CorruptModuleError(
             "TensorFlow cannot load the module {!r}; it may be damaged or only "
-            "partly there. Received: {}".format(detection.path, text)
+            "partly there. Received: {}".format(detection.path, said)
         )
     if detection.format.is_tf2:
         return _wrong_value(directory)
