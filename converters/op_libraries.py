@@ -57,7 +57,8 @@ def _mentions(path: str, names: Sequence[bytes]) -> bool:
     try:
         with open(path, "rb") as file:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return any(data.find(b"\0" + name + b"\0") >= 0 for name in names)
+                # What is before it may be the start of another: linkers merge ends.
+                return any(data.find(name + b"\0") >= 0 for name in names)
     except (OSError, ValueError):
         return False
 

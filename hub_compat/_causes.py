@@ -30,8 +30,8 @@ _NOISE = re.compile(
 )
 _FILE = re.compile(r'^File ".*", line \d+')
 _FIRST_OF_SEVERAL = re.compile(r"^(?:\(0\) )?(?:[A-Z][A-Z_]+: +)?(?:\[_Derived_\] *)?")
-# The function that eager execution wraps an op in has no meaning for a reader.
-_WRAPPER = re.compile(r"\{\{function_node __wrapped__\S*?\}\} ?")
+# The names that TensorFlow gives to functions mean nothing to a reader.
+_WRAPPER = re.compile(r"\{\{function_node \S*?\}\} ?")
 # Their text alone, a name or nothing, says little.
 _LACONIC = (KeyError, AssertionError, AttributeError, IndexError)
 

@@ -280,6 +280,8 @@ def _print_report(report: Any) -> None:
     called = "nothing: no single signature to stand for it"
     if report.callable == "__call__":
         called = "its own"
+    elif report.callable is None and report.format.is_tf2:
+        called = "nothing: the model has signatures only"
     elif report.callable is not None:
         called = 'signature "{}"'.format(report.callable)
     _print_fields(
