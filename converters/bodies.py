@@ -12,6 +12,7 @@ from .control_flow import control_levels
 from .functions import Body, FunctionWriter, emit, set_output_shapes
 from .graph import DT_RESOURCE, PLACEHOLDERS, Graph, node_of
 from .libraries import FunctionSet
+from .loops.hoisting import written_resources
 from .loops.regions import resource_behind
 from .model import Component, Signature, Value, VariantGraph, flatten
 from .names import argument_name
@@ -82,6 +83,7 @@ class Bodies:
         self.functions = functions
         self._bodies: Dict[Tuple[Any, ...], SignatureBody] = {}
         self._known_levels: Dict[Graph, Mapping[str, int]] = {}
+        self._known_last_reads: Dict[Graph, Mapping[str, Sequence[str]]] = {}
 
     def check(self, variant: VariantGraph, signature: Signature) -> Optional[str]:
         """Why a signature cannot be a function, or None."""
@@ -286,7 +288,8 @@ class Bodies:
             called = dict.fromkeys(part.made.nodes, call)
             names = part.rest
         kept = [n for n in names if n + ":0" not in bound or not _is_input(graph, n)]
-        resolve = emit(graph, writer, kept, bound, variant.captures, called)
+        late = self._last_reads(graph)
+        resolve = emit(graph, writer, kept, bound, variant.captures, called, late)
         shapes: Dict[str, Any] = {}
         for component in form.results:
             tensor = resolve(component.tensor)
@@ -361,6 +364,16 @@ class Bodies:
         for i, tensor in enumerate(tensors):
             bound.setdefault(tensor, "{}:output:{}".format(call, i))
         return call
+
+    def _last_reads(self, graph: Graph) -> Mapping[str, Sequence[str]]:
+        """What reads wait for that a session does when all else has run."""
+        if graph not in self._known_last_reads:
+            written = written_resources(graph) if graph.last_reads else {}
+            self._known_last_reads[graph] = {
+                read: written.get(variable, ())
+                for read, variable in graph.last_reads.items()
+            }
+        return self._known_last_reads[graph]
 
     def _levels(self, graph: Graph) -> Mapping[str, int]:
         """How many loops and conditionals each node of a graph is inside of."""

@@ -36,6 +36,7 @@ _OUTSIDE = (
 _VARIABLES = ("VarHandleOp", "Variable", "VariableV2", "TemporaryVariable")
 _TABLES = ("MutableDenseHashTable", "MutableHashTable")
 _WRITERS = ("Apply", "Assign", "CountUpTo", "ResourceApply", "ResourceScatter")
+_SLICE_WRITERS = ("ResourceStridedSliceAssign", "StridedSliceAssign")
 _MORE_WRITERS = ("ResourceSparseApply", "Scatter", "SparseApply", "ResourceCountUpTo")
 _TABLE_WRITERS = ("LookupTableImport", "LookupTableInsert", "LookupTableRemove")
 
@@ -187,7 +188,7 @@ def is_random(op: str) -> bool:
 
 def is_write(op: str) -> bool:
     """Whether an op changes a variable or a table."""
-    if op.startswith(_WRITERS + _MORE_WRITERS + _TABLE_WRITERS):
+    if op.startswith(_WRITERS + _MORE_WRITERS + _SLICE_WRITERS + _TABLE_WRITERS):
         # ScatterNd makes a tensor of its own.
         return op != "ScatterNd" and not op.startswith("ScatterNdNonAliasing")
     return op.startswith("Stateful") and "Partitioned" not in op

@@ -251,10 +251,11 @@ class FunctionWriter:
             else:
                 shape.unknown_rank = True
         for capture in self.captures:
-            # Resource handles and asset paths are scalars: the empty shape.
             name = self._captured[capture]
             signature.input_arg.add(name=name, type=capture.dtype)
-            shapes.shape.add()
+            # An asset's path is a scalar. So is a handle, but ops that ask it for
+            # its variable's shape would take that for the answer.
+            shapes.shape.add(unknown_rank=capture.dtype == DT_RESOURCE)
         for result in self.results:
             signature.output_arg.add(name=result.name, type=result.dtype)
         signature.is_stateful = self.stateful
@@ -270,6 +271,7 @@ def emit(
     bound: Mapping[str, str],
     captures: Mapping[str, Capture],
     stand_ins: Mapping[str, str] = MappingProxyType({}),
+    late: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Callable[[str], str]:
     """Copies nodes of a graph into a function.
 
@@ -284,6 +286,7 @@ def emit(
       bound: tensors that the function has already, by the graph's name.
       captures: nodes that become captured arguments.
       stand_ins: nodes of the function to wait for instead of nodes of the graph.
+      late: by node, the nodes that it waits for where they are in the function.
 
     Returns:
       From a tensor's name in the graph to the function's tensor.
@@ -320,6 +323,10 @@ def emit(
                 wait = "^" + runs[producer]
                 if wait not in controls:
                     controls.append(wait)
+                awaited.add(producer)
+        for producer in late.get(name, ()):
+            if producer in runs and "^" + runs[producer] not in controls:
+                controls.append("^" + runs[producer])
                 awaited.add(producer)
         if not controls and constants.issuperset(inputs):
             key = _constant_key(graph, node, inputs)

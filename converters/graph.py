@@ -107,6 +107,9 @@ class Graph:
       declared_ops: the OpDefs that the model itself lists.
       aliases: tensors that a pass has replaced, by their old names.
       references: tensors that were references to a variable, and its dtype.
+      fetched: tensors of signatures that show what is written later, and the tensors
+        to return.
+      last_reads: nodes that read when all else has run, and the variable they read.
       stopped: Exits of loops that no gradient goes through.
       added: names of the nodes that were not in the file, in the order of time.
     """
@@ -125,6 +128,8 @@ class Graph:
         self._ops.update((name, f.signature) for name, f in self.library.items())
         self.aliases: Dict[str, str] = {}
         self.references: Dict[str, int] = {}
+        self.fetched: Dict[str, str] = {}
+        self.last_reads: Dict[str, str] = {}
         self.stopped: Set[str] = set()
         self.added: List[str] = []
         self._outputs: Dict[str, List[Output]] = {}

@@ -7,7 +7,7 @@ tf.compat.v1.GraphKeys; ``saved_model_assets`` is of saved_model/constants.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Collection, Dict, List, Tuple
+from typing import Any, Collection, Dict, List, Set, Tuple
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from hub_compat._tf import meta_graph_pb2
 from hub_compat.errors import ConversionError, CorruptModuleError
 
 from . import (
+    call_order,
     calls,
     cases,
     control_flow,
+    counters,
     custom_gradients,
     dropped_ops,
     handles,
@@ -81,6 +83,9 @@ def add_variant(
         )
         losses = [loss for loss in losses if loss not in inside]
     assets = asset_definitions(meta_graph)
+    update_ops = _possible(model, graph, tags, "update ops", update_ops, "^{}")
+    losses = _possible(model, graph, tags, "regularization losses", losses)
+    initializers = _possible(model, graph, tags, "initializers", initializers, "^{}")
     tensors = [c.tensor for s in signatures for c in s.flat_inputs() + s.flat_outputs()]
     needed = tensors + losses + ["^" + op for op in update_ops]
     made_tables.inline_makers(graph)
@@ -107,7 +112,9 @@ def add_variant(
     )
     graph.stopped = stopped_loops.exits(collections)
     dropped_ops.replace_dropped_ops(graph)
-    variables.make_resources(graph)
+    variables.make_resources(graph, _ends(signatures))
+    tensors += graph.fetched.values()
+    counters.replace_counters(graph)
     tables.make_resources(graph)
     variant = VariantGraph(
         tags=tags,
@@ -131,6 +138,7 @@ def add_variant(
     left = loops.make_functional(graph, variant.update_ops, tensors, paths)
     handles.say_variables(graph)
     handles.wait_for_takers(graph)
+    call_order.wait_for_calls(graph)
     if len(variant.update_ops) < wanted:
         model.warnings.append(
             "variant {}: {} of {} update ops are inside of loops, where TensorFlow 1 "
@@ -190,9 +198,13 @@ def _read_signatures(
             outputs = [c.tensor for c in signature.flat_outputs()]
             for tensor in outputs + sorted(fed):
                 graph.output(tensor)
-            ops = {graph.node(n).op for n in graph.slice(outputs, fed)}
+            needed = graph.slice(outputs, fed)
+            ops = {graph.node(n).op for n in needed}
             for op in ops:
                 graph.op_def(op)
+            obstacle = variables.obstacle(graph, needed)
+            if obstacle is not None:
+                raise ConversionError(obstacle)
             inside = loops.inside_of_loops(graph, outputs)
             if inside:
                 raise ConversionError(
@@ -214,6 +226,40 @@ def _read_signatures(
     if errors and not signatures:
         raise errors[0]
     return signatures
+
+
+def _possible(
+    model: Model,
+    graph: Graph,
+    tags: Tuple[str, ...],
+    what: str,
+    wanted: List[str],
+    fetch: str = "{}",
+) -> List[str]:
+    """Those of some tensors or nodes that can be converted; a warning of the others."""
+    found = []
+    for each in wanted:
+        obstacle = variables.obstacle(graph, graph.slice([fetch.format(each)]))
+        if obstacle is None:
+            found.append(each)
+        else:
+            model.warnings.append(
+                "variant {}: of the {}, {!r} is left out: {}".format(
+                    list(tags), what, each, obstacle
+                )
+            )
+    return found
+
+
+def _ends(signatures: List[Signature]) -> List[Tuple[List[str], Set[str]]]:
+    """What each signature returns, and what it is fed."""
+    return [
+        (
+            [c.tensor for c in signature.flat_outputs()],
+            {normal(c.tensor) for c in signature.flat_inputs()},
+        )
+        for signature in signatures
+    ]
 
 
 def _unshaped(signature: Signature, definition: Any) -> Signature:

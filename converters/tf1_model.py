@@ -29,8 +29,11 @@ from hub_compat.provenance import Provenance
 from . import canonical, checkpoint, checkpoint_v1, dropped_ops, outside_ops
 from .checkpoint import CheckpointIndex
 from .exclusions import NOTHING, Exclusions
+from .functions import set_attr
+from .handles import CALLS
+from .loops.hoisting import written_resources
 from .metagraph import add_variant
-from .model import Model, VariantGraph
+from .model import Model, VariantGraph, make_shape
 from .object_graph import variable_key
 from .reusable import build, root_tags
 from .saved_model import read_saved_model
@@ -38,6 +41,8 @@ from .variables import STORED_AS
 
 __all__ = ["convert_tf1_model"]
 
+# What may give a variable another shape.
+_REPLACING = ("AssignVariableOp", *CALLS)
 # The checkpoint's key for the object graph (trackable/base.py).
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -74,6 +79,7 @@ def convert_tf1_model(
     index = _read_index(source, upgraded)
     if detection.format is not Format.TF1_HUB_MODULE:
         _leave_out_without_value(model, index)
+    _say_shapes(model, index)
     mapping = _map_variables(model, index)
     _leave_out_dropped(model, available_ops)
     _leave_out_dense_tables(model)
@@ -218,6 +224,40 @@ def _leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> 
         variant.trainable -= missing
     for key in missing:
         del model.variables[key]
+
+
+def _say_shapes(model: Model, index: Optional[CheckpointIndex]) -> None:
+    """Gives variables of unknown shape that of their values.
+
+    A graph does not say it with ``validate_shape=False``. What a program assigns anew
+    may get another one, and stays unknown.
+    """
+    assigned = {
+        variant.captures[name].key
+        for variant in model.variants
+        for name, writers in written_resources(variant.graph).items()
+        if name in variant.captures
+        and any(variant.graph.nodes[w].op in _REPLACING for w in writers)
+    }
+    for key, variable in model.variables.items():
+        dims = variable.shape.dim
+        known = not variable.shape.unknown_rank and all(d.size >= 0 for d in dims)
+        if known or key in assigned:
+            continue
+        if variable.part is not None:
+            sizes = [length for _, length in variable.part]
+        elif index is not None and variable.checkpoint_key in index.entries:
+            sizes = list(index.entries[variable.checkpoint_key].shape)
+        elif variable.initial is not None:
+            sizes = list(variable.initial.shape)
+        else:
+            continue
+        variable.shape = make_shape(sizes)
+        for variant in model.variants:
+            for name, capture in variant.captures.items():
+                if capture.key == key:
+                    node = variant.graph.nodes[name]
+                    set_attr(node, "shape", ("shape", variable.shape))
 
 
 def _leave_out_dropped(model: Model, available: Collection[str]) -> None:

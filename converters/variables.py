@@ -10,7 +10,7 @@ takes the value of one into a read.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from hub_compat._tf import (
     node_def_pb2,
@@ -30,6 +30,7 @@ from .graph import (
     node_of,
     normal,
 )
+from .late_reads import Alias, LateRead, LateReads
 
 __all__ = [
     "STORED_AS",
@@ -37,6 +38,7 @@ __all__ = [
     "find_variables",
     "listed",
     "make_resources",
+    "obstacle",
     "value_of",
 ]
 
@@ -195,8 +197,14 @@ def _definitions(collections: Any, name: str) -> List[Any]:
     return definitions
 
 
-def make_resources(graph: Graph) -> None:
+def make_resources(
+    graph: Graph, signatures: Sequence[Tuple[Sequence[str], Set[str]]] = ()
+) -> None:
     """Turns the variables of a graph into resource variables that TF2 has.
+
+    Args:
+      graph: the graph.
+      signatures: what each signature returns, and what it is fed.
 
     Raises:
       ConversionError: an op writes through a reference, and has no twin for
@@ -206,23 +214,58 @@ def make_resources(graph: Graph) -> None:
     if not any(node.op in _REFERENCE_OPS for node in graph.nodes.values()):
         return
     references = graph.references
-    for name in graph.nodes:
-        for i, output in enumerate(graph.outputs(name)):
-            if output.dtype > REF_OFFSET:
-                references["{}:{}".format(name, i)] = output.dtype - REF_OFFSET
+    references.update(_references(graph, list(graph.nodes)))
     # Inputs are judged by the original ops, so all of them before any changes.
     declared = {
         name: graph.inputs_types(name)
         for name, node in graph.nodes.items()
         if any(normal(i) in references for i in node.input)
     }
+    late = LateReads(
+        graph,
+        references,
+        {name: [t > REF_OFFSET for t in types] for name, types in declared.items()},
+    )
+    reads = late.of_nodes() + late.of_outputs(signatures)
+    dtypes = {read.alias.variable: _dtype(graph, read.alias) for read in reads}
+    controls = {
+        (name, i): late.controls(name, i)
+        for name, types in declared.items()
+        for i, dtype in enumerate(types)
+        if dtype <= REF_OFFSET
+    }
     for name in list(graph.nodes):
         node = graph.nodes[name]
         if node.op in _REFERENCE_OPS:
             graph.replace(_handle(graph, node))
         elif name in declared:
-            _use(graph, node, declared[name], references)
+            _use(graph, node, declared[name], references, controls)
     graph.redirect(graph.aliases)
+    ways: Dict[Tuple[str, ...], str] = {}
+    for read in reads:
+        _read_late(graph, read, dtypes[read.alias.variable], ways)
+
+
+def _references(graph: Graph, names: Sequence[str]) -> Dict[str, int]:
+    """The references to variables among the outputs of some nodes, and their dtypes.
+
+    Queues, and what is a variable for one step only, hand out references as well.
+    """
+    found: Dict[str, int] = {}
+    stack = [name for name in names if graph.nodes[name].op in _REFERENCE_OPS]
+    takers: Dict[str, List[str]] = {}
+    for name in names if stack else ():
+        if any(output.dtype > REF_OFFSET for output in graph.outputs(name)):
+            for edge in graph.inputs(name):
+                takers.setdefault(edge.tensor, []).append(name)
+    while stack:
+        name = stack.pop()
+        for i, output in enumerate(graph.outputs(name)):
+            tensor = "{}:{}".format(name, i)
+            if output.dtype > REF_OFFSET and tensor not in found:
+                found[tensor] = output.dtype - REF_OFFSET
+                stack += takers.get(tensor, ())
+    return found
 
 
 def _store_bits(graph: Graph) -> None:
@@ -246,17 +289,17 @@ def _store_bits(graph: Graph) -> None:
             _add_bitcast(graph, name, node.input[1], dtype, STORED_AS[dtype])
             node.input[1] = name
             graph.forget(node.name)
-        elif DT_RESOURCE in graph.inputs_types(node.name):
-            raise ConversionError(
-                "Node {!r}, a {}, uses a variable of dtype {}. Eager execution has no "
-                "variables of that dtype: this one can only be read and "
-                "assigned.".format(node.name, node.op, types_pb2.DataType.Name(dtype))
-            )
+        else:
+            reason = _uses_bits(graph, node)
+            if reason is not None:
+                raise ConversionError(reason)
 
 
 def value_of(graph: Graph, tensor: str) -> str:
     """The tensor to fetch for ``tensor``: its value where it is a reference."""
     tensor = normal(tensor)
+    if tensor in graph.fetched:
+        return graph.fetched[tensor]
     dtype = graph.references.get(tensor)
     while tensor in graph.aliases:
         tensor = graph.aliases[tensor]
@@ -289,6 +332,7 @@ def _use(
     node: node_def_pb2.NodeDef,
     declared: List[int],
     references: Dict[str, int],
+    also: Mapping[Tuple[str, int], List[str]],
 ) -> None:
     """Rewrites a node that takes references, whether it writes or reads."""
     controls = [i for i in node.input if i.startswith("^")]
@@ -305,7 +349,8 @@ def _use(
             continue
         # Read when the consumer runs, after whatever it waits for.
         name = graph.unique_name("{}/read_{}".format(node.name, i))
-        _add_read(graph, name, tensor, controls, references[normal(tensor)])
+        after = list(dict.fromkeys(controls + also[node.name, i]))
+        _add_read(graph, name, tensor, after, references[normal(tensor)])
         node.input[i] = name
         graph.forget(node.name)
     if not writes:
@@ -318,6 +363,68 @@ def _use(
         graph.forget(node.name)
         return
     _write(graph, node, references)
+
+
+def _dtype(graph: Graph, alias: Alias) -> int:
+    return int(graph.nodes[alias.variable].attr["dtype"].type)
+
+
+def _read_late(
+    graph: Graph, late: LateRead, dtype: int, ways: Dict[Tuple[str, ...], str]
+) -> None:
+    """Has a node, or a signature, take what a variable holds when it runs."""
+    handle = late.alias.variable
+    way: Tuple[str, ...] = (handle,)
+    for step, output in late.alias.path:
+        # As the value came into loops and branches, so does the handle.
+        way += (step,)
+        if way not in ways:
+            copy = node_def_pb2.NodeDef()
+            copy.CopyFrom(graph.nodes[step])
+            copy.name = graph.unique_name(step + "/handle")
+            copy.input[0] = handle
+            set_attr(copy, "T", ("type", DT_RESOURCE))
+            if copy.op == "Enter":
+                set_attr(copy, "is_constant", True)
+            copy.attr.pop("_output_shapes", None)
+            graph.replace(copy)
+            ways[way] = copy.name
+        handle = "{}:{}".format(ways[way], output)
+    base = late.node or node_of(late.tensor)
+    tensor = graph.unique_name("{}/late_{}".format(base, late.place))
+    _add_read(graph, tensor, handle, late.controls, dtype)
+    if late.node is None:
+        # Where bits are kept, the read is not the last node.
+        name = tensor if graph.nodes[tensor].op != "Bitcast" else tensor + "/bits"
+        graph.last_reads[name] = late.alias.variable
+    for view in late.alias.views:
+        copy = node_def_pb2.NodeDef()
+        copy.CopyFrom(graph.nodes[view])
+        copy.name = graph.unique_name("{}/{}".format(base, view))
+        rest = [_constant_here(graph, i, late) for i in copy.input[1:] if i[0] != "^"]
+        del copy.input[:]
+        copy.input.extend([tensor] + rest)
+        graph.replace(copy)
+        tensor = copy.name
+    if late.node is None:
+        graph.fetched[late.tensor] = tensor + ":0"
+    else:
+        graph.nodes[late.node].input[late.place] = tensor
+        graph.forget(late.node)
+
+
+def _constant_here(graph: Graph, tensor: str, late: LateRead) -> str:
+    """A constant where the node is, which may be inside of a loop."""
+    constant = graph.nodes[node_of(tensor)]
+    if constant.op != "Const" or not late.alias.path:
+        return tensor
+    copy = node_def_pb2.NodeDef()
+    copy.CopyFrom(constant)
+    copy.name = graph.unique_name(constant.name + "/late")
+    del copy.input[:]
+    copy.input.append("^" + node_of(late.tensor))
+    graph.replace(copy)
+    return copy.name
 
 
 def _add_read(
@@ -342,19 +449,74 @@ def _add_bitcast(graph: Graph, name: str, tensor: str, old: int, new: int) -> No
     graph.replace(cast)
 
 
-def _write(
-    graph: Graph, node: node_def_pb2.NodeDef, references: Dict[str, int]
-) -> None:
-    """Turns an op that writes through a reference into its resource twin."""
+def obstacle(graph: Graph, names: Sequence[str]) -> Optional[str]:
+    """Why one of some nodes of a graph, as it was read, has no resource twin.
+
+    Args:
+      graph: the graph, before any pass.
+      names: the nodes, with all that they need.
+    """
+    references = _references(graph, names)
+    for name in names:
+        node = graph.nodes[name]
+        reason = _uses_bits(graph, node)
+        if reason is not None:
+            return reason
+        if node.op in _CONTROL_FLOW or not any(
+            normal(tensor) in references for tensor in node.input
+        ):
+            continue
+        for tensor, dtype in zip(node.input, graph.inputs_types(name)):
+            if dtype > REF_OFFSET and normal(tensor) in references:
+                reason = _no_twin(graph, node, references)
+                if reason is not None:
+                    return reason
+    return None
+
+
+def _twin(op: str) -> str:
+    return _ASSIGNMENTS.get(op, "Resource" + op)
+
+
+def _no_twin(
+    graph: Graph, node: node_def_pb2.NodeDef, references: Mapping[str, int]
+) -> Optional[str]:
+    """Why a write cannot be one to a resource variable; None where it can."""
     old = graph.op_def(node.op)
-    twin = builtin_ops().get(_ASSIGNMENTS.get(node.op, "Resource" + node.op))
+    twin = builtin_ops().get(_twin(node.op))
     recast = any(references.get(normal(i)) in STORED_AS for i in node.input)
     if twin is None or len(twin.input_arg) != len(old.input_arg) or recast:
-        raise ConversionError(
+        return (
             "Node {!r} writes to a reference variable with an op that has no twin for "
             "resource variables; a signature that needs it cannot be converted. "
             "Received: {!r}".format(node.name, node.op)
         )
+    return None
+
+
+def _uses_bits(graph: Graph, node: node_def_pb2.NodeDef) -> Optional[str]:
+    """Why a node cannot use a variable of ``STORED_AS``; None where it can."""
+    dtype = node.attr["dtype"].type if "dtype" in node.attr else None
+    if dtype not in STORED_AS or node.op in ("AssignVariableOp", "ReadVariableOp"):
+        return None
+    if DT_RESOURCE not in graph.inputs_types(node.name):
+        return None
+    return (
+        "Node {!r}, a {}, uses a variable of dtype {}. Eager execution has no "
+        "variables of that dtype: this one can only be read and assigned.".format(
+            node.name, node.op, types_pb2.DataType.Name(dtype)
+        )
+    )
+
+
+def _write(
+    graph: Graph, node: node_def_pb2.NodeDef, references: Dict[str, int]
+) -> None:
+    """Turns an op that writes through a reference into its resource twin."""
+    reason = _no_twin(graph, node, references)
+    if reason is not None:
+        raise ConversionError(reason)
+    twin = builtin_ops()[_twin(node.op)]
     new = node_def_pb2.NodeDef(name=node.name, op=twin.name)
     new.input.extend(node.input)
     for attr in twin.attr:

@@ -181,6 +181,11 @@ def write(folder: Path, seeds: List[int]) -> None:
         builder = tf.saved_model.builder.SavedModelBuilder(str(folder))
         builder.add_meta_graph_and_variables(session, ["serve"], signatures)
         builder.save()
+    pack(folder)
+
+
+def pack(folder: Path) -> None:
+    """Compresses the graph of a SavedModel, to the same bytes every time."""
     graph = folder / "saved_model.pb"
     with open(str(graph) + ".gz", "wb") as file:
         with gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:

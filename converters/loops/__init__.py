@@ -80,6 +80,7 @@ def make_functional(
     rewritten: List[str] = []
     for names in find_tangles(graph, regions):
         attempt = _Attempt(graph, names)
+        known = len(graph.added)
         try:
             for name in names:
                 if name in regions.problems:
@@ -90,6 +91,10 @@ def make_functional(
         except NotUnderstood as error:
             attempt.undo()
             left.update(dict.fromkeys(names, str(error)))
+        # What a conditional or loop writes, the node that it has become writes.
+        made = [name for name in graph.added[known:] if name in graph.nodes]
+        for resource, writers in hoisting.written_resources(graph, made).items():
+            written.setdefault(resource, []).extend(writers)
     _remove_unused(graph, rewritten)
     return left
 

@@ -9,7 +9,7 @@ names of resources others for each load, and the same in all of its functions.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from hub_compat._tf import node_def_pb2
 
@@ -76,11 +76,18 @@ def read_before(
     return hoisting.added
 
 
-def written_resources(graph: Graph) -> Dict[str, List[str]]:
-    """By node that hands out a resource, the nodes that write it."""
+def written_resources(
+    graph: Graph, names: Optional[Iterable[str]] = None
+) -> Dict[str, List[str]]:
+    """By node that hands out a resource, the nodes that write it.
+
+    Args:
+      graph: the graph.
+      names: those to look at; all nodes by default.
+    """
     found: Dict[str, List[str]] = {}
     determinism = Determinism(graph)
-    for name in graph.nodes:
+    for name in graph.nodes if names is None else names:
         if any(is_write(op) for op in determinism.ops([name])):
             for edge in data_inputs(graph, name):
                 if graph.output(edge.tensor).dtype == DT_RESOURCE:

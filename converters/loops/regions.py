@@ -40,6 +40,7 @@ Frame = Tuple[str, ...]
 Guards = FrozenSet[Tuple[str, int]]
 
 _NO_GUARDS: Guards = frozenset()
+_WAYS_BACK = ("NextIteration", "RefNextIteration")
 
 
 class NotUnderstood(Exception):
@@ -92,7 +93,7 @@ def topological(graph: Graph, names: Sequence[str]) -> List[str]:
                 for edge in graph.inputs(name)
                 if edge.node in inside
                 and edge.node not in done
-                and graph.node(edge.node).op != "NextIteration"
+                and graph.node(edge.node).op not in _WAYS_BACK
             ]
             if waiting:
                 stack.extend(waiting)

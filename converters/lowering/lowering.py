@@ -11,6 +11,7 @@ from hub_compat.errors import UnknownOpError
 from ..calls import called_by
 from ..graph import builtin_ops
 from . import attributes, objects, rules
+from .handle_shapes import forget_shapes, misleading
 from .mutable_tables import empty_tables, fill_tables
 from .own_gradients import keep_gradients
 from .registry import NEWEST, Registry, ops_of
@@ -80,7 +81,7 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
                     return True
         if objects.needs_lowering(meta_graph, registry):
             return True
-        if old and empty_tables(meta_graph):
+        if old and (empty_tables(meta_graph) or misleading(meta_graph)):
             return True
     return False
 
@@ -120,6 +121,7 @@ def lower(saved_model: Any, registry: Registry, source: str) -> Lowered:
         if registry.version < (2, 0):
             fill_tables(meta_graph, source, done)
             say_dtypes(meta_graph)
+            forget_shapes(meta_graph, done)
         one = _Lowering(meta_graph, registry, done)
         one.run()
         left_out.extend(one.left_out)
