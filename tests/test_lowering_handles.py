@@ -1,4 +1,4 @@
-"""Models of a newer TensorFlow whose functions say that a variable's handle is a scalar."""
+"""Models of a newer TensorFlow whose functions say that handles are scalars."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import hub_compat as hub
 pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
 
 X = np.full((3, 4), 0.1, np.float32)
-I = np.array([[0, 1], [2, 3]], np.int32)
+INDICES = np.array([[0, 1], [2, 3]], np.int32)
 
 
 def write(path: Path) -> None:
-    """A step of an optimizer, and elements read and written, as TensorFlow 2 says it."""
+    """A step of an optimizer, and elements read and written."""
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -74,7 +74,7 @@ def test_step_of_an_optimizer(tmp_path: Path) -> None:
     import tensorflow as tf
 
     write(tmp_path / "model")
-    given = {"x": tf.constant(X), "i": tf.constant(I)}
+    given = {"x": tf.constant(X), "i": tf.constant(INDICES)}
     with runtimes.Runtime(lambda: hub.load(tmp_path / "model")) as run:
         loaded = run.loaded
         first = run.run(dict(loaded.signatures["serving_default"](**given)))

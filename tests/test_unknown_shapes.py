@@ -56,7 +56,7 @@ def write(path: Path, resource: bool, grows: bool = True) -> None:
 
 @pytest.mark.parametrize("resource", [False, True], ids=["reference", "resource"])
 def test_shapes(resource: bool, tmp_path: Path) -> None:
-    """The checkpoint says the shape of what no signature replaces; gradients have it."""
+    """The checkpoint says the shape of what no signature replaces."""
     import tensorflow as tf
 
     write(tmp_path / "model", resource)

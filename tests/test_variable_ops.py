@@ -1,6 +1,7 @@
 """Ops that read and write variables, each against a session of the same TensorFlow.
 
-A TF1 SavedModel is written for each kind of variable, with a signature for each program.
+A TF1 SavedModel is written for each kind of variable, with a signature for each
+program.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import hub_compat as hub
 pytestmark = pytest.mark.tensorflow
 
 X = np.arange(12.0, dtype=np.float32).reshape(3, 4) / 5
-I = np.array([[0, 1], [2, 3]], np.int32)
+INDICES = np.array([[0, 1], [2, 3]], np.int32)
 CALLS = 2
 Variable = Callable[..., Any]
 Program = Callable[[Any, Any, Any, Variable], Dict[str, Any]]
@@ -221,7 +222,7 @@ def write(path: Path, resource: bool) -> Dict[str, np.ndarray]:
         for name, signature in signatures.items():
             fetches = {key: info.name for key, info in signature.outputs.items()}
             for call in range(CALLS):
-                found = session.run(fetches, {x: X + call, i: I})
+                found = session.run(fetches, {x: X + call, i: INDICES})
                 for key, value in found.items():
                     expected["{}/{}/{}".format(name, call, key)] = value
     return expected
@@ -258,7 +259,7 @@ def test_calls_in_a_row(case: Any) -> None:
         for call in range(CALLS):
             for name in PROGRAMS:
                 if run.eager or name not in calls:
-                    given = {"x": tf.constant(X + call), "i": tf.constant(I)}
+                    given = {"x": tf.constant(X + call), "i": tf.constant(INDICES)}
                     if not run.eager:
                         fed = tf.compat.v1.placeholder(tf.float32, X.shape)
                         given["x"] = fed
