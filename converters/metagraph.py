@@ -85,7 +85,6 @@ def add_variant(
     assets = asset_definitions(meta_graph)
     update_ops = _possible(model, graph, tags, "update ops", update_ops, "^{}")
     losses = _possible(model, graph, tags, "regularization losses", losses)
-    initializers = _possible(model, graph, tags, "initializers", initializers, "^{}")
     tensors = [c.tensor for s in signatures for c in s.flat_inputs() + s.flat_outputs()]
     needed = tensors + losses + ["^" + op for op in update_ops]
     made_tables.inline_makers(graph)
@@ -103,6 +102,7 @@ def add_variant(
     )
     model.warnings += warnings
     initializers = list(dict.fromkeys(filled + fillers))
+    initializers = _possible(model, graph, tags, "initializers", initializers, "^{}")
     tensors += [definition.tensor_info.name for definition in assets]
     # What a session would not run for any of these needs no conversion: a graph for
     # training has optimizers and queues that no signature knows of.
