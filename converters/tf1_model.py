@@ -8,6 +8,8 @@ they are what its saver says.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from typing import (
     Any,
     Callable,
@@ -39,7 +41,7 @@ from .reusable import build, root_tags
 from .saved_model import read_saved_model
 from .variables import STORED_AS
 
-__all__ = ["convert_tf1_model"]
+__all__ = ["convert_tf1_model", "read_with_signature"]
 
 # What may give a variable another shape.
 _REPLACING = ("AssignVariableOp", *CALLS)
@@ -152,8 +154,44 @@ def convert_tf1_model(
     )
 
 
+def read_with_signature(
+    detection: Detection,
+    tags: Optional[Tuple[str, ...]],
+    edit: Callable[[Any], None],
+    available_ops: Collection[str],
+) -> Tuple[Model, Any]:
+    """The model as ``convert_tf1_model`` has it before it writes it.
+
+    Args:
+      detection: the module.
+      tags: the only variant to read.
+      edit: gives the MetaGraphDef of the wanted variant another signature.
+      available_ops: ops that newer TensorFlows lack, and the one at hand has.
+
+    Returns:
+      The model, and the MetaGraphDef that was edited.
+    """
+    edited: List[Any] = []
+
+    def keep(meta_graph: Any) -> None:
+        edit(meta_graph)
+        edited.append(meta_graph)
+
+    model, _ = _read_model(detection, tags, NOTHING, keep)
+    if detection.format is not Format.TF1_HUB_MODULE:
+        with tempfile.TemporaryDirectory() as upgraded:
+            index = _read_index(detection.path, os.path.join(upgraded, "new"))
+        _leave_out_without_value(model, index)
+    _leave_out_dropped(model, available_ops)
+    _leave_out_dense_tables(model)
+    return model, edited[0]
+
+
 def _read_model(
-    detection: Detection, tags: Optional[Tuple[str, ...]], exclusions: Exclusions
+    detection: Detection,
+    tags: Optional[Tuple[str, ...]],
+    exclusions: Exclusions,
+    edit: Optional[Callable[[Any], None]] = None,
 ) -> Tuple[Model, List[Any]]:
     """The model, and the MetaGraphDefs of its variants.
 
@@ -164,6 +202,7 @@ def _read_model(
       detection: the module.
       tags: the only variant to read.
       exclusions: what to leave out of them.
+      edit: changes the MetaGraphDef of the wanted one first.
     """
     meta_graphs: Dict[Tuple[str, ...], Any] = {}
     for meta_graph in read_saved_model(detection).meta_graphs:
@@ -171,6 +210,8 @@ def _read_model(
         if tags is None or own == tags:
             meta_graphs.setdefault(own, meta_graph)
     wanted = root_tags(meta_graphs)
+    if edit is not None:
+        edit(meta_graphs[wanted])
     by_saver = detection.format is not Format.TF1_HUB_MODULE
     model = Model([], {}, {}, {}, [])
     read = []

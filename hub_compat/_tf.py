@@ -70,6 +70,7 @@ __all__ = [
     "keep_inner_control_flow",
     "keep_resource",
     "keyword_names",
+    "lazy_attribute",
     "load_saved_model",
     "loads_alone",
     "meta_graph_pb2",
@@ -95,6 +96,7 @@ __all__ = [
     "types_pb2",
     "used_variables",
     "variable_pb2",
+    "watch_accessed",
     "wrap_call",
 ]
 
@@ -236,6 +238,42 @@ def _called_by(kind: Any, call: Callable[..., Any]) -> type:
 
     members = {"__call__": __call__, "__module__": kind.__module__}
     return type(kind.__name__, (kind,), members)
+
+
+def lazy_attribute(found: Any, name: str, make: Callable[[], Any]) -> None:
+    """Gives a loaded object an attribute that is made when it is asked for.
+
+    Private: TensorFlow's loader gives each object a class of its own, ``_UserObject``
+    (load.py, 1.15 to 2.21). Objects of other classes are left alone.
+    """
+    kind: Any = type(found)
+    if kind.__name__ != "_UserObject" or hasattr(kind, "__getattr__"):
+        return
+
+    def __getattr__(self: Any, wanted: str) -> Any:  # noqa: N807
+        if wanted != name:
+            raise AttributeError(
+                "{!r} object has no attribute {!r}".format(kind.__name__, wanted)
+            )
+        return make()
+
+    kind.__getattr__ = __getattr__
+
+
+def watch_accessed(variables: Sequence[Any]) -> None:
+    """Has gradient tapes know of variables whose handles are passed on.
+
+    Private: ``variable_accessed`` (resource_variable_ops, 1.15 to 2.21). Without it,
+    they are read.
+    """
+    from tensorflow.python.ops import resource_variable_ops
+
+    accessed = getattr(resource_variable_ops, "variable_accessed", None)
+    for variable in variables:
+        if accessed is not None:
+            accessed(variable)
+        else:
+            variable.read_value()
 
 
 def call_by_tensors(function: Any, tensors: Sequence[Any]) -> Any:

@@ -16,6 +16,7 @@ from hub_compat import (
     origin,
     own_gradients,
     provenance,
+    pruning,
     restore,
     signatures,
     variables,
@@ -157,6 +158,8 @@ def _load_any(
     tf1 = not Format(facts.source_format).is_tf2
     signatures.adapt(loaded, path, reasons, tf1)
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
+    if not detection.format.is_tf2:
+        pruning.offer(loaded, root, detection, wanted)
     whole = None if loaded is root else root
     origin.remember(loaded, detection, directory, whole, wanted)
     return loaded

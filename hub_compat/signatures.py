@@ -21,25 +21,25 @@ from hub_compat._tf import (
 from hub_compat.converters.names import parameter_name
 from hub_compat.errors import InputError, SignatureError
 
-__all__ = ["adapt", "input_specs", "maps_of"]
+__all__ = ["Inputs", "adapt", "as_tensors", "input_specs", "maps_of"]
 
 _FACTS = "_hub_compat_inputs"
 # Dtypes to which numbers go, by their kind in NumPy.
 _SAME_KIND = {"b": "b", "i": "biu", "u": "biu", "f": "biuf", "c": "biufc"}
 
 
-class _Inputs(NamedTuple):
+class Inputs(NamedTuple):
     """What a signature takes.
 
     Attributes:
       names: of its arguments, in order.
       specs: of each.
-      bare: whether values may come without names, in the order of the names.
+      bare: the names of values that come without, in their order.
     """
 
     names: Sequence[str]
     specs: Sequence[Any]
-    bare: bool
+    bare: Sequence[str]
 
 
 def adapt(loaded: Any, module: str, left_out: Mapping[str, str], tf1: bool) -> None:
@@ -57,8 +57,8 @@ def adapt(loaded: Any, module: str, left_out: Mapping[str, str], tf1: bool) -> N
             names = keyword_names(function)
             if names is not None and own_call(function, _call):
                 specs = [_spec(name, t) for name, t in zip(names, function.inputs)]
-                bare = tf1 or len(names) == 1
-                setattr(function, _FACTS, _Inputs(names, specs, bare))
+                bare = sorted(names) if tf1 or len(names) == 1 else []
+                setattr(function, _FACTS, Inputs(names, specs, bare))
     explain_missing_signatures(loaded, _explainer(loaded, module, left_out))
 
 
@@ -112,7 +112,19 @@ def _explainer(
 
 def _call(function: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """Calls a signature with tensors, or what can become tensors, by name."""
-    facts: _Inputs = getattr(function, _FACTS)
+    return call_by_tensors(
+        function, as_tensors(getattr(function, _FACTS), args, keywords)
+    )
+
+
+def as_tensors(
+    facts: Inputs, args: Sequence[Any], keywords: Mapping[str, Any]
+) -> List[Any]:
+    """A tensor for each input, from the arguments of a call.
+
+    Raises:
+      InputError: they do not fit.
+    """
     given = _named(facts, args, keywords)
     tensors = []
     for name, spec in zip(facts.names, facts.specs):
@@ -123,11 +135,11 @@ def _call(function: Any, args: Sequence[Any], keywords: Mapping[str, Any]) -> An
         if own != spec.dtype or not spec.shape.is_compatible_with(value.shape):
             raise _misfit(spec, "{} {}".format(own.name, value.shape))
         tensors.append(value)
-    return call_by_tensors(function, tensors)
+    return tensors
 
 
 def _named(
-    facts: _Inputs, args: Sequence[Any], keywords: Mapping[str, Any]
+    facts: Inputs, args: Sequence[Any], keywords: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """The values of a call by the names of the inputs."""
     if not args and len(keywords) == len(facts.names):
@@ -135,9 +147,9 @@ def _named(
             return keywords
     given = _expanded(facts, keywords)
     if args:
-        if len(args) > (len(facts.names) if facts.bare else 0):
+        if len(args) > len(facts.bare):
             raise _wrong_inputs(facts, args, keywords)
-        for name, value in zip(sorted(facts.names), args):
+        for name, value in zip(facts.bare, args):
             if name in given:
                 raise _wrong_inputs(facts, args, keywords)
             given[name] = value
@@ -146,7 +158,7 @@ def _named(
     return given
 
 
-def _expanded(facts: _Inputs, keywords: Mapping[str, Any]) -> Dict[str, Any]:
+def _expanded(facts: Inputs, keywords: Mapping[str, Any]) -> Dict[str, Any]:
     """Keywords as the inputs are called.
 
     TensorFlow takes names that it makes of those, and makes them of what it is given.
@@ -249,7 +261,7 @@ def _misfit(spec: Any, found: str) -> InputError:
 
 
 def _wrong_inputs(
-    facts: _Inputs, args: Sequence[Any], keywords: Mapping[str, Any]
+    facts: Inputs, args: Sequence[Any], keywords: Mapping[str, Any]
 ) -> InputError:
     taken = ["{!r}: {} {}".format(s.name, s.dtype.name, s.shape) for s in facts.specs]
     how = "one value without its name, or by name"
