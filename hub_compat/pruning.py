@@ -132,7 +132,8 @@ class Pruner:
             inputs.
           fetches: a nest of tensors, operations, names or TensorInfos: what it
             returns; None for an operation, which runs.
-          name, input_signature: taken for the sake of tensorflow_hub.
+          name: as tensorflow_hub takes it; without effect.
+          input_signature: likewise.
 
         Returns:
           A ConcreteFunction. It takes the inputs in the order of ``feeds``, or by the
@@ -151,13 +152,10 @@ class Pruner:
         wanted = tf.nest.flatten(fetches, expand_composites=True)
         names = [self._fetch(fetch) for fetch in wanted]
         with tempfile.TemporaryDirectory() as directory:
-            tensors = [n for n in names if n]
-            pruned = write_pruned(
-                self._detection, self._tags, [_info(t) for t in fed], tensors, directory
-            )
+            infos = [_info(tensor) for tensor in fed]
+            pruned = write_pruned(self._detection, self._tags, infos, names, directory)
             function = load_saved_model(directory).call
         objects = self._objects(pruned.keys)
-        results = iter(pruned.results)
         facts = _Part(
             Inputs(
                 [t.op.name for t in fed],
@@ -165,7 +163,7 @@ class Pruner:
                 [t.op.name for t in fed],
             ),
             [objects[key] for key in pruned.captures],
-            [next(results) if not n.startswith("^") else _skip(results) for n in names],
+            [None if n.startswith("^") else i for n, i in zip(names, pruned.results)],
             fetches,
         )
         own_call(function, _call)
@@ -226,10 +224,6 @@ class _Part(NamedTuple):
     objects: Sequence[Any]
     results: Sequence[Optional[int]]
     structure: Any
-
-
-def _skip(results: Any) -> None:
-    next(results)
 
 
 def _call(function: Any, args: Sequence[Any], keywords: Any) -> Any:
