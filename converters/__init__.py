@@ -9,13 +9,19 @@ from __future__ import annotations
 import functools
 import os
 import time
-from typing import Any, Callable, Collection, Dict, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, Optional, Tuple, TypeVar
 
-from hub_compat import _files, _guard, _preflight
+from hub_compat import _files, _guard, _links, _preflight
 from hub_compat._collector import collector_paused
+from hub_compat._fingerprint import fingerprint_of, is_unchanged, source_files
 from hub_compat._publish import atomic_directory, resolved
 from hub_compat.detector import detect
-from hub_compat.errors import DestinationError, FormatError
+from hub_compat.errors import (
+    CorruptModuleError,
+    DestinationError,
+    FormatError,
+    HandleError,
+)
 from hub_compat.formats import (
     ConversionReport,
     Detection,
@@ -24,15 +30,23 @@ from hub_compat.formats import (
 )
 from hub_compat.provenance import CONVERTER_VERSION as VERSION
 
+from .shards import BORROW, LINK_MODES
+
 __all__ = [
     "VERSION",
     "convert",
     "convert_for_load",
     "convert_for_save",
     "lower_for_load",
+    "lower_for_save",
 ]
 
-LINK_MODES = ("auto", "hard", "copy")
+# How often to begin anew where the source changes meanwhile.
+_ATTEMPTS = 5
+# Seconds between the first two.
+_PAUSE = 0.05
+
+_T = TypeVar("_T")
 
 
 def convert(
@@ -44,6 +58,7 @@ def convert(
     verify: bool = False,
     tolerance: Optional[float] = None,
     target: Optional[str] = None,
+    follow_links: bool = False,
 ) -> ConversionReport:
     """Converts a module into a Reusable TF2 SavedModel, or for an older TensorFlow.
 
@@ -68,6 +83,8 @@ def convert(
         ``"tf2.15"`` or ``"tf2.21"``: what it does not know of a newer one is
         expressed in older ops. A model that has nothing of the kind is written
         as it is.
+      follow_links: take files that are symbolic links out of the module for part of
+        it. Its own folders, such as ``assets``, may be links in any case.
 
     Returns:
       What was done.
@@ -91,26 +108,38 @@ def convert(
                 ", ".join(map(repr, LINK_MODES)), link
             )
         )
+    # What can be known is refused before anything is written.
     detection = detect(source)
     _check_apart(source, destination)
     if verify:
         _prepare_verification()
     started += _import_tensorflow()
     registry = None if target is None else _target(target)
-    converter = _converter(detection, registry)
+    _converter(detection, registry)
     with _guard.reading(source, "converted"), atomic_directory(
         destination, overwrite=overwrite
     ) as directory:
-        _preflight.check_files(source)
-        if detection.format.is_tf2:
-            _preflight.check_checkpoint(source)
-        with collector_paused():
-            facts = converter(detection, directory, link)
-        if verify:
-            facts = _loadable(detection, directory, link, converter) or facts
-            verified = time.perf_counter()
-            facts["verification"] = _verify(detection, directory, tolerance)
-            started += time.perf_counter() - verified
+
+        def convert_once() -> Tuple[Detection, Dict[str, Any]]:
+            nonlocal started
+            detection = detect(source)
+            _preflight.check_files(source)
+            if detection.format.is_tf2:
+                _preflight.check_checkpoint(source)
+            converter = functools.partial(
+                _converter(detection, registry),
+                links=_links.ALL if follow_links else _links.INSIDE,
+            )
+            with collector_paused():
+                facts = converter(detection, directory, link)
+            if verify:
+                facts = _loadable(detection, directory, link, converter) or facts
+                verified = time.perf_counter()
+                facts["verification"] = _verify(detection, directory, tolerance)
+                started += time.perf_counter() - verified
+            return detection, facts
+
+        detection, facts = _of_one_export(source, directory, convert_once)
     return ConversionReport(
         source=source,
         destination=destination,
@@ -118,6 +147,44 @@ def convert(
         variants=detection.variants,
         seconds=time.perf_counter() - started,
         **facts,
+    )
+
+
+def _of_one_export(source: str, directory: str, convert_once: Callable[[], _T]) -> _T:
+    """Converts again, if the source was exchanged or written to meanwhile.
+
+    Args:
+      source: directory of the module.
+      directory: where the result goes.
+      convert_once: converts it.
+    """
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            _files.remove_tree(directory)
+            _files.make_dirs(directory)
+            # Whoever exchanges two directories needs two steps for it.
+            time.sleep(_PAUSE * attempt)
+        try:
+            before = source_files(source)
+        except HandleError:
+            if not attempt:
+                raise
+            continue
+        hashed = fingerprint_of(source, before) if _files.is_remote(source) else ""
+        try:
+            result = convert_once()
+        except Exception:
+            # Halves of two modules do not fit together.
+            if is_unchanged(source, before, hashed):
+                raise
+            continue
+        if is_unchanged(source, before, hashed):
+            return result
+    raise CorruptModuleError(
+        "The module was written to while it was converted, {} times in a row. Try "
+        "again when whatever writes it is done. Received: {!r}".format(
+            _ATTEMPTS, source
+        )
     )
 
 
@@ -149,7 +216,9 @@ def convert_for_load(
     from .exclusions import find_exclusions
 
     converter = functools.partial(
-        _converter(detection, registry), available_ops=available_ops
+        _converter(detection, registry),
+        available_ops=available_ops,
+        links=_links.FILES,
     )
     exclusions = None
     if refused is not None:
@@ -168,13 +237,16 @@ def convert_for_load(
     )
 
 
-def convert_for_save(detection: Detection, directory: str, excluded: bool) -> None:
+def convert_for_save(
+    detection: Detection, directory: str, excluded: bool, links: str
+) -> None:
     """Converts all of a module into an empty directory, for its weights to be replaced.
 
     Args:
       detection: the module.
       directory: where the result goes.
       excluded: whether some signatures keep the others from loading.
+      links: what becomes of those out of the module, see ``_links.py``.
     """
     from hub_compat._tf import tf
 
@@ -185,9 +257,10 @@ def convert_for_save(detection: Detection, directory: str, excluded: bool) -> No
     converter = functools.partial(
         _converter(detection, lowering.of_runtime() if newer else None),
         available_ops=dropped_ops.available(),
+        links=links,
     )
     exclusions = find_exclusions(detection, converter) if excluded else None
-    converter(detection, directory, "auto", exclusions=exclusions)
+    converter(detection, directory, BORROW, exclusions=exclusions)
 
 
 def lower_for_load(detection: Detection, directory: str, registry: Any) -> None:
@@ -198,7 +271,22 @@ def lower_for_load(detection: Detection, directory: str, registry: Any) -> None:
       directory: where the result goes.
       registry: what the loader's TensorFlow knows.
     """
-    _converter(detection, registry)(detection, directory, "auto")
+    converter = _converter(detection, registry)
+    converter(detection, directory, "auto", links=_links.FILES)
+
+
+def lower_for_save(detection: Detection, directory: str, links: str) -> None:
+    """Lowers a TF2 SavedModel anew, for its weights to be replaced.
+
+    Args:
+      detection: the model.
+      directory: where the result goes, empty.
+      links: what becomes of those out of the model, see ``_links.py``.
+    """
+    from . import lowering
+
+    converter = _converter(detection, lowering.of_runtime())
+    converter(detection, directory, BORROW, links=links)
 
 
 def _target(name: str) -> Any:

@@ -30,7 +30,13 @@ from .bundle import (
 )
 from .sstable import Damage, read_table
 
-__all__ = ["CheckpointIndex", "read_index", "resolve", "shard_path"]
+__all__ = [
+    "CheckpointIndex",
+    "needed_bytes",
+    "read_index",
+    "resolve",
+    "shard_path",
+]
 
 # Of an index: some millions of tensors.
 _MOST_BYTES = 1 << 30
@@ -95,6 +101,31 @@ def read_index(prefix: str) -> CheckpointIndex:
       FormatError: it is of a format that is not read.
       CorruptModuleError: it is damaged, or a shard is missing or too short.
     """
+    index = _read(prefix)
+    _check_shards(index)
+    return index
+
+
+def needed_bytes(prefix: str) -> Dict[str, int]:
+    """How many bytes each shard must have, by its name; no shard need be there.
+
+    Args:
+      prefix: path of the checkpoint without ``.index``.
+
+    Raises:
+      HandleError, FormatError, CorruptModuleError: as ``read_index``.
+    """
+    index = _read(prefix)
+    sizes: Dict[str, int] = {}
+    for key in index.entries:
+        for entry in index.pieces(key).values():
+            name = os.path.basename(index.shard_path(entry.shard_id))
+            sizes[name] = max(sizes.get(name, 0), entry.offset + entry.size)
+    return sizes
+
+
+def _read(prefix: str) -> CheckpointIndex:
+    """Reads an index, and looks at no shard."""
     path = prefix + ".index"
     try:
         data = _files.read_bytes(path, _MOST_BYTES)
@@ -122,7 +153,6 @@ def read_index(prefix: str) -> CheckpointIndex:
             "{} is damaged: {}. Download or export the module again. Received: {} "
             "bytes".format(path, error, len(data))
         ) from error
-    _check_shards(index)
     return index
 
 

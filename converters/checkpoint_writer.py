@@ -29,6 +29,7 @@ from .bundle import (
 )
 from .checkpoint_index import CheckpointIndex, shard_path
 from .crc32c import crc32c, mask
+from .shards import BORROW, LINK_MODES, bring
 from .sstable import put_varint, write_table
 
 __all__ = ["CheckpointWriter", "Cut", "Pieces", "RelabelReport", "Typed"]
@@ -122,10 +123,10 @@ class CheckpointWriter:
 
     def check_free(self) -> None:
         """Refuses to write over files; they may be hard links to something."""
-        if self._link not in ("auto", "hard", "copy"):
+        if self._link not in LINK_MODES + (BORROW,):
             raise DestinationError(
-                "link must be one of 'auto', 'hard', 'copy'. Received: {!r}".format(
-                    self._link
+                "link must be one of {}. Received: {!r}".format(
+                    ", ".join(map(repr, LINK_MODES)), self._link
                 )
             )
         paths = [self._destination + ".index"]
@@ -143,36 +144,11 @@ class CheckpointWriter:
         path = self._source.shard_path(shard_id)
         target = self._shard(number)
         size = _files.size(path)
-        if self._link != "copy" and self._hard_link(path, target):
-            self.counts["files_linked"] += 1
-            self.counts["bytes_linked"] += size
-            return
-        try:
-            _files.copy_file(path, target)
-        except OSError as error:
-            raise DestinationError(
-                "The weights cannot be copied from {!r}: {}. Received: {!r}".format(
-                    path, error, target
-                )
-            ) from error
-        self.counts["files_copied"] += 1
-        self.counts["bytes_copied"] += size
-
-    def _hard_link(self, path: str, target: str) -> bool:
-        reason: Any = "the paths are not both local"
-        if not _files.is_remote(path) and not _files.is_remote(target):
-            try:
-                # A link to a symbolic link would be one, with another base.
-                os.link(os.path.realpath(path), target)
-                return True
-            except (OSError, NotImplementedError) as error:
-                reason = error
-        if self._link == "hard":
-            raise DestinationError(
-                "A hard link to the shard {!r} cannot be made: {}. Pass link='copy' or "
-                "link='auto'. Received: {!r}".format(path, reason, target)
-            )
-        return False
+        # The shards are in the folder "variables" of a module.
+        root = os.path.dirname(os.path.dirname(path))
+        kind = "linked" if bring(path, target, root, self._link) else "copied"
+        self.counts["files_" + kind] += 1
+        self.counts["bytes_" + kind] += size
 
     def add_new_shard(
         self, cut: Mapping[str, Cut], new_tensors: Mapping[str, Any]

@@ -7,10 +7,9 @@ a package that is not there, each keep all others from loading.
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from hub_compat import _files
+from hub_compat import _files, _scratch
 from hub_compat._causes import cause
 from hub_compat._tf import LOAD_ERRORS, load_saved_model, tf
 from hub_compat.errors import HubCompatError
@@ -84,7 +83,7 @@ def find_exclusions(
     def attempt(own: Tags, name: str, shapes: bool) -> Optional[str]:
         others = tuple((own, n, "not tried") for n in names[own] if n != name)
         exclusions = Exclusions(others, () if shapes else ((own, name),))
-        with tempfile.TemporaryDirectory(prefix="hub_compat-") as folder:
+        with _scratch.temporary() as folder:
             directory = _files.join(folder, "model")
             _files.make_dirs(directory)
             convert(

@@ -22,7 +22,7 @@ from typing import (
     Tuple,
 )
 
-from hub_compat import _files
+from hub_compat import _files, _links
 from hub_compat._fingerprint import fingerprint
 from hub_compat.errors import ConversionError, CorruptModuleError
 from hub_compat.formats import Detection, Format
@@ -39,6 +39,7 @@ from .model import Model, VariantGraph, make_shape
 from .object_graph import variable_key
 from .reusable import build, root_tags
 from .saved_model import read_saved_model
+from .shards import BORROW
 from .variables import STORED_AS
 
 __all__ = ["convert_tf1_model", "read_with_signature"]
@@ -58,6 +59,7 @@ def convert_tf1_model(
     whole: bool = True,
     available_ops: Collection[str] = (),
     exclusions: Optional[Exclusions] = None,
+    links: str = _links.INSIDE,
 ) -> Dict[str, Any]:
     """Converts a TF1 model into an empty directory.
 
@@ -71,6 +73,7 @@ def convert_tf1_model(
       whole: whether the other variants come along.
       available_ops: ops that newer TensorFlows lack, and the one at hand has.
       exclusions: what to leave out for TensorFlow to load the rest.
+      links: what becomes of those out of the module, see ``_links.py``.
 
     Returns:
       The fields of a ConversionReport that the conversion knows.
@@ -101,23 +104,29 @@ def convert_tf1_model(
     new[_OBJECT_GRAPH] = reusable.objects.checkpoint_graph(held)
     variables_dir = _files.join(directory, "variables")
     _files.make_dirs(variables_dir)
+    is_upgraded = index is not None and index.prefix.startswith(upgraded)
     report = checkpoint.relabel(
         index,
         _files.join(variables_dir, "variables"),
         keys,
         new,
-        link=link,
+        # What is removed cannot be borrowed.
+        link="auto" if is_upgraded and link == BORROW else link,
     )
-    if index is not None and index.prefix.startswith(upgraded):
+    if is_upgraded:
         _files.remove_tree(upgraded)
-    _copy_assets(model, source, directory)
+    _copy_assets(model, source, directory, links)
     facts = Provenance(
         source_format=detection.format.value,
         source_fingerprint=fingerprint(source),
         source_tensorflow_version=detection.producer.tensorflow_version,
         callable=reusable.callable,
         root_tags=reusable.tags,
-        variants=tuple((v.tags, tuple(v.signatures)) for v in model.variants),
+        variants=tuple(
+            (v.tags, tuple(v.signatures))
+            for v in model.variants
+            if whole or v.tags == reusable.tags
+        ),
         variables=tuple(
             (model.variables[key].name,) + mapping[key]
             if key in mapping
@@ -450,7 +459,7 @@ def _unused_keys(
     return [key for key in index.entries if key not in used]
 
 
-def _copy_assets(model: Model, source: str, directory: str) -> None:
+def _copy_assets(model: Model, source: str, directory: str, links: str) -> None:
     """Copies the asset files; TensorFlow's loaders expect the directory."""
     assets = _files.join(directory, "assets")
     _files.make_dirs(assets)
@@ -459,6 +468,7 @@ def _copy_assets(model: Model, source: str, directory: str) -> None:
         if not _files.exists(path):
             # Nothing that runs at load needs it; a warning has named it.
             continue
+        _links.check_link(path, source, links)
         target = _files.join(assets, *filename.split("/"))
         _files.make_dirs(target.rsplit("/", 1)[0])
         _files.copy_file(path, target)

@@ -31,6 +31,7 @@ __all__ = [
     "list_dir",
     "make_dirs",
     "open_read",
+    "os_errors",
     "read_bytes",
     "remove_tree",
     "size",
@@ -98,7 +99,7 @@ def open_read(path: str) -> BinaryIO:
     """
     if not is_remote(path):
         return _open_regular(path)
-    with _os_errors(path):
+    with os_errors(path):
         file = _gfile().GFile(path, "rb")
         # GFile opens at the first read; opening now makes an absent file fail
         # here, as open() does.
@@ -178,7 +179,7 @@ def write_bytes(path: str, data: bytes) -> None:
         with open(path, "wb") as file:
             file.write(data)
         return
-    with _os_errors(path):
+    with os_errors(path):
         _make_way(path)
         with _gfile().GFile(path, "wb") as remote:
             remote.write(data)
@@ -192,7 +193,7 @@ def exists(path: str) -> bool:
     """
     if not is_remote(path):
         return os.path.exists(path)
-    with _os_errors(path):
+    with os_errors(path):
         return bool(_gfile().exists(path))
 
 
@@ -204,7 +205,7 @@ def is_dir(path: str) -> bool:
     """
     if not is_remote(path):
         return os.path.isdir(path)
-    with _os_errors(path):
+    with os_errors(path):
         return bool(_gfile().isdir(path))
 
 
@@ -216,7 +217,7 @@ def list_dir(path: str) -> List[str]:
     """
     if not is_remote(path):
         return sorted(os.listdir(path))
-    with _os_errors(path):
+    with os_errors(path):
         names = _gfile().listdir(path)
         if _scheme(path) == "ram":
             # TensorFlow's ram:// lists "assets.extra" as ".extra" in "assets".
@@ -234,7 +235,7 @@ def size(path: str) -> int:
     """
     if not is_remote(path):
         return os.path.getsize(path)
-    with _os_errors(path):
+    with os_errors(path):
         return int(_gfile().stat(path).length)
 
 
@@ -284,7 +285,7 @@ def copy_file(source: str, destination: str) -> None:
         return
     if source == destination:
         raise shutil.SameFileError("{!r} would be copied onto itself".format(source))
-    with _os_errors(source):
+    with os_errors(source):
         gfile = _gfile()
         gfile.stat(source)
         _make_way(destination)
@@ -312,7 +313,7 @@ def make_dirs(path: str) -> None:
     if not is_remote(path):
         os.makedirs(path, exist_ok=True)
         return
-    with _os_errors(path):
+    with os_errors(path):
         _gfile().makedirs(path)
 
 
@@ -333,9 +334,9 @@ def remove_tree(path: str) -> None:
             if is_dir(child):
                 remove_tree(child)
             else:
-                with _os_errors(child):
+                with os_errors(child):
                     _gfile().remove(child)
-    with _os_errors(path):
+    with os_errors(path):
         _gfile().rmtree(path)
 
 
@@ -374,7 +375,7 @@ class _RemoteFile(io.RawIOBase):
         amount = min(len(view), max(0, self._total - self._position))
         if not amount:
             return 0
-        with _os_errors(self._path):
+        with os_errors(self._path):
             self._gfile.seek(self._position)
             data = self._gfile.read(amount)
         view[: len(data)] = data
@@ -413,7 +414,7 @@ def _raise(error: OSError) -> None:
 
 
 @contextlib.contextmanager
-def _os_errors(path: str) -> Iterator[None]:
+def os_errors(path: str) -> Iterator[None]:
     """Turns TensorFlow's errors into the ``OSError`` that ``open()`` would raise."""
     from hub_compat._tf import tf
 
@@ -427,6 +428,8 @@ def _os_errors(path: str) -> Iterator[None]:
         raise _os_error(PermissionError, errno.EACCES, path, error) from error
     except tf.errors.AlreadyExistsError as error:
         raise _os_error(FileExistsError, errno.EEXIST, path, error) from error
+    except tf.errors.ResourceExhaustedError as error:
+        raise _os_error(OSError, errno.ENOSPC, path, error) from error
     except tf.errors.OpError as error:
         raise _os_error(OSError, errno.EIO, path, error) from error
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-import stat
-from typing import Iterator, List, NamedTuple, Sequence
+from typing import List, NamedTuple, Tuple
 
-from hub_compat import _files
+from hub_compat import _files, _links
+from hub_compat._links import is_shard
 from hub_compat.errors import HandleError
 
-__all__ = ["SourceFile", "fingerprint", "fingerprint_of", "is_shard", "source_files"]
+__all__ = [
+    "SourceFile",
+    "fingerprint",
+    "fingerprint_of",
+    "is_shard",
+    "is_unchanged",
+    "source_files",
+]
 
 _FOLDERS = ("assets", "assets.extra", "variables")
-_SHARD = re.compile(r"variables/.*\.data-\d{5}-of-\d{5}\Z")
 _CHUNK = 1 << 20
 
 
@@ -26,11 +30,18 @@ class SourceFile(NamedTuple):
       name: relative, with ``/``: ``"variables/variables.index"``.
       size: in bytes.
       time: of the last change, in nanoseconds; 0 for a remote file.
+      identity: device and inode; zeros for a remote file.
+      changed: when content, name or mode last changed, in nanoseconds; 0 for a remote
+        file, and for a shard, of which a hard link is such a change.
+      link: of a folder that is a link, what is known of it, in place of its files.
     """
 
     name: str
     size: int
     time: int
+    identity: Tuple[int, int] = (0, 0)
+    changed: int = 0
+    link: str = ""
 
 
 def fingerprint(directory: str) -> str:
@@ -56,8 +67,8 @@ def fingerprint_of(directory: str, files: List[SourceFile]) -> str:
     """As ``fingerprint``, of files that are known already."""
     total = hashlib.sha256()
     for file in files:
-        content = ""
-        if not is_shard(file.name):
+        content = file.link
+        if not content and not is_shard(file.name):
             content = _content_hash(_files.join(directory, file.name))
         total.update(json.dumps([file.name, file.size, content]).encode())
     return total.hexdigest()
@@ -76,7 +87,11 @@ def source_files(directory: str) -> List[SourceFile]:
                 SourceFile(name, _files.size(_files.join(directory, name)), 0)
                 for name in names
             ]
-        return sorted(_walk(directory, "", ()))
+        return sorted(
+            _source_file(found)
+            for found in _links.walk(directory, _FOLDERS)
+            if _is_relevant(found.name)
+        )
     except OSError as error:
         raise HandleError(
             "The module's files cannot be listed: {}. Check that it is there, and that "
@@ -84,9 +99,27 @@ def source_files(directory: str) -> List[SourceFile]:
         ) from error
 
 
-def is_shard(name: str) -> bool:
-    """Whether a file holds weights, of which the index beside it has checksums."""
-    return _SHARD.match(name) is not None
+def is_unchanged(directory: str, before: List[SourceFile], hashed: str = "") -> bool:
+    """Whether a module is what it was: not written to, nor exchanged for another.
+
+    Args:
+      directory: the module.
+      before: its files as they were.
+      hashed: its fingerprint at that time. Of remote files no time is known, so that
+        it is compared as well.
+    """
+    try:
+        now = source_files(directory)
+    except HandleError:
+        return False
+    # Some file systems make up inodes.
+    if [f._replace(identity=(0, 0)) for f in now] != [
+        f._replace(identity=(0, 0)) for f in before
+    ]:
+        return False
+    if not hashed or not _files.is_remote(directory):
+        return True
+    return fingerprint_of(directory, now) == hashed
 
 
 def _is_relevant(name: str) -> bool:
@@ -97,26 +130,19 @@ def _is_relevant(name: str) -> bool:
     return top in _FOLDERS
 
 
-def _walk(root: str, below: str, above: Sequence[str]) -> Iterator[SourceFile]:
-    """Files under a folder; links to folders are followed, but not in circles."""
-    folder = os.path.join(root, below)
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    with os.scandir(folder) as scan:
-        entries = list(scan)
-    for entry in entries:
-        name = below + "/" + entry.name if below else entry.name
-        try:
-            facts = os.stat(entry.path)
-        except OSError:
-            # A link that leads nowhere: if it is needed, the conversion says so.
-            continue
-        if stat.S_ISDIR(facts.st_mode):
-            if below or entry.name in _FOLDERS:
-                yield from _walk(root, name, tuple(above) + (real,))
-        elif stat.S_ISREG(facts.st_mode) and _is_relevant(name):
-            yield SourceFile(name, facts.st_size, facts.st_mtime_ns)
+def _source_file(found: _links.Found) -> SourceFile:
+    if found.same_as:
+        return SourceFile(found.name, 0, 0, link="as " + found.same_as)
+    if found.elsewhere:
+        return SourceFile(found.name, 0, 0, link="at " + found.elsewhere)
+    facts = found.facts
+    return SourceFile(
+        found.name,
+        facts.st_size,
+        facts.st_mtime_ns,
+        (facts.st_dev, facts.st_ino),
+        0 if is_shard(found.name) else facts.st_ctime_ns,
+    )
 
 
 def _content_hash(path: str) -> str:

@@ -1,13 +1,11 @@
 """A directory that appears at its destination complete, or not at all.
 
-It is written under a hidden name beside the destination, ``.NAME.tmp-PID-RANDOM``,
-brought to the disk, and renamed. A process that is killed leaves that directory,
-and the destination as it was; whoever finds it may delete it.
-
-To overwrite, the old directory is renamed to ``.NAME.old-PID-RANDOM``, the new one
-takes its place, the old one is deleted. A process that is killed between the two
-renames, microseconds apart, leaves no destination but both directories, whole:
-rename either to have it back.
+It is written under a hidden name beside the destination, brought to the disk, and
+renamed. To overwrite, the two directories change places in one step, where system and
+file system can do that (Linux, macOS), and the old one is deleted: at every instant
+the destination is there, whole, old or new. Where they cannot, it is gone for
+microseconds between two renames. What processes leave that are killed, the next one
+with the same destination finds and clears away; ``_leftovers.py`` has the names.
 
 On remote file systems (``gs://``, ``ram://``) directories have no rename that could
 be relied on. Their files are moved one by one, those on top last and of these
@@ -22,13 +20,13 @@ import logging
 import os
 import shutil
 import stat
-import uuid
 from typing import Iterator, List, Optional, Tuple
 
-from hub_compat import _files
+from hub_compat import _files, _leftovers, _locks
+from hub_compat._exchange import exchange
 from hub_compat.errors import DestinationError, HubCompatError
 
-__all__ = ["atomic_directory", "leftovers", "resolved"]
+__all__ = ["atomic_directory", "resolved"]
 
 _logger = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 _HINTS = {
     errno.ENOSPC: "Make space there, or name a directory on another file system.",
     errno.EDQUOT: "Make space there, or name a directory on another file system.",
-    errno.EFBIG: "Raise the limit on the size of files (ulimit -f).",
+    errno.EFBIG: "Allow larger files (ulimit -f), or name another file system.",
     errno.EACCES: "Name a directory in which you may write.",
     errno.EPERM: "Name a directory in which you may write.",
     errno.EROFS: "Name a directory on a file system that is not read-only.",
@@ -53,7 +51,9 @@ _HINTS = {
 
 
 @contextlib.contextmanager
-def atomic_directory(destination: str, *, overwrite: bool = False) -> Iterator[str]:
+def atomic_directory(
+    destination: str, *, overwrite: bool = False, mode: Optional[int] = None
+) -> Iterator[str]:
     """Lets a block of code write a directory that others see only once it is done.
 
     The block gets an empty directory. When it ends, that directory is the
@@ -66,6 +66,7 @@ def atomic_directory(destination: str, *, overwrite: bool = False) -> Iterator[s
       destination: the directory, local or remote. One that is there already but
         empty is taken as one to be filled.
       overwrite: replace a directory that is not empty.
+      mode: permissions of a local directory, in place of the usual ones.
 
     Yields:
       Path of the directory to write into.
@@ -77,10 +78,13 @@ def atomic_directory(destination: str, *, overwrite: bool = False) -> Iterator[s
     """
     target = resolved(destination)
     temporary = ""
+    lock = _locks.NONE
     made: List[str] = []
     try:
+        if not _files.is_remote(target):
+            _leftovers.clear_away(target)
         _check(target, destination, overwrite)
-        temporary = _make_temporary(target, destination, made)
+        temporary, lock = _make_temporary(target, destination, made, mode)
         try:
             yield temporary
         except OSError as error:
@@ -90,28 +94,15 @@ def atomic_directory(destination: str, *, overwrite: bool = False) -> Iterator[s
         if _files.is_remote(target):
             _publish_remote(temporary, target, destination, overwrite)
         else:
-            _publish(temporary, target, destination, overwrite)
+            _publish(temporary, target, destination, overwrite, mode)
     except BaseException:
         _discard(temporary)
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
         raise
-
-
-def leftovers(destination: str) -> List[str]:
-    """Directories that killed processes left beside a local destination.
-
-    They look like those of processes still at work; only the caller can know
-    that there are none.
-    """
-    folder, name = os.path.split(resolved(destination))
-    prefixes = tuple(_hidden_prefix(name, kind) for kind in ("tmp", "old"))
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    return [os.path.join(folder, n) for n in sorted(names) if n.startswith(prefixes)]
+    finally:
+        _locks.release(lock)
 
 
 @contextlib.contextmanager
@@ -199,21 +190,29 @@ def _is_empty(path: str) -> bool:
         return False
 
 
-def _make_temporary(target: str, destination: str, made: List[str]) -> str:
-    """Makes the directory to write into; notes in `made` those made above it."""
-    hidden = _hidden(target, "tmp")
+def _make_temporary(
+    target: str, destination: str, made: List[str], mode: Optional[int]
+) -> Tuple[str, int]:
+    """Makes the directory to write into; notes in `made` those made above it.
+
+    Returns:
+      Its path, and the lock on it.
+    """
     with _explained(destination):
         if _files.is_remote(target):
+            hidden = _leftovers.hidden(target, "tmp")
             _files.make_dirs(hidden)
-            return hidden
+            return hidden, _locks.NONE
         for _ in range(_ATTEMPTS):
+            hidden = _leftovers.hidden(target, "tmp")
             _make_parents(os.path.dirname(target), made)
             try:
                 # Not tempfile.mkdtemp(): its 0700 would stay on the result.
-                os.mkdir(hidden)
-                return hidden
-            except FileNotFoundError:
-                # Another process made the parent, failed, and removed it.
+                os.mkdir(hidden, 0o777 if mode is None else mode)
+                return hidden, _locks.hold_new(hidden)
+            except (FileNotFoundError, BlockingIOError):
+                # Another process made the parent, failed, and removed it; or it
+                # took what is not locked yet for left over.
                 continue
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.path.dirname(target))
 
@@ -236,29 +235,19 @@ def _make_parents(folder: str, made: List[str]) -> None:
             made.append(folder)
 
 
-def _hidden(target: str, kind: str) -> str:
-    """A new hidden name beside a path, for ``kind`` "tmp" or "old"."""
-    folder, _, name = target.rpartition("/" if _files.is_remote(target) else os.sep)
-    unique = "{}-{}".format(os.getpid(), uuid.uuid4().hex[:8])
-    hidden = _hidden_prefix(name, kind) + unique
-    if _files.is_remote(target):
-        # Not joined: of "ram://name" the folder is "ram:/".
-        return "{}/{}".format(folder, hidden)
-    return os.path.join(folder or os.sep, hidden)
-
-
-def _hidden_prefix(name: str, kind: str) -> str:
-    # Names end at 255 bytes.
-    return ".{}.{}-".format(os.fsdecode(os.fsencode(name)[:200]), kind)
-
-
-def _publish(temporary: str, target: str, destination: str, overwrite: bool) -> None:
+def _publish(
+    temporary: str,
+    target: str,
+    destination: str,
+    overwrite: bool,
+    mode: Optional[int],
+) -> None:
     """Brings a local directory to the disk and to its place."""
     with _explained(destination):
         _sync_tree(temporary)
         # Another process may be exchanging it at this moment.
         with contextlib.suppress(FileNotFoundError):
-            if os.path.isdir(target):
+            if mode is None and os.path.isdir(target):
                 shutil.copymode(target, temporary)
         if overwrite:
             _swap(temporary, target)
@@ -284,24 +273,49 @@ def _rename(source: str, target: str) -> None:
 def _swap(temporary: str, target: str) -> None:
     """Puts a directory in the place of another, if there is one."""
     for _ in range(_ATTEMPTS):
-        aside = _hidden(target, "old")
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(target, aside)
-            _rename(temporary, target)
-        except BaseException as error:
-            taken = isinstance(error, OSError) and error.errno in _TAKEN
-            if os.path.isdir(aside) and not os.path.lexists(target):
-                os.rename(aside, target)
-            elif os.path.isdir(aside):
-                # Another process put its own there, which replaces this one too.
-                _discard(aside)
-            if taken:
+        if not os.path.lexists(target):
+            try:
+                _rename(temporary, target)
+                return
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
                 continue
-            raise
-        _discard(aside)
-        return
+        try:
+            exchanged = exchange(temporary, target)
+        except FileNotFoundError:
+            # Another process is exchanging it at this moment, in two steps.
+            if not os.path.isdir(temporary):
+                raise
+            continue
+        if exchanged or _swap_in_two_steps(temporary, target):
+            # What has the name now is the old one.
+            _discard(temporary)
+            return
     raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), target)
+
+
+def _swap_in_two_steps(temporary: str, target: str) -> bool:
+    """As ``exchange``, for any file system; False if another process interfered."""
+    # The same numbers tell who finds both, and no target, that they belong together.
+    head, _, unique = temporary.rpartition(".tmp-")
+    aside = "{}.old-{}".format(head, unique)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(target, aside)
+        _rename(temporary, target)
+    except BaseException as error:
+        taken = isinstance(error, OSError) and error.errno in _TAKEN
+        if os.path.isdir(aside) and not os.path.lexists(target):
+            os.rename(aside, target)
+        elif os.path.isdir(aside):
+            # Another process put its own there, which replaces this one too.
+            _discard(aside)
+        if taken:
+            return False
+        raise
+    _discard(aside)
+    return True
 
 
 def _publish_remote(
@@ -313,7 +327,7 @@ def _publish_remote(
         if _files.exists(target) and not _is_empty(target):
             if not overwrite:
                 raise _exists(destination)
-            aside = _hidden(target, "old")
+            aside = _leftovers.hidden(target, "old")
             _move_tree(target, aside)
         try:
             _move_tree(temporary, target)
@@ -406,16 +420,20 @@ def _discard(path: str) -> None:
         if path and _files.exists(path):
             _files.remove_tree(path)
     except OSError as error:
-        _logger.warning("The directory %r is left over: %s", path, error)
+        # Whoever clears away leftovers may remove it as well.
+        if _files.exists(path):
+            _logger.warning("The directory %r is left over: %s", path, error)
 
 
 def _concerns(error: OSError, temporary: str) -> bool:
     """Whether an error is about what is written rather than what is read."""
     if isinstance(error, HubCompatError):
         return False
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return True
     names = (error.filename, getattr(error, "filename2", None))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if error.errno == errno.EFBIG and names == (None, None):
+        return True
     return any(isinstance(n, str) and n.startswith(temporary) for n in names)
 
 

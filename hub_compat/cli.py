@@ -2,8 +2,9 @@
 
     hub-compat detect DIR... [--json]
     hub-compat convert DIR OUT [--target=tf1.15] [--overwrite]
-                               [--link=auto|hard|copy] [--json]
+                               [--link=auto|hard|copy] [--follow-links] [--json]
                                [--verify] [--tolerance=NUMBER]
+    hub-compat prune [--all] [--json]
 
 Standard output carries the result, standard error everything else; with
 ``--json`` the former is one JSON document. Exit codes: 0 for success, 1 where a
@@ -30,6 +31,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from absl import flags, logging
 
 import hub_compat
+from hub_compat import cache
 from hub_compat.errors import HubCompatError, VerificationError
 from hub_compat.formats import Detection, Format, Variant, VerificationReport
 
@@ -96,6 +98,12 @@ def _define_convert(values: flags.FlagValues) -> None:
         ["auto", "hard", "copy"],
         "How the weights get to OUT: by hard links, which fail across file systems; "
         "by copies; or by the former where that works and the latter elsewhere.",
+        values,
+    )
+    flags.DEFINE_bool(
+        "follow-links",
+        False,
+        "Take files that are symbolic links out of DIR for part of it.",
         values,
     )
     flags.DEFINE_bool(
@@ -314,6 +322,7 @@ def _convert(arguments: List[str], values: flags.FlagValues) -> int:
             verify=values.verify or values.tolerance is not None,
             tolerance=values.tolerance,
             target=values.target,
+            follow_links=values["follow-links"].value,
         )
     except HubCompatError as error:
         if values.json:
@@ -334,6 +343,34 @@ def _convert(arguments: List[str], values: flags.FlagValues) -> int:
     return 0
 
 
+def _define_prune(values: flags.FlagValues) -> None:
+    flags.DEFINE_bool("all", False, "Remove what is still of use, too.", values)
+    flags.DEFINE_bool("json", False, "Print what was removed as JSON.", values)
+
+
+def _prune(arguments: List[str], values: flags.FlagValues) -> int:
+    try:
+        folder = cache.directory()
+        pruned = cache.prune(everything=values.all)
+    except HubCompatError as error:
+        if values.json:
+            _print_json({"error": _error_to_json(error)})
+        _print_error(str(error))
+        return 1
+    if values.json:
+        _print_json(dict(pruned._asdict(), directory=folder))
+    else:
+        _print_fields(
+            folder,
+            [
+                ("removed", [_count(pruned.entries, "converted module")]),
+                ("left over", [_count(pruned.leftovers, "unfinished one")]),
+                ("free", [_size(pruned.size)]),
+            ],
+        )
+    return 0
+
+
 _COMMANDS = {
     "detect": _Command(
         "DIR...",
@@ -348,6 +385,13 @@ _COMMANDS = {
         _define_convert,
         (2, 2),
         _convert,
+    ),
+    "prune": _Command(
+        "",
+        "Remove from the cache what nobody needs: modules that are gone, leftovers.",
+        _define_prune,
+        (0, 0),
+        _prune,
     ),
 }
 

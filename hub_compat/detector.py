@@ -42,7 +42,7 @@ import os
 import sys
 from typing import Any, List, Optional, Union
 
-from hub_compat import _files, _guard, _wire
+from hub_compat import _files, _guard, _leftovers, _wire
 from hub_compat._chunked import ChunkedFile, UnreadableRecords
 from hub_compat._lookalikes import (
     KERAS_METADATA_FILE,
@@ -317,6 +317,8 @@ def _list_module(directory: str) -> List[str]:
         if _files.is_dir(directory):
             return _files.list_dir(directory)
         found = _files.exists(directory)
+        if not found and _was_being_replaced(directory):
+            return _files.list_dir(directory)
         if not found and not _files.is_remote(directory):
             # Says that a directory above may not be read, of which the others say that
             # nothing is there.
@@ -327,6 +329,13 @@ def _list_module(directory: str) -> List[str]:
     if found:
         raise not_a_directory(directory)
     raise not_found(directory)
+
+
+def _was_being_replaced(directory: str) -> bool:
+    """Whether a writer that was killed had it half replaced; then it is there now."""
+    if _files.is_remote(directory) or not directory:
+        return False
+    return _leftovers.recover(os.path.realpath(directory))
 
 
 def _unreadable(path: str, error: Exception) -> HandleError:

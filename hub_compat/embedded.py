@@ -7,30 +7,22 @@ configuration: ``.keras`` and ``.h5`` files, SavedModels, ``to_json()``.
 
 from __future__ import annotations
 
-import atexit
 import base64
 import binascii
 import hashlib
-import io
 import os
-import shutil
-import tempfile
 import threading
-import zipfile
 from typing import Any, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from hub_compat import _files, origin
+from hub_compat import _archive, _scratch, origin
 from hub_compat._fingerprint import fingerprint
-from hub_compat.errors import CorruptModuleError, HubCompatError
+from hub_compat.errors import CacheError, CorruptModuleError, HubCompatError
 from hub_compat.formats import Format
 from hub_compat.saver import write
 
 __all__ = ["Embedded", "pack"]
-
-# That of every file in the archive: the same module is the same text.
-_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 class Embedded(NamedTuple):
@@ -48,8 +40,18 @@ class Embedded(NamedTuple):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Embedded:
-        """Reads what ``to_config`` returned."""
-        return cls(*(config[name] for name in cls._fields))
+        """Reads what ``to_config`` returned.
+
+        Raises:
+          CorruptModuleError: it is not that.
+        """
+        try:
+            data, hashed, hub_module = (config[name] for name in cls._fields)
+        except (KeyError, TypeError, IndexError) as error:
+            raise _unreadable(error) from error
+        if not isinstance(data, str) or not isinstance(hashed, str):
+            raise _unreadable("fields of another type")
+        return cls(data, hashed, bool(hub_module))
 
     def to_config(self) -> Dict[str, Any]:
         """All of it, as JSON takes it."""
@@ -96,27 +98,19 @@ def pack(loaded: Any, weights: Sequence[Any]) -> Embedded:
             if id(v) in elsewhere and (v.dtype.is_floating or v.dtype.is_complex)
         }
 
-    folder = tempfile.mkdtemp(prefix="hub_compat-")
     try:
-        write(loaded, folder, values)
-        data = _archive(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with _scratch.temporary() as folder:
+            write(loaded, folder, values)
+            data = _archive.pack(folder)
+    except HubCompatError:
+        raise
+    except OSError as error:
+        raise _no_place(error) from error
     return Embedded(
         base64.b64encode(data).decode("ascii"),
         fingerprint(place.detection.path),
         place.detection.format is Format.TF1_HUB_MODULE,
     )
-
-
-def _archive(folder: str) -> bytes:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
-        for name in _files.walk_files(folder):
-            member = zipfile.ZipInfo(name, _DATE)
-            member.compress_type = zipfile.ZIP_DEFLATED
-            writer.writestr(member, _files.read_bytes(os.path.join(folder, name)))
-    return archive.getvalue()
 
 
 # (Process, hash of the text) -> directory. A fork makes its own.
@@ -126,27 +120,37 @@ _guard = threading.Lock()
 
 def _unpacked(data: str) -> str:
     """A directory with the module, one for all layers of this process."""
-    key = (os.getpid(), hashlib.sha256(data.encode()).hexdigest())
+    try:
+        archive = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _unreadable(error) from error
+    key = (os.getpid(), hashlib.sha256(archive).hexdigest())
     with _guard:
         folder = _unpacked_at.get(key)
         if folder is None or not os.path.isdir(folder):
-            folder = tempfile.mkdtemp(prefix="hub_compat-")
-            atexit.register(_remove, key[0], folder)
             try:
-                archive = io.BytesIO(base64.b64decode(data, validate=True))
-                with zipfile.ZipFile(archive) as reader:
-                    # Never outside of the folder, whatever the names are.
-                    reader.extractall(folder)
-            except (binascii.Error, zipfile.BadZipFile, ValueError) as error:
-                raise CorruptModuleError(
-                    "The module that is embedded in the layer's configuration cannot "
-                    "be read; was the file of the model edited? Received: "
-                    "{}".format(error)
-                ) from error
+                folder = _scratch.lasting()
+            except OSError as error:
+                raise _no_place(error) from error
+            try:
+                _archive.unpack(archive, folder)
+            except BaseException:
+                _scratch.remove(folder)
+                raise
             _unpacked_at[key] = folder
         return folder
 
 
-def _remove(pid: int, folder: str) -> None:
-    if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
+def _unreadable(reason: object) -> CorruptModuleError:
+    return CorruptModuleError(
+        "The module that is embedded in the layer's configuration cannot be read; was "
+        "the file of the model edited? Received: {!r}".format(reason)
+    )
+
+
+def _no_place(error: OSError) -> CacheError:
+    return CacheError(
+        "A module that is embedded in a layer's configuration needs space in a "
+        "temporary directory: {}. Set TMPDIR to a directory with enough of it. "
+        "Received: {!r}".format(error, error.filename)
+    )

@@ -63,7 +63,10 @@ def export_reusable(
     reusable = _reusable(model, specs)
     signature = _signature(model, reusable, specs, names)
     with atomic_directory(_files.as_path(directory), overwrite=overwrite) as new:
-        tf.saved_model.save(reusable, new, signatures={"serving_default": signature})
+        with _files.os_errors(new):
+            tf.saved_model.save(
+                reusable, new, signatures={"serving_default": signature}
+            )
 
 
 def _warn_of_activity_losses(model: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, List, Mapping, Optional, Sequence
 
-from hub_compat import _files, origin, provenance
+from hub_compat import _files, origin
 from hub_compat._tf import (
     call_arguments,
     lacks_gradients,
@@ -85,7 +85,7 @@ class KerasCore:
         self.output_shape = None if output_shape is None else _to_shapes(output_shape)
         self.loaded = self._resolve(load_options, bool(embed))
         place = origin.of(self.loaded)
-        self._facts = provenance.read(place.directory) if place is not None else None
+        self._facts = place.facts if place is not None else None
         self._called = signature
         if self.embedded is not None:
             hub_module = self.embedded.hub_module

@@ -119,10 +119,9 @@ def _load_any(
     if detection.format.is_tf2:
         if not getattr(options, "experimental_skip_checkpoint", False):
             _preflight.check_checkpoint(path)
-        directory = _lowered(detection)
     else:
         _check_tags(detection, wanted)
-        directory = _converted(detection, wanted or None)
+    directory = _normal_form(detection, wanted)
     facts = provenance.read(directory)
     if facts is None:
         _check_tags(detection, wanted)
@@ -134,7 +133,15 @@ def _load_any(
         return loaded
     loading.append(directory)
     try:
-        root = _load(detection, directory, options)
+        try:
+            root = _load(detection, directory, options)
+        except (CorruptModuleError,) + LOAD_ERRORS:
+            if directory == detection.path or restore.is_whole(directory):
+                raise
+            # A copy of the weights, damaged in the cache; or it is the module that is.
+            cache.forget(directory)
+            directory = _normal_form(detection, wanted)
+            root = _load(detection, directory, options)
     except (CorruptModuleError, UnknownOpError) + LOAD_ERRORS as error:
         tried = [directory]
         if detection.format.is_tf2:
@@ -161,8 +168,15 @@ def _load_any(
     if not detection.format.is_tf2:
         pruning.offer(loaded, root, detection, wanted)
     whole = None if loaded is root else root
-    origin.remember(loaded, detection, directory, whole, wanted)
+    origin.remember(loaded, detection, directory, whole, wanted, facts)
     return loaded
+
+
+def _normal_form(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> str:
+    """What TensorFlow loads of a module: itself, or something in the cache."""
+    if detection.format.is_tf2:
+        return _lowered(detection)
+    return _converted(detection, wanted or None)
 
 
 def _forget(directories: List[str]) -> None:
@@ -233,6 +247,7 @@ def _converted(
         lambda directory: converters.convert_for_load(
             detection, directory, tags, weights, available, registry, refused
         ),
+        restore.is_whole,
     )
 
 
@@ -261,6 +276,7 @@ def _lowered(detection: Detection) -> str:
         detection.path,
         (converters.VERSION, "lowered", tf.__version__, ",".join(unknown)),
         lambda directory: converters.lower_for_load(detection, directory, registry),
+        restore.is_whole,
     )
 
 
@@ -282,7 +298,16 @@ def _select(
                 path, ", ".join(str(list(tags)) for tags in known), list(wanted)
             )
         )
-    return root.graph_variants[",".join(wanted)]
+    variant = getattr(root, "graph_variants", {}).get(",".join(wanted))
+    if variant is None:
+        # Saved by an earlier version, which listed what it had left out.
+        raise VariantError(
+            "The module {!r} has no variant with these tags any more: it was saved "
+            "without its source, which had it. Received: tags={}".format(
+                path, list(wanted)
+            )
+        )
+    return variant
 
 
 def _load(detection: Detection, directory: str, options: Any) -> Any:
@@ -299,6 +324,9 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         if refusal is not None:
             raise refusal from error
         raise
+    # A graph reads weights and assets in sessions, whatever becomes of the object.
+    eager = tf.executing_eagerly()
+    cache.keep(directory, loaded if eager else tf.compat.v1.get_default_graph())
     drop_missing_variables(loaded)
     variables.list_variables(loaded)
     own_gradients.register_gradients(loaded)

@@ -7,13 +7,14 @@ names of the edges, to find the key of each value (tensorflow/python/checkpoint)
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+import contextlib
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
 from hub_compat import _files
 from hub_compat._tf import tf, trackable_children, trackable_object_graph_pb2
-from hub_compat.errors import SaveError
+from hub_compat.errors import CorruptModuleError, SaveError
 
 __all__ = ["keys_of_list", "prefix_in", "read", "variables_by_key", "write"]
 
@@ -58,10 +59,28 @@ def keys_of_list(name: str, prefix: str) -> List[str]:
 def _object_graph(prefix: str) -> Any:
     graph = trackable_object_graph_pb2.TrackableObjectGraph()
     if _files.exists(prefix + ".index"):
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
-        if reader.has_tensor(_OBJECT_GRAPH):
-            graph.ParseFromString(reader.get_tensor(_OBJECT_GRAPH))
+        with _damage(prefix):
+            reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+            if reader.has_tensor(_OBJECT_GRAPH):
+                graph.ParseFromString(reader.get_tensor(_OBJECT_GRAPH))
     return graph
+
+
+@contextlib.contextmanager
+def _damage(prefix: str) -> Iterator[None]:
+    """Says of which checkpoint what TensorFlow could not read is."""
+    kinds = (
+        tf.errors.DataLossError,
+        tf.errors.OutOfRangeError,
+        tf.errors.NotFoundError,
+    )
+    try:
+        yield
+    except kinds + (IndexError,) as error:
+        raise CorruptModuleError(
+            "The checkpoint of the module cannot be read; it is damaged or only partly "
+            "there: {}. Received: {!r}".format(error, prefix)
+        ) from error
 
 
 def _key(node: Any) -> Optional[str]:
@@ -136,7 +155,8 @@ def write(values: Dict[str, Any], old: str, directory: str) -> None:
     """
     if not _files.exists(old + ".index"):
         return
-    reader = tf.compat.v1.train.NewCheckpointReader(old)
+    with _damage(old):
+        reader = tf.compat.v1.train.NewCheckpointReader(old)
     dtypes, shapes = (
         reader.get_variable_to_dtype_map(),
         reader.get_variable_to_shape_map(),
@@ -170,11 +190,13 @@ def write(values: Dict[str, Any], old: str, directory: str) -> None:
             shape_and_slices=[""] * len(dtypes),
             tensors=list(fed) + list(kept),
         )
-        session.run(save, fed)
+        with _files.os_errors(directory), _damage(old):
+            session.run(save, fed)
     folder = _files.join(directory, "variables")
     if _files.exists(folder):
         _files.remove_tree(folder)
     _files.make_dirs(folder)
     for name in _files.list_dir(unfinished):
-        tf.io.gfile.rename(_files.join(unfinished, name), _files.join(folder, name))
+        with _files.os_errors(directory):
+            tf.io.gfile.rename(_files.join(unfinished, name), _files.join(folder, name))
     _files.remove_tree(unfinished)

@@ -1,16 +1,37 @@
-"""Restores the variables of a converted module from its source's checkpoint."""
+"""Reads the checkpoint of a module: all of it, or what its variables need."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Optional, Sequence, Tuple
 
 from hub_compat import _files
 from hub_compat._tf import tf
 
-__all__ = ["restore_variables"]
+__all__ = ["is_whole", "restore_variables"]
 
 # Values are held twice while they are assigned, so not all at once.
 _BATCH_BYTES = 256 << 20
+
+
+def is_whole(directory: str) -> bool:
+    """Whether the weights of a module are those that its index has checksums of.
+
+    Args:
+      directory: the module; all of its checkpoint is read.
+    """
+    prefix = _files.join(directory, "variables", "variables")
+    if not _files.exists(prefix + ".index"):
+        return True
+    try:
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        for key in sorted(reader.get_variable_to_shape_map()):
+            # Slices of some dtypes TensorFlow does not put together.
+            with contextlib.suppress(tf.errors.UnimplementedError):
+                reader.get_tensor(key)
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 def restore_variables(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping
 
 from hub_compat import (
     _files,
     _guard,
+    _links,
     converters,
     object_values,
     origin,
     provenance,
 )
-from hub_compat._fingerprint import fingerprint
-from hub_compat._publish import atomic_directory
+from hub_compat._fingerprint import fingerprint, is_unchanged, source_files
+from hub_compat._publish import atomic_directory, resolved
+from hub_compat.detector import detect
 from hub_compat.errors import SaveError
 from hub_compat.origin import Origin
 from hub_compat.provenance import Provenance
@@ -23,7 +26,12 @@ __all__ = ["save", "write"]
 
 
 def save(
-    loaded: Any, directory: Any, *, overwrite: bool = False, session: Any = None
+    loaded: Any,
+    directory: Any,
+    *,
+    overwrite: bool = False,
+    session: Any = None,
+    follow_links: bool = False,
 ) -> None:
     """Saves a loaded module with the values that its variables have now.
 
@@ -41,14 +49,17 @@ def save(
       overwrite: replace a directory that exists.
       session: in graph mode, the ``tf.compat.v1.Session`` that holds the values; by
         default the current one.
+      follow_links: take files that are symbolic links out of the module for part of
+        it. Its own folders, such as ``assets``, may be links in any case.
 
     Raises:
+      FormatError: there is a link out of the module.
       SaveError: ``loaded`` did not come from ``load()``; its files are gone or not
         the same any more; its variables have no values, or there is no session to
         ask for them.
       DestinationError: ``directory`` exists, or cannot be written.
     """
-    place = origin.of(loaded)
+    place = origin.now(loaded)
     if place is None:
         raise SaveError(
             "save() takes what load() returned; for other objects, and for parts of a "
@@ -70,17 +81,28 @@ def save(
         # The others are as they were loaded.
         return {key: value for key, value in found.items() if value is not None}
 
-    target = _files.as_path(directory)
+    path = _files.as_path(directory)
+    # Asked before it is replaced.
+    onto_itself = _is_same(path, place.detection.path)
     with _guard.reading(place.directory, "saved"), atomic_directory(
-        target, overwrite=overwrite
+        path, overwrite=overwrite
     ) as new:
-        write(loaded, new, values)
+        write(loaded, new, values, _links.ALL if follow_links else _links.INSIDE)
+    if onto_itself:
+        origin.note_rewritten(place, detect(resolved(path)))
+
+
+def _is_same(one: str, other: str) -> bool:
+    if _files.is_remote(one) or _files.is_remote(other):
+        return one.rstrip("/") == other.rstrip("/")
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def write(
     loaded: Any,
     directory: str,
     values: Callable[[Mapping[str, Any]], Dict[str, Any]],
+    links: str = _links.INSIDE,
 ) -> None:
     """Writes a loaded module into an empty directory, with other values.
 
@@ -89,54 +111,68 @@ def write(
       directory: where the result goes.
       values: from the variables to their values, each by its key; the variables that
         it leaves out keep the value that they were loaded with.
+      links: what becomes of those out of the module, see ``_links.py``.
 
     Raises:
+      FormatError: there is a link that is not to be followed.
       SaveError: its files are gone or not the same any more.
     """
-    place = origin.of(loaded)
+    place = origin.now(loaded)
     assert place is not None
     root = loaded if place.root is None else place.root
-    facts = _source_facts(place)
-    if facts is not None:
+    if _can_convert(place):
+        assert place.facts is not None
+        before = source_files(place.detection.path)
         # load() converted no more of it than it loaded.
-        converters.convert_for_save(place.detection, directory, facts.excluded)
+        converters.convert_for_save(
+            place.detection, directory, place.facts.excluded, links
+        )
         old = object_values.prefix_in(directory)
-        variables = _same_variables(root, facts, directory)
+        variables = _same_variables(root, place.facts, directory)
+        object_values.write(values(variables), old, directory)
+        if not is_unchanged(place.detection.path, before):
+            raise _gone(place, place.detection.path)
+        return
+    old = _copy_without_values(place, directory, links)
+    if place.is_rewritten:
+        assert place.facts is not None
+        variables = _same_variables(root, place.facts, place.directory)
     else:
-        _copy_without_values(place, directory)
-        old = object_values.prefix_in(place.directory)
         variables = object_values.variables_by_key(root, old)
     object_values.write(values(variables), old, directory)
+    if old == object_values.prefix_in(place.directory) and not place.is_unchanged():
+        raise _gone(place, place.directory)
 
 
-def _source_facts(place: Origin) -> Optional[Provenance]:
-    """What ``load()`` knew of a module that it converted and that is still there.
+def _can_convert(place: Origin) -> bool:
+    """Whether it is a TF1 module that is still there, to be converted as a whole.
 
-    None where the directory that TensorFlow loaded is what there is to save.
+    If not, the directory that TensorFlow loaded is what there is to save.
     """
     source = place.detection.path
     if place.detection.format.is_tf2:
-        return None
-    facts = provenance.read(place.directory)
-    if facts is None:
-        raise _gone(place)
+        return False
+    if place.facts is None:
+        raise _gone(place, place.directory)
     try:
-        if fingerprint(source) == facts.source_fingerprint:
-            return facts
+        if fingerprint(source) == place.facts.source_fingerprint:
+            return True
         problem = "the module that it came from is another now"
     except OSError:
         problem = "the module that it came from is no longer there"
-    if facts.weights_elsewhere:
+    if place.facts.weights_elsewhere:
         raise SaveError(
             "The module cannot be saved: {}. Received: {!r}".format(problem, source)
         )
+    if not place.is_unchanged():
+        raise _gone(place, place.directory)
     warnings.warn(
         "Only those variants are saved that were loaded: {}. Received: {!r}".format(
             problem, source
         ),
         stacklevel=4,
     )
-    return None
+    return False
 
 
 def _same_variables(root: Any, facts: Provenance, directory: str) -> Dict[str, Any]:
@@ -153,21 +189,32 @@ def _same_variables(root: Any, facts: Provenance, directory: str) -> Dict[str, A
     }
 
 
-def _copy_without_values(place: Origin, directory: str) -> None:
-    """Copies a TF2 SavedModel, but for its checkpoint."""
+def _copy_without_values(place: Origin, directory: str, links: str) -> str:
+    """Copies a TF2 SavedModel, but for its checkpoint.
+
+    Returns:
+      Where that is, without ``.index``.
+    """
     source = place.directory
     if not place.is_unchanged():
-        raise _gone(place)
-    for name in _files.walk_files(source):
+        if source == place.detection.path or not place.is_source_unchanged():
+            raise _gone(place, source)
+        # It was lowered into the cache, which may be deleted at any time.
+        converters.lower_for_save(place.detection, directory, links)
+        return object_values.prefix_in(directory)
+    for name in _links.model_files(source, links):
         # fingerprint.pb has a hash of the checkpoint.
         if not name.startswith("variables/") and name != "fingerprint.pb":
             target = _files.join(directory, *name.split("/"))
             _files.make_dirs(target.rsplit("/", 1)[0])
             _files.copy_file(_files.join(source, *name.split("/")), target)
+    return object_values.prefix_in(source)
 
 
-def _gone(place: Origin) -> SaveError:
+def _gone(place: Origin, path: str) -> SaveError:
     return SaveError(
         "The files that the module was loaded from are gone, or not the same any more; "
-        "load it again. Received: {!r}".format(place.directory)
+        "load it again. It was loaded from {!r}. Received: {!r}".format(
+            place.detection.path, path
+        )
     )

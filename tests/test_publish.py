@@ -15,7 +15,8 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from hub_compat import _files, _publish
-from hub_compat._publish import atomic_directory, leftovers
+from hub_compat._leftovers import leftovers
+from hub_compat._publish import atomic_directory
 from hub_compat.errors import DestinationError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -356,6 +357,11 @@ def test_overwriting_at_the_same_time(tmp_path: Path) -> None:
     assert os.listdir(str(tmp_path)) == ["out"]
 
 
+def in_two_steps(monkeypatch: Any) -> None:
+    """Takes from the system what exchanges two directories in one."""
+    monkeypatch.setattr(_publish, "exchange", lambda one, other: False)
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
 def test_a_second_rename_that_fails_restores_the_old(
     error: BaseException, tmp_path: Path, monkeypatch: Any
@@ -370,11 +376,37 @@ def test_a_second_rename_that_fails_restores_the_old(
             raise error
         real(source, target)
 
+    in_two_steps(monkeypatch)
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises((DestinationError, KeyboardInterrupt)):
         with atomic_directory(str(out), overwrite=True) as folder:
             write(folder, "new")
     assert read(str(out)) == model("old")
+    assert os.listdir(str(tmp_path)) == ["out"]
+
+
+def test_overwriting_in_two_steps(tmp_path: Path, monkeypatch: Any) -> None:
+    """Where two directories cannot be exchanged, two renames do it."""
+    in_two_steps(monkeypatch)
+    out = str(tmp_path / "out")
+    for text in ("one", "two"):
+        with atomic_directory(out, overwrite=True) as folder:
+            write(folder, text)
+        assert read(out) == model(text)
+    assert os.listdir(str(tmp_path)) == ["out"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs renameat2")
+def test_the_destination_is_never_renamed_away(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """On Linux old and new change places in one step."""
+    out = str(tmp_path / "out")
+    write(out, "old")
+    monkeypatch.delattr(os, "rename")
+    with atomic_directory(out, overwrite=True) as folder:
+        write(folder, "new")
+    assert read(out) == model("new")
     assert os.listdir(str(tmp_path)) == ["out"]
 
 

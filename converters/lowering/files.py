@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any, Dict, Optional
 
-from hub_compat import _files
+from hub_compat import _files, _links
 from hub_compat._fingerprint import fingerprint
 from hub_compat.detector import detect
-from hub_compat.errors import DestinationError
 from hub_compat.formats import Detection
 from hub_compat.provenance import Provenance, read
 
-from .. import canonical
+from .. import canonical, shards
 from ..object_checkpoint import check_object_checkpoint
 from ..outside_ops import warnings_of_saved_model
 from ..saved_model import read_saved_model
@@ -27,7 +25,11 @@ _REPLACED = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "fingerpr
 
 
 def lower_saved_model(
-    detection: Detection, directory: str, link: str, registry: Optional[Registry]
+    detection: Detection,
+    directory: str,
+    link: str,
+    registry: Optional[Registry],
+    links: str = _links.INSIDE,
 ) -> Dict[str, Any]:
     """Writes a TF2 SavedModel, lowered, into an empty directory.
 
@@ -37,6 +39,7 @@ def lower_saved_model(
       link: how checkpoint shards get there, see ``converters.convert``.
       registry: what the target knows; None to lower nothing, where the model is only
         put together from its chunks.
+      links: what becomes of those out of the model, see ``_links.py``.
 
     Returns:
       The fields of a ConversionReport that the lowering knows.
@@ -50,19 +53,19 @@ def lower_saved_model(
     else:
         lowered = lower(saved_model, registry, source)
     linked = copied = files = 0
-    for name in _files.walk_files(source):
+    for name in _links.model_files(source, links):
         if name in _REPLACED:
             continue
         path = _files.join(source, *name.split("/"))
         target = _files.join(directory, *name.split("/"))
         _files.make_dirs(target.rsplit("/", 1)[0])
-        weights = name.startswith("variables/variables.data-")
-        if weights and link != "copy" and _link(path, target, link):
+        if not _links.is_shard(name):
+            _files.copy_file(path, target)
+        elif shards.bring(path, target, source, link):
             files += 1
             linked += _files.size(path)
         else:
-            _files.copy_file(path, target)
-            copied += _files.size(path) if weights else 0
+            copied += _files.size(path)
     known = read(source)
     facts = known or Provenance(
         source_format=detection.format.value,
@@ -130,18 +133,3 @@ def _finish(
         lowered_for="" if registry is None else registry.name,
         lowered=lowered.lines(),
     ).write(directory)
-
-
-def _link(source: str, target: str, link: str) -> bool:
-    if _files.is_remote(source) or _files.is_remote(target):
-        return False
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError as error:
-        if link == "hard":
-            raise DestinationError(
-                "The file system cannot link the weights; use link='auto' or 'copy'. "
-                "Received: {!r} ({})".format(target, error)
-            ) from error
-        return False
-    return True
