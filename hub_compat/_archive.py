@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 import zipfile
-from typing import BinaryIO, List
+from typing import IO, List
 
 from hub_compat import _files, _links
 from hub_compat.converters.checkpoint_index import needed_bytes
@@ -114,7 +114,7 @@ def _extract(
 
 
 def _copy(
-    source: BinaryIO, target: BinaryIO, member: zipfile.ZipInfo, limit: int
+    source: IO[bytes], target: IO[bytes], member: zipfile.ZipInfo, limit: int
 ) -> int:
     total = 0
     data = source.read(_CHUNK)

@@ -89,7 +89,7 @@ def walk(
                 yield Found(below, os.stat(folder), same_as=met[real])
             continue
         met[real] = below
-        inner = []
+        inner: List[Tuple[str, Tuple[str, ...]]] = []
         with os.scandir(folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
         for entry in entries:
@@ -137,7 +137,7 @@ def model_files(root: str, links: str) -> List[str]:
             if not is_shard(found.name):
                 check_link(path, root, links)
             names.append(found.name)
-    again = []
+    again: List[str] = []
     for alias in aliases:
         # What was met in the folder itself: not what other links add to it.
         inside = [n for n in names if n.startswith(alias.same_as + "/")]

@@ -191,8 +191,7 @@ def test_no_space(tmp_path: Path) -> None:
         eager = runtime.session is None
     done = subprocess.run(
         [sys.executable, "-c", _LIMITED.format(eager=eager), str(path), str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
     )
     assert done.stdout.split() == [b"refused"] * 6, done.stderr[-3000:]
