@@ -54,8 +54,11 @@ def unpack(data: bytes, folder: str) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             _unpack(archive, folder, len(data))
-    except HubCompatError:
+    except CorruptModuleError:
         raise
+    except HubCompatError as error:
+        # There are weights, and no index of them that can be read.
+        raise _damaged(error) from error
     except OSError as error:
         if error.errno in _SPACE:
             raise CacheError(

@@ -106,14 +106,14 @@ def prune(root: str, everything: bool = False) -> Pruned:
             there = _size(path)
             if _leftovers.remove_dead(path):
                 dead, size = dead + 1, size + there
-        for name in _names(folder):
+        for name in filter(_KEY.match, _names(folder)):
             entry = os.path.join(folder, name)
-            if _KEY.match(name):
-                there = _size(entry)
-                if _remove(entry, everything):
-                    entries, size = entries + 1, size + there
-            elif name.startswith(".") and name.endswith(".lock"):
-                _remove_lock(entry)
+            there = _size(entry)
+            if _remove(entry, everything):
+                entries, size = entries + 1, size + there
+        for name in _names(folder):
+            if name.startswith(".") and name.endswith(".lock"):
+                _remove_lock(os.path.join(folder, name))
     return Pruned(entries, dead, size)
 
 

@@ -174,9 +174,13 @@ def _is_own(entry: str, names: Sequence[str], request: Request) -> bool:
 
 def _has_sure_weights(entry: str, manifest: Dict[str, Any], request: Request) -> bool:
     model = _files.join(entry, "model")
-    weights = {n: f for n, f in manifest["files"].items() if not f["sha256"]}
     if _files.is_remote(model):
         return True
+    weights = {
+        name: facts
+        for name, facts in manifest["files"].items()
+        if is_shard(name) and not _is_of_conversion(name, facts, request)
+    }
     now = {n: os.stat(os.path.join(model, *n.split("/"))) for n in weights}
     sources = {f.identity for f in request.files}
     strange = [n for n in now if (now[n].st_dev, now[n].st_ino) not in sources]
@@ -195,6 +199,15 @@ def _has_sure_weights(entry: str, manifest: Dict[str, Any], request: Request) ->
             weights[name]["time"] = now[name].st_mtime_ns
         _write(entry, dict(manifest, whole=True))
     return True
+
+
+def _is_of_conversion(name: str, facts: Dict[str, Any], request: Request) -> bool:
+    """Whether a shard is the last one, in which a conversion writes what is new."""
+    number, _, count = name.rpartition(".data-")[2].partition("-of-")
+    if not facts["sha256"] or int(number) + 1 != int(count):
+        return False
+    # Of a model that is lowered, each shard is a copy.
+    return not any((f.name, f.size) == (name, facts["size"]) for f in request.files)
 
 
 def _is_same_source(manifest: Dict[str, Any], request: Request) -> bool:

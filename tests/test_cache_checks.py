@@ -122,7 +122,7 @@ def test_every_byte_of_a_manifest(source: Path) -> None:
     builder = Builder(source)
     path = builder.get()
     good = (path.parent / "manifest.json").read_bytes()
-    for position in range(0, len(good), 7):
+    for position in range(0, len(good), 31):
         data = bytearray(good)
         data[position] ^= 1 << position % 8
         (path.parent / "manifest.json").write_bytes(bytes(data))
@@ -143,7 +143,8 @@ def test_a_whole_copy_after_a_damaged_one(source: Path, tmp_path: Path) -> None:
     assert damaged.get() == path
     assert whole.get() == path
     assert (damaged.runs, whole.runs) == (1, 1)
-    assert (damaged.checks, whole.checks) == (1, 1)
+    # With and without a lock.
+    assert (damaged.checks, whole.checks) == (1, 2)
 
 
 @pytest.mark.parametrize("link", [os.link, shutil.copyfile])
