@@ -157,15 +157,35 @@ def test_convert_passes_its_flags_on(
     assert _main("convert", "a", "b", "--verify") == 0
     assert _main("convert", "a", "b", "--tolerance=0.5") == 0
     assert _main("convert", "a", "b", "--target=tf1.15") == 0
+    assert _main("convert", "a", "b", "--follow-links") == 0
     plain = {"source": "a", "destination": "b", "overwrite": False, "link": "auto"}
-    plain.update(verify=False, tolerance=None, target=None)
+    plain.update(verify=False, tolerance=None, target=None, follow_links=False)
     assert convert_calls == [
         plain,
         dict(plain, overwrite=True, link="copy"),
         dict(plain, verify=True),
         dict(plain, verify=True, tolerance=0.5),
         dict(plain, target="tf1.15"),
+        dict(plain, follow_links=True),
     ]
+
+
+def test_prune_empties_the_cache(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """It says what it removed; with nothing there, that is nothing."""
+    monkeypatch.setenv("HUB_COMPAT_CACHE_DIR", str(tmp_path / "cache"))
+    assert _main("prune") == 0
+    assert "0 converted modules" in capsys.readouterr().out
+    (tmp_path / "cache" / "ab" / ("ab" * 32)).mkdir(parents=True)
+    assert _main("prune", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "entries": 1,
+        "leftovers": 0,
+        "size": 0,
+        "directory": str(tmp_path / "cache"),
+    }
+    monkeypatch.setenv("HUB_COMPAT_CACHE_DIR", "gs://bucket/cache")
+    assert _main("prune") == 1
+    assert "Only a local cache" in capsys.readouterr().err
 
 
 def test_verification_is_readable(monkeypatch: Any, capsys: Any) -> None:
