@@ -1,6 +1,6 @@
 """Tables of TensorFlow 2.21 that count the lines of a file from more than 0.
 
-Writes ``tf221_lookups/module``, a SavedModel, and ``tf221_lookups/expected.json``: what
+Writes ``tf221_lookups/module``, a SavedModel, and ``tf221_lookups/recorded.json``: what
 it is asked and what TensorFlow 2.21 answers. Needs tf_keras::
 
     python testdata/tf221_lookups.py
@@ -89,7 +89,7 @@ def main() -> None:
         items = value.numpy().tolist()
         strings = value.dtype == tf.string
         expected["found"][name] = [i.decode() for i in items] if strings else items
-    (OUT / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+    (OUT / "recorded.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 
 if __name__ == "__main__":

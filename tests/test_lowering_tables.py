@@ -22,7 +22,7 @@ def test_lines_that_count_from_more_than_0(lowered: bool, tmp_path: Path) -> Non
     """Lines, numbers and columns, with an end of the last line and without one."""
     import tensorflow as tf
 
-    known = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+    known = json.loads((FOLDER / "recorded.json").read_text(encoding="utf-8"))
     path = FOLDER / "module"
     if lowered:
         path = tmp_path / "out"
