@@ -248,14 +248,14 @@ def convert_for_save(
       excluded: whether some signatures keep the others from loading.
       links: what becomes of those out of the module, see ``_links.py``.
     """
-    from hub_compat._tf import tf
+    from hub_compat._tf import is_newer
 
     from . import dropped_ops, lowering
     from .exclusions import find_exclusions
 
-    newer = detection.producer.is_newer_than(tf.__version__)
+    registry = lowering.of_runtime() if is_newer(detection.producer) else None
     converter = functools.partial(
-        _converter(detection, lowering.of_runtime() if newer else None),
+        _converter(detection, registry),
         available_ops=dropped_ops.available(),
         links=links,
     )
@@ -394,7 +394,8 @@ def _convert_and_lower(
     from .lowering import lower_directory
 
     facts = converter(detection, directory, link, **options)
-    if detection.producer.is_newer_than("{}.{}".format(*registry.version)):
+    release = "{}.{}".format(*registry.version)
+    if detection.producer.is_newer_than(release, registry.graph_def_version):
         lowered = lower_directory(directory, registry)
         facts.update(
             nodes=lowered.nodes,

@@ -41,6 +41,7 @@ from tensorflow.core.framework import (
     function_pb2,
     node_def_pb2,
     op_def_pb2,
+    tensor_pb2,
     tensor_shape_pb2,
     types_pb2,
     variable_pb2,
@@ -67,6 +68,7 @@ __all__ = [
     "lacks_gradients",
     "in_control_flow",
     "in_tf1_graph",
+    "is_newer",
     "keep_inner_control_flow",
     "keep_resource",
     "keyword_names",
@@ -86,6 +88,7 @@ __all__ = [
     "saved_model_pb2",
     "saved_object_graph_pb2",
     "struct_pb2",
+    "tensor_pb2",
     "tensor_shape_pb2",
     "tf",
     "trackable_children",
@@ -284,14 +287,28 @@ def call_by_tensors(function: Any, tensors: Sequence[Any]) -> Any:
     return function._call_flat(list(tensors), function.captured_inputs)
 
 
+def is_newer(producer: Any) -> bool:
+    """Whether the running TensorFlow is older than what wrote a model.
+
+    Args:
+      producer: a ``hub_compat.formats.Producer``.
+    """
+    return bool(producer.is_newer_than(tf.__version__, tf.version.GRAPH_DEF_VERSION))
+
+
 def trackable_children(trackable: Any) -> Dict[str, Any]:
     """The objects that an object tracks for checkpoints, by name.
 
     Private: ``_trackable_children`` from TF 2.8 on, ``_checkpoint_dependencies``
-    before. Without them, an object's attributes.
+    before, and ``_maybe_initialize_trackable`` in all. Without them, an object's
+    attributes.
     """
+    # TF 2.4 to 2.8: a model of Keras that tracks nothing yet has no list to ask for.
+    if hasattr(trackable, "_maybe_initialize_trackable"):
+        trackable._maybe_initialize_trackable()
     if hasattr(trackable, "_trackable_children"):
-        return dict(trackable._trackable_children())
+        # TF 2.12: the method of what a loader made has no default for it.
+        return dict(trackable._trackable_children("checkpoint"))
     if hasattr(trackable, "_checkpoint_dependencies"):
         return dict(trackable._checkpoint_dependencies)
     return dict(getattr(trackable, "__dict__", {}))

@@ -67,13 +67,19 @@ class Producer:
     tensorflow_version: str
     graph_def_version: int
 
-    def is_newer_than(self, version: str) -> bool:
-        """Whether it is newer than a TensorFlow, ``"1.15.5"``, or unknown.
+    def is_newer_than(self, version: str, graph_def_version: int) -> bool:
+        """Whether it is newer than a TensorFlow, or unknown.
 
-        Patches of one release have the same ops.
+        Patches of one release have the same ops. A build may name a release that it
+        was long after (1.15.0, of a nightly with the ops of 2.1): the GraphDef's
+        version, which grows with each day, tells.
+
+        Args:
+          version: of the other TensorFlow, ``"1.15.5"``.
+          graph_def_version: its ``tf.version.GRAPH_DEF_VERSION``.
         """
         own, other = _release(self.tensorflow_version), _release(version)
-        return not own or own > other
+        return not own or own > other or self.graph_def_version > graph_def_version
 
 
 def _release(version: str) -> Tuple[int, ...]:

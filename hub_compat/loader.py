@@ -27,6 +27,7 @@ from hub_compat._registration import register
 from hub_compat._tf import (
     LOAD_ERRORS,
     drop_missing_variables,
+    is_newer,
     keep_inner_control_flow,
     load_saved_model,
     register_control_flow_gradients,
@@ -228,11 +229,7 @@ def _converted(
     # graph restores later, when the source may be gone, so it gets a copy.
     weights = not (_files.is_remote(detection.path) and tf.executing_eagerly())
     available = dropped_ops.available()
-    registry = (
-        lowering.of_runtime()
-        if detection.producer.is_newer_than(tf.__version__)
-        else None
-    )
+    registry = lowering.of_runtime() if is_newer(detection.producer) else None
     return cache.normalised(
         detection.path,
         (
@@ -258,7 +255,7 @@ def _lowered(detection: Detection) -> str:
     is not known here, or in a form that its loader does not read: chunks, and text with
     fields of a newer TensorFlow.
     """
-    newer = detection.producer.is_newer_than(tf.__version__)
+    newer = is_newer(detection.producer)
     rewritten = detection.file.endswith(".cpb") or (
         newer and detection.file.endswith(".pbtxt")
     )

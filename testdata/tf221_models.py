@@ -23,7 +23,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from tf221_ops import module_ops, numbers, tf1_saved_model  # noqa: E402
+from tf221_ops import module_defaults, module_ops, numbers, tf1_saved_model  # noqa: E402
 
 HERE = Path(__file__).resolve().parent / "tf221"
 
@@ -77,6 +77,46 @@ def keras2_old_optimizer(path: str) -> Dict[str, Any]:
     model.save(path, save_format="tf")
     given = numbers(3, 4)
     return {"call": given, "train": given}
+
+
+def keras2_train_step(path: str) -> Dict[str, Any]:
+    """A step of an optimizer of Keras before TF 2.11, and one of a plain one."""
+    import tf_keras as k
+
+    class Job(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = k.Sequential([k.layers.Dense(2, name="dense")])
+            self.optimizer = k.optimizers.legacy.Adam(0.1)
+            self.table = tf.Variable(numbers(3, 2), name="table")
+
+        @tf.function(input_signature=[tf.TensorSpec([3, 4]), tf.TensorSpec([3, 2])])
+        def fit(self, x: Any, y: Any) -> Any:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self.model(x) - y) ** 2)
+            weights = self.model.trainable_variables
+            self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+            return {"loss": loss, "kernel": weights[0].read_value()}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.int32)])
+        def rows(self, index: Any) -> Any:
+            handle = self.table.handle
+            taken = tf.raw_ops.ResourceGatherNd(
+                resource=handle, indices=index, dtype=tf.float32
+            )
+            step = tf.ones_like(self.table)
+            tf.raw_ops.ResourceApplyGradientDescent(var=handle, alpha=0.5, delta=step)
+            return {"taken": taken, "after": self.table.read_value()}
+
+    job = Job()
+    job.model(numbers(3, 4))
+    job.fit(numbers(3, 4), numbers(3, 2))
+    set_weights(job.model.weights)
+    tf.saved_model.save(job, path, signatures={"fit": job.fit, "rows": job.rows})
+    return {
+        "signature:fit": {"x": numbers(3, 4), "y": numbers(3, 2)},
+        "signature:rows": {"index": np.array([[0], [2]], np.int32)},
+    }
 
 
 def keras2_images(path: str) -> Dict[str, Any]:
@@ -331,6 +371,7 @@ MODELS: Dict[str, Callable[[str], Dict[str, Any]]] = {
         keras2_functional,
         keras2_old_optimizer,
         keras2_images,
+        keras2_train_step,
         keras2_recurrent,
         keras2_reusable,
         keras2_text,
@@ -338,6 +379,7 @@ MODELS: Dict[str, Callable[[str], Dict[str, Any]]] = {
         keras3_reusable,
         keras3_transformer,
         module_control_flow,
+        module_defaults,
         module_ops,
         module_structures,
         tf1_saved_model,

@@ -173,6 +173,50 @@ def module_ops(path: str) -> Dict[str, Any]:
     }
 
 
+class _Defaults(tf.Module):
+    """Functions with default values of every sort."""
+
+    @tf.function
+    def __call__(
+        self,
+        x: Any,
+        scale: Any = tf.constant([[1.0, 2.0, 0.5]]),  # noqa: B008
+        shift: Any = np.array([1, -2, 3], np.int64),  # noqa: B008
+        half: Any = np.array(0.5, np.float16),  # noqa: B008
+        flag: Any = tf.constant(True),  # noqa: B008
+        name: Any = tf.constant(["a", "b", "c"]),  # noqa: B008
+        steps: int = 2,
+    ) -> Any:
+        x = x * scale + tf.cast(shift, tf.float32) * tf.cast(half, tf.float32)
+        x = x + tf.cast(tf.strings.length(name), tf.float32)
+        return tf.where(flag, x, -x) * float(steps)
+
+    @tf.function
+    def alone(self, x: Any = tf.constant(3.0), *, by: Any = np.arange(2.0)) -> Any:  # noqa: B008
+        return x * tf.cast(by, tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec([None]), tf.TensorSpec([])])
+    def signed(self, x: Any, scale: Any = tf.constant(2.0)) -> Any:  # noqa: B008
+        return x * scale
+
+
+def module_defaults(path: str) -> Dict[str, Any]:
+    """Arguments whose default values are tensors and arrays."""
+    module = _Defaults()
+    x = numbers(2, 3)
+    module(tf.constant(x))
+    module.alone()
+    module.signed(tf.constant([1.0]))
+    tf.saved_model.save(module, path, signatures=module.signed)
+    return {
+        "call": x,
+        "signature:serving_default": {
+            "x": np.array([1.0, 2.0], np.float32),
+            "scale": np.float32(4.0),
+        },
+    }
+
+
 def tf1_saved_model(path: str) -> Dict[str, Any]:
     """A TF1 SavedModel, with ops that TF 1.15 does not have, and a table."""
     v1 = tf.compat.v1

@@ -9,6 +9,7 @@ TensorFlow at hand, in its default mode:
   TensorFlow 1; ``"graph"`` leaves it as it is.
 * ``HUB_COMPAT_TEST_INSTALLED``: set where the installed wheel is under test.
 * ``HUB_COMPAT_SUPPORT_DIR``: where outcomes for the support table are written.
+* ``HUB_COMPAT_VERSIONS_DIR``: the same for the table of versions.
 """
 
 from __future__ import annotations
@@ -77,6 +78,18 @@ def keras_generations() -> List[int]:
     return sorted(found)
 
 
+def keras_versions() -> List[str]:
+    """The version of Keras 2, and that of Keras 3, of those that are there."""
+    found = []
+    for generation in keras_generations():
+        name = "tf_keras" if generation == 2 and has_module("tf_keras") else "keras"
+        module: Any = importlib.import_module("tensorflow").keras
+        if has_module(name):
+            module = importlib.import_module(name)
+        found.append(str(module.__version__))
+    return found
+
+
 @pytest.fixture(params=keras_generations(), ids="keras{}".format)
 def k(request: Any) -> Any:
     """Each generation of Keras that is installed, with a graph of its own."""
@@ -112,6 +125,8 @@ _NEEDS = {
 
 # module -> check -> outcome; the marker `support` fills it.
 _support: Dict[str, Dict[str, str]] = {}
+# The same by column; the marker `smoke` fills it.
+_smoke: Dict[str, Dict[str, str]] = {}
 
 
 def pytest_configure(config: Any) -> None:
@@ -149,23 +164,26 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: Any, call: Any) -> Any:
-    """Notes the outcome of a test that enters the support table."""
+    """Notes the outcome of a test that enters a table."""
     result = yield
     report = result.get_result()
-    marker = item.get_closest_marker("support")
-    if marker is None or not hasattr(item, "callspec"):
-        return
     if report.when != "call" and report.outcome == "passed":
         return
-    module, check = str(item.callspec.params["module"]), str(marker.args[0])
-    if item.callspec.params.get("k") == 3:
-        # Keras 2 is in every runtime, and may be here as well.
-        check += " of Keras 3"
     outcome = report.outcome
     if outcome == "skipped":
         outcome = "skipped: {}".format(report.longrepr[2].split(": ", 1)[-1])
-    outcomes = _support.setdefault(module, {})
-    outcomes[check] = both(outcomes.get(check), outcome)
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    for name, noted in (("support", _support), ("smoke", _smoke)):
+        marker = item.get_closest_marker(name)
+        if marker is None:
+            continue
+        module = parameters.get("module", parameters.get("name", item.originalname))
+        check = str(marker.args[0])
+        if parameters.get("k") == 3:
+            # Keras 2 is in every runtime, and may be here as well.
+            check += " of Keras 3"
+        outcomes = noted.setdefault(str(module), {})
+        outcomes[check] = both(outcomes.get(check), outcome)
 
 
 def both(one: Optional[str], other: str) -> str:
@@ -179,14 +197,21 @@ def both(one: Optional[str], other: str) -> str:
 
 
 def pytest_sessionfinish(session: Any) -> None:
-    """Writes the outcomes for tools/support_table.py."""
-    folder = os.environ.get("HUB_COMPAT_SUPPORT_DIR")
+    """Writes the outcomes for tools/support_table.py and tools/versions_table.py."""
     leg = os.environ.get("HUB_COMPAT_TEST_LEG")
-    if not folder or not leg:
-        return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_support, indent=1, sort_keys=True)
-    (Path(folder) / (leg + ".json")).write_text(text + "\n")
+    versions = {
+        "python": "{}.{}".format(*sys.version_info[:2]),
+        "tensorflow": tensorflow_version(),
+        "keras": keras_versions(),
+        "outcomes": _smoke,
+    }
+    for name, noted in (("SUPPORT", _support), ("VERSIONS", versions)):
+        folder = os.environ.get("HUB_COMPAT_{}_DIR".format(name))
+        if not folder or not leg:
+            continue
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(noted, indent=1, sort_keys=True)
+        (Path(folder) / (leg + ".json")).write_text(text + "\n")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
+import smoke
 from keras_kit import IMAGES, TARGETS, path
 
 import hub_compat as hub
@@ -33,6 +34,7 @@ def value(tensor: Any) -> Any:
     return tensor.numpy() if hasattr(tensor, "numpy") else np.asarray(tensor)
 
 
+@pytest.mark.smoke(smoke.KERAS)
 def test_interface(k: Any, tmp_path: Path) -> None:
     """TensorFlow alone loads it: all of the interface, and the model's values."""
     import tensorflow as tf
@@ -56,6 +58,7 @@ def test_interface(k: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(sum(losses), sum(map(value, model.losses)), rtol=1e-5)
 
 
+@pytest.mark.smoke(smoke.KERAS)
 def test_training_mode(k: Any, tmp_path: Path) -> None:
     """Called for training, it drops out, and updates statistics as the model does."""
     import tensorflow as tf
@@ -71,6 +74,7 @@ def test_training_mode(k: Any, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.smoke(smoke.KERAS)
 def test_fine_tuned_by_a_layer(k: Any, tmp_path: Path) -> None:
     """KerasLayer trains it as Keras trains the model that it was."""
     model = convolutional(k)
@@ -312,6 +316,7 @@ def test_model_that_was_never_built(k: Any, tmp_path: Path) -> None:
     assert len(loaded.trainable_variables) == 2
 
 
+@pytest.mark.smoke(smoke.KERAS)
 def test_module_within_a_model(k: Any, tmp_path: Path) -> None:
     """A TF1 module that was trained in a model is part of what is exported."""
     import tensorflow as tf

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import replay
 import runtimes
+import smoke
 import stepped
 from conftest import executes_eagerly, keras_generations
 from keras_kit import Keras, path
@@ -199,7 +200,7 @@ def scale_of(k: Keras) -> Any:
 
 
 @pytest.mark.support("life of a KerasLayer")
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", smoke.parameters(MODULES, smoke.KERAS))
 def test_life_of_a_layer(module: str, k: Keras, tmp_path: Path) -> None:
     """Called, counted, trained, frozen, saved, loaded and exported as recorded."""
     recorded = expected.load_expected(module)

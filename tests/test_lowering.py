@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
+import tf221_compare
 from edits import edited_copy
 
 import hub_compat as hub
@@ -233,6 +234,24 @@ def test_default_attribute_is_dropped(tmp_path: Path) -> None:
     source = edited("module_control_flow", tmp_path, edit)
     report = hub.convert(source, tmp_path / "out", target="tf1.15")
     assert any("Tanh.saturate is dropped" in line for line in report.lowered)
+
+
+def test_build_that_names_an_older_release(tmp_path: Path) -> None:
+    """A nightly of 2.x may call itself 1.15.0: the GraphDef's version decides."""
+
+    def as_nightly(proto: Any) -> None:
+        for meta_graph in proto.meta_graphs:
+            meta_graph.meta_info_def.tensorflow_version = "1.15.0"
+
+    for name in ("keras2_images", "tf1_saved_model"):
+        source = edited_copy(
+            FOLDER / name / "module", tmp_path / name / "module", as_nightly
+        )
+        report = hub.convert(source, tmp_path / (name + "_out"), target="tf1.15")
+        assert report.lowered
+        shutil.copy(str(FOLDER / name / "expected.npz"), str(source.parent))
+        (call, *_) = sorted(tf221_compare.recorded(source.parent))
+        tf221_compare.check(source.parent, [call])
 
 
 def test_nothing_is_lowered_without_need(tmp_path: Path, monkeypatch: Any) -> None:

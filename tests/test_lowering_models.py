@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import List, Tuple
 
 import pytest
+import smoke
 import tf221_compare
 
 FOLDER = Path(__file__).resolve().parent.parent / "testdata" / "tf221"
@@ -32,6 +33,7 @@ def test_there_are_models() -> None:
     assert len(NAMES) >= 8
 
 
+@pytest.mark.smoke(smoke.NEWER)
 @pytest.mark.parametrize("name, call", each_call())
 def test_call(name: str, call: str) -> None:
     """Outputs, gradients and what training leaves behind are those of TF 2.21."""

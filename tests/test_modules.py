@@ -12,12 +12,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import expected
 import pytest
 import replay
 import runtimes
+import smoke
 
 import hub_compat as hub
 
@@ -35,7 +36,7 @@ def each_check() -> Any:
                 module,
                 check,
                 id="{}-{}".format(module, check),
-                marks=pytest.mark.support(check),
+                marks=[pytest.mark.support(check)] + smoke.marks(module, smoke.TF1),
             )
             for module in MODULES
             for check in replay.OBJECT_CHECKS
@@ -49,10 +50,18 @@ def test_there_are_modules() -> None:
 
 
 @pytest.fixture(scope="session")
-def converted(tmp_path_factory: Any) -> Path:
-    """All modules, converted."""
+def names(request: Any) -> List[str]:
+    """The modules of which some test was selected."""
+    parameters = [getattr(i, "callspec", None) for i in request.session.items]
+    asked = {p.params.get("module") for p in parameters if p is not None}
+    return [name for name in MODULES if name in asked]
+
+
+@pytest.fixture(scope="session")
+def converted(names: List[str], tmp_path_factory: Any) -> Path:
+    """They, converted."""
     folder = tmp_path_factory.mktemp("converted")
-    for name in MODULES:
+    for name in names:
         hub.convert(expected.load_expected(name).path, folder / name)
     return Path(folder)
 
@@ -70,14 +79,16 @@ def test_load(module: str, check: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def in_a_process(converted: Path) -> Callable[[str], Dict[str, Dict[str, str]]]:
+def in_a_process(
+    names: List[str], converted: Path
+) -> Callable[[str], Dict[str, Dict[str, str]]]:
     """Results of replay.py in a process without hub_compat, by mode."""
     results: Dict[str, Any] = {}
 
     def run(mode: str) -> Any:
         if mode not in results:
             done = subprocess.run(
-                [sys.executable, replay.__file__, mode, str(converted)] + MODULES,
+                [sys.executable, replay.__file__, mode, str(converted)] + names,
                 capture_output=True,
                 cwd=str(converted),
                 env=dict(os.environ, PYTHONPATH=""),
@@ -97,7 +108,7 @@ def test_plain_tensorflow(module: str, check: str, in_a_process: Any) -> None:
 
 
 @pytest.mark.support("session")
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", smoke.parameters(MODULES, smoke.TF1))
 def test_session(module: str, in_a_process: Any) -> None:
     """The v1 session loader gives the recorded outputs of a converted module."""
     assert in_a_process("session")[module]["session"] == "ok"

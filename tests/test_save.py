@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import replay
 import runtimes
+import smoke
 import stepped
 from test_modules import MODULES
 
@@ -25,7 +26,12 @@ from hub_compat import errors, provenance
 pytestmark = pytest.mark.tensorflow
 
 TRAINED = [
-    pytest.param(name, number, id="{}-{}".format(name, number))
+    pytest.param(
+        name,
+        number,
+        id="{}-{}".format(name, number),
+        marks=smoke.marks(name, smoke.TF1),
+    )
     for name in MODULES
     for number in stepped.cases(expected.load_expected(name))
 ]
@@ -57,18 +63,22 @@ def save_again(source: Path, destination: Path, **keywords: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: Any) -> Dict[str, str]:
+def trained(request: Any, tmp_path_factory: Any) -> Dict[str, str]:
     """Each recorded step: taken, saved, and looked at in a new process."""
     folder = tmp_path_factory.mktemp("trained")
-    for parameters in TRAINED:
-        name, number = parameters.values
+    asked = [
+        (item.callspec.params["module"], item.callspec.params["number"])
+        for item in request.session.items
+        if getattr(item, "originalname", "") == "test_trained_and_saved"
+    ]
+    for name, number in asked:
         recorded = expected.load_expected(name)
         save = functools.partial(
             hub.save, directory=folder / "{}-{}".format(name, number)
         )
         again = runtimes.shared(recorded.path, load(recorded.path))
         stepped.take(recorded, number, again, save)
-    names = sorted({parameters.values[0] for parameters in TRAINED})
+    names = sorted({name for name, _ in asked})
     found: Dict[str, str] = reloaded(folder, stepped, str(folder), *names)
     return found
 

@@ -13,6 +13,7 @@ import expected
 import pytest
 import replay
 import runtimes
+import smoke
 
 import hub_compat as hub
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 # The module first: its checks share what they load.
+@pytest.mark.smoke(smoke.TF1)
 @pytest.mark.parametrize(
     "name, check", [(name, check) for name in sorted(CHECKS) for check in CHECKS[name]]
 )

@@ -64,6 +64,44 @@ class Environment:
 
 _TEST_TOOLS = ("numpy", "parameterized", "pytest")
 
+# The oldest and the newest patch of every second TensorFlow in between: its Pythons,
+# what its own requirements leave too open, and what comes after without dependencies.
+_OLD_PROTOBUF = ("protobuf<3.21",)
+# numpy 1.24 dropped np.object, which these use.
+_OLD_NUMPY = ("numpy<1.24",)
+_KERAS_26 = ("keras==2.6.0", "tensorflow-estimator==2.6.0", "tensorboard==2.6.0")
+_SETUPTOOLS = ("setuptools<81",)
+_BETWEEN: Tuple[Tuple[str, Tuple[str, ...], Tuple[str, ...], Tuple[str, ...]], ...] = (
+    ("2.4.0", ("3.8", "3.7"), _OLD_PROTOBUF, ()),
+    ("2.4.4", ("3.8", "3.7"), _OLD_PROTOBUF, ()),
+    ("2.6.0", ("3.9", "3.8", "3.7"), _OLD_PROTOBUF + _KERAS_26, ()),
+    ("2.6.5", ("3.9", "3.8", "3.7"), _OLD_PROTOBUF + _KERAS_26, ()),
+    ("2.8.0", ("3.9", "3.10", "3.8"), _OLD_PROTOBUF + _OLD_NUMPY, ()),
+    ("2.8.4", ("3.10", "3.9", "3.8"), _OLD_PROTOBUF + _OLD_NUMPY, ()),
+    ("2.10.0", ("3.9", "3.10", "3.8"), _OLD_NUMPY, ()),
+    ("2.10.1", ("3.10", "3.9", "3.8"), _OLD_NUMPY, ()),
+    ("2.12.0", ("3.10", "3.11", "3.9"), (), ()),
+    ("2.12.1", ("3.11", "3.10", "3.9"), (), ()),
+    ("2.14.0", ("3.10", "3.11", "3.9"), ("numpy<2",), ()),
+    ("2.14.1", ("3.11", "3.10", "3.9"), (), ()),
+    # The oldest patch with an old Keras 3, the newest with what pip finds.
+    (
+        "2.16.1",
+        ("3.11", "3.12", "3.10"),
+        ("keras==3.0.5",) + _SETUPTOOLS,
+        ("tf-keras==2.16.*",),
+    ),
+    ("2.16.2", ("3.12", "3.11", "3.10"), _SETUPTOOLS, ("tf-keras==2.16.*",)),
+    (
+        "2.18.0",
+        ("3.11", "3.12", "3.10"),
+        ("keras==3.5.0",) + _SETUPTOOLS,
+        ("tf-keras==2.18.*",),
+    ),
+    ("2.18.1", ("3.12", "3.11", "3.10"), _SETUPTOOLS, ("tf-keras==2.18.*",)),
+    ("2.20.0", ("3.13", "3.12", "3.11"), _SETUPTOOLS, ("tf-keras==2.20.*",)),
+)
+
 ENVIRONMENTS: Dict[str, Environment] = {
     environment.name: environment
     for environment in (
@@ -122,6 +160,15 @@ ENVIRONMENTS: Dict[str, Environment] = {
                 "wheel",
             ),
         ),
+    )
+    + tuple(
+        Environment(
+            "tf" + version,
+            pythons,
+            _tensorflow(version) + pins + _TEST_TOOLS,
+            bare=bare,
+        )
+        for version, pythons, pins, bare in _BETWEEN
     )
 }
 

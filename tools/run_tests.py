@@ -9,6 +9,9 @@ the shared environment's packages: clones that run at the same time do not
 install over each other. pytest starts in a directory from where the checkout's
 own ``hub_compat`` cannot be imported.
 
+The legs ``versions`` run the tests marked ``smoke`` in the TensorFlows in between
+(``make test-versions``); two of them are run with the others.
+
 Two legs run at a time (``HUB_COMPAT_JOBS``); each prints when it is done. The
 last line sums up: ``N passed, N failed, N skipped``. The exit code is 0 only
 if something passed, nothing failed, and, where ``CI=true``, no leg was left out.
@@ -32,6 +35,7 @@ from typing import Dict, List, Optional, Set, Tuple
 
 import environments
 import support_table
+import versions_table
 import wheel
 
 ROOT = wheel.ROOT
@@ -57,6 +61,15 @@ class Leg:
     marked: str = "not exporters"
 
 
+# The TensorFlows in between: one leg for each.
+VERSIONS = tuple(
+    Leg(name, name, "eager", marked="smoke")
+    for name in sorted(environments.ENVIRONMENTS)
+    if name.startswith("tf2.")
+)
+# Those of them that run with the others: the last loader that gives no shapes to the
+# handles of variables, and the only one that cannot restore what 2.21 writes of tables.
+_ALWAYS = ("tf2.8.4", "tf2.12.1")
 # The longest first: with two at a time, that ends soonest.
 LEGS = (
     Leg("tf221", "tf221", "eager"),
@@ -64,7 +77,7 @@ LEGS = (
     Leg("tf115-graph", "tf115", "graph"),
     Leg("tf115-eager", "tf115", "eager"),
     Leg("exporters", "exporters", "eager", marked="exporters"),
-)
+) + tuple(leg for leg in VERSIONS if leg.name in _ALWAYS)
 
 
 @dataclasses.dataclass
@@ -169,9 +182,16 @@ def _kill_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
+def _tables(leg: Leg) -> Tuple[str, ...]:
+    """The tables of README.md that the leg has results for."""
+    if leg in VERSIONS:
+        return ("versions",)
+    return ("support", "versions") if leg.marked == Leg.marked else ()
+
+
 def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Outcome:
     """Runs pytest for one leg and reports what came of it."""
-    work, support = BUILD / "run" / leg.name, BUILD / "support"
+    work = BUILD / "run" / leg.name
     shutil.rmtree(str(work), ignore_errors=True)
     work.mkdir(parents=True)
     log, junit = work / "output.log", work / "junit.xml"
@@ -185,11 +205,12 @@ def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Out
         PYTHONDONTWRITEBYTECODE="1",
     )
     # A selection says nothing about the rest.
-    if not arguments and leg.marked == Leg.marked:
-        support.mkdir(parents=True, exist_ok=True)
+    for table in () if arguments else _tables(leg):
+        results = BUILD / table
+        results.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):
-            (support / (leg.name + ".json")).unlink()
-        environ["HUB_COMPAT_SUPPORT_DIR"] = str(support)
+            (results / (leg.name + ".json")).unlink()
+        environ["HUB_COMPAT_{}_DIR".format(table.upper())] = str(results)
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # The scripts of the wheel and of the environment, as if it were activated.
     environ["PATH"] = str(python.parent) + os.pathsep + environ.get("PATH", "")
@@ -281,11 +302,12 @@ def _print_leg(leg: Leg, outcome: Outcome) -> None:
 
 
 def _support_table_is_stale() -> bool:
-    folder = BUILD / "support"
-    if not list(folder.glob("*.json")):
-        return False
-    results = support_table.read_results()
-    return support_table.merge(results, folder) != results
+    for table in (support_table, versions_table):
+        folder = BUILD / table.FOLDER
+        results = table.read_results()
+        if list(folder.glob("*.json")) and table.merge(results, folder) != results:
+            return True
+    return False
 
 
 def _summarise(
@@ -319,7 +341,7 @@ def _summarise(
         kind = "ERROR (CI=true)" if ci else "WARNING: SKIPPED"
         print("*** {}: {} ***".format(kind, reason))
     if complete and not total.failed and _support_table_is_stale():
-        print("The support table does not show these results: run `make support`.")
+        print("README's tables do not show these results: run `make support`.")
     print(
         "{} passed, {} failed, {} skipped".format(
             total.passed, total.failed, total.skipped
@@ -337,11 +359,14 @@ def main(argv: List[str]) -> int:
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     options = parser.parse_args(argv)
     names = [name for name in options.legs.split(",") if name]
-    unknown = set(names) - {leg.name for leg in LEGS}
+    if "versions" in names:
+        names += [leg.name for leg in VERSIONS]
+    every = LEGS + tuple(leg for leg in VERSIONS if leg not in LEGS)
+    unknown = set(names) - {leg.name for leg in every} - {"versions"}
     if unknown:
-        known = ", ".join(leg.name for leg in LEGS)
+        known = ", ".join(["versions"] + [leg.name for leg in every])
         parser.error("no such leg; the legs are {}: {}".format(known, sorted(unknown)))
-    legs = [leg for leg in LEGS if not names or leg.name in names]
+    legs = [leg for leg in every if leg.name in names] if names else list(LEGS)
     # pytest starts elsewhere.
     arguments = [
         str(ROOT / a) if a.startswith("tests/") else a for a in options.arguments

@@ -6,6 +6,7 @@
 ``tests/conftest.py`` leaves one file per leg in ``build/support/``: the outcome
 of every test marked ``support``, by module and check. They are merged into
 ``docs/support.json``, leg by leg, so that a run of some legs keeps the others.
+tools/versions_table.py does the same for README.md's table of versions.
 README.md gets a row per check and a column per leg, with the number of modules;
 ``docs/support.md`` has every module.
 """
@@ -18,10 +19,15 @@ import sys
 from pathlib import Path
 from typing import Dict, List
 
+import versions_table
+from versions_table import TableError, put_between, table_lines
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "support.json"
 README = ROOT / "README.md"
 DETAILS = ROOT / "docs" / "support.md"
+# Where the tests leave what becomes RESULTS, in build/.
+FOLDER = "support"
 BEGIN = "<!-- support table: written by `make support` -->"
 END = "<!-- end of support table -->"
 
@@ -52,10 +58,6 @@ _CHECKS = {
 # leg -> module -> check -> "passed", "failed", or "skipped: why"; "in part: why" where
 # other tests of the check passed.
 Results = Dict[str, Dict[str, Dict[str, str]]]
-
-
-class TableError(Exception):
-    """There is nothing to make the table of, or nowhere to put it."""
 
 
 def read_results() -> Results:
@@ -106,11 +108,6 @@ def _cell(checks: Dict[str, str]) -> str:
     return "yes" if checks else "-"
 
 
-def _table(head: List[str], rows: List[List[str]]) -> List[str]:
-    lines = [head, ["---"] * len(head)] + rows
-    return ["| " + " | ".join(line) + " |" for line in lines]
-
-
 def _legs(results: Results) -> List[str]:
     return [leg for leg in _LEGS if leg in results]
 
@@ -143,7 +140,7 @@ def render_table(results: Results) -> str:
             row.append(text if outcomes else "-")
         rows.append(row)
     head = ["of {} TF1 models".format(len(modules))]
-    return "\n".join(_table(head + [_LEGS[leg] for leg in legs], rows))
+    return "\n".join(table_lines(head + [_LEGS[leg] for leg in legs], rows))
 
 
 def render_details(results: Results) -> str:
@@ -162,7 +159,7 @@ def render_details(results: Results) -> str:
             + [_cell(results[leg].get(module, {})) for leg in legs]
             for module in modules
         ]
-        lines += [""] + _table(["module"] + titles, rows)
+        lines += [""] + table_lines(["module"] + titles, rows)
     for module in modules:
         found = {leg: results[leg].get(module, {}) for leg in legs}
         rows = [
@@ -173,33 +170,35 @@ def render_details(results: Results) -> str:
         why = _describe(module)
         if why:
             lines += [why + ".", ""]
-        lines += _table(["check"] + titles, rows)
+        lines += table_lines(["check"] + titles, rows)
     return "\n".join(lines) + "\n"
 
 
 def render_readme(results: Results, text: str) -> str:
     """README.md with the table put between its two markers."""
-    before, found_begin, rest = text.partition(BEGIN)
-    _, found_end, after = rest.partition(END)
-    if not (found_begin and found_end):
-        raise TableError("README.md lacks the lines {} and {}".format(BEGIN, END))
-    return before + BEGIN + "\n\n" + render_table(results) + "\n\n" + END + after
+    return put_between(BEGIN, render_table(results), END, text)
 
 
 def main(argv: List[str]) -> int:
     """Runs the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Writes or checks the support table.")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--results", default=str(ROOT / "build" / "support"))
+    parser.add_argument("--results", default=str(ROOT / "build"))
     options = parser.parse_args(argv)
     try:
-        results = read_results()
+        results, versions = read_results(), versions_table.read_results()
+        folder = Path(options.results)
         if not options.check:
-            results = merge(results, Path(options.results))
-            text = json.dumps(results, indent=1, sort_keys=True) + "\n"
-            RESULTS.write_text(text, encoding="utf-8")
+            if (folder / FOLDER).is_dir():
+                results = merge(results, folder / FOLDER)
+                text = json.dumps(results, indent=1, sort_keys=True) + "\n"
+                RESULTS.write_text(text, encoding="utf-8")
+            versions = versions_table.merge(versions, folder / versions_table.FOLDER)
+            text = json.dumps(versions, indent=1, sort_keys=True) + "\n"
+            versions_table.RESULTS.write_text(text, encoding="utf-8")
+        readme = render_readme(results, README.read_text(encoding="utf-8"))
         wanted = {
-            README: render_readme(results, README.read_text(encoding="utf-8")),
+            README: versions_table.render_readme(versions, readme),
             DETAILS: render_details(results),
         }
     except TableError as error:

@@ -80,7 +80,7 @@ def _case(rewrite: Rewrite) -> str:
     """The loader of TF 1.15 does not find the functions of a Case."""
     scope = rewrite.scope
     names = Names(function.signature.name for function in scope.made)
-    scope.made += replace_case(rewrite.node, scope.name, names)
+    scope.made += replace_case(rewrite.node, scope.name, names, {})
     return "Case is written as Ifs"
 
 

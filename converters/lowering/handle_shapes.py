@@ -1,7 +1,7 @@
 """Functions that say of a variable's handle that it is a scalar.
 
-So it is. But some shape functions of TensorFlow 1.15 take that for the shape of the
-variable, where nothing else says it, and refuse a step of an optimizer.
+So it is. But some shape functions take that for the shape of the variable, where nothing
+else says it, and refuse a step of an optimizer. Loaders up to TF 2.9 say nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from typing import Any, Dict, Iterator
 
 from ..graph import DT_RESOURCE
 
-__all__ = ["forget_shapes", "misleading"]
+__all__ = ["STATES_HANDLES", "forget_shapes", "misleading"]
+
+# From here on a loader gives a handle what the function states of its variable, and no
+# shape of its own (function_def_to_graph.py).
+STATES_HANDLES = (2, 10)
 
 # Ops that ask the handle itself: ShapeOrHandleShape() of training_ops.cc, and
 # GatherNdShape() and ScatterNdUpdateShape() of common_shape_fns.cc.

@@ -10,8 +10,8 @@ from hub_compat.errors import UnknownOpError
 
 from ..calls import called_by
 from ..graph import builtin_ops
-from . import attributes, objects, rules
-from .handle_shapes import forget_shapes, misleading
+from . import attributes, objects, random, rules
+from .handle_shapes import STATES_HANDLES, forget_shapes, misleading
 from .mutable_tables import empty_tables, fill_tables
 from .own_gradients import keep_gradients
 from .registry import NEWEST, Registry, ops_of
@@ -58,7 +58,7 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
     That is an op, an attribute, a dtype or an object; or, in TF 1.15, the gradient of
     an op that it has.
     """
-    old = registry.version < (2, 0)
+    old = registry.version < (2, 5)
     for meta_graph in saved_model.meta_graphs:
         library = meta_graph.graph_def.library.function
         own = {function.signature.name for function in library}
@@ -77,11 +77,13 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
                     limits = known[node.op] = attributes.limits_of(op)
                 if not limits.allow(node):
                     return True
-                if old and rules.unsettled_for_tf1(node, producer):
+                if old and rules.unsettled(node, registry.version, producer):
                     return True
         if objects.needs_lowering(meta_graph, registry):
             return True
-        if old and (empty_tables(meta_graph) or misleading(meta_graph)):
+        if empty_tables(meta_graph, registry):
+            return True
+        if registry.version < STATES_HANDLES and misleading(meta_graph):
             return True
     return False
 
@@ -118,9 +120,10 @@ def lower(saved_model: Any, registry: Registry, source: str) -> Lowered:
     left_out: List[Tuple[str, str]] = []
     nodes = 0
     for meta_graph in saved_model.meta_graphs:
+        fill_tables(meta_graph, source, registry, done)
         if registry.version < (2, 0):
-            fill_tables(meta_graph, source, done)
             say_dtypes(meta_graph)
+        if registry.version < STATES_HANDLES:
             forget_shapes(meta_graph, done)
         one = _Lowering(meta_graph, registry, done)
         one.run()
@@ -148,7 +151,7 @@ class _Lowering:
 
     def run(self) -> None:
         """Does everything."""
-        if self._registry.version < (2, 0):
+        if self._registry.version < objects.CAPTURES:
             keep_gradients(self._meta_graph, self._source_op, self._done)
         made = []
         for function in self._graph.library.function:
@@ -157,7 +160,7 @@ class _Lowering:
         self._graph.library.function.extend(made)
         self._functions = {f.signature.name: f for f in self._graph.library.function}
         self._leave_out()
-        objects.lower(self._meta_graph, self._registry, self._done)
+        objects.lower(self._meta_graph, self._registry, self._done, self.left_out)
         self._declare()
 
     def _source_op(self, op: str) -> Any:
@@ -182,22 +185,32 @@ class _Lowering:
             if op in self._functions:
                 return
             try:
-                known = registry.get(op) is not None
+                known = registry.get(op) is not None and not self._fails(op)
                 if known and not settle(rewrite, done):
                     known = False
                 if not known:
-                    rule = rules.OPS.get(op)
+                    rule = self._rule(op)
                     if rule is None:
                         raise Unlowerable(op)
                     rule(rewrite)
                     done[op + " is replaced"] += 1
-                elif registry.version < (2, 0) and not rewrite.gone:
-                    rules.settle_for_tf1(rewrite, done)
+                elif not rewrite.gone:
+                    rules.settle(rewrite, registry.version, done)
             except Unlowerable as error:
                 self._missing.setdefault(scope.name, {})[op] = str(error)
 
         scope.rewrite(visit)
         return scope.made
+
+    def _fails(self, op: str) -> bool:
+        """Whether the target has an op, and it does not work there."""
+        # TF 2.4: "Index out of bound", of counts that fit.
+        return op == "SparseBincount" and (2, 0) <= self._registry.version < (2, 5)
+
+    def _rule(self, op: str) -> Any:
+        if op == "StatelessRandomGetKeyCounter" and self._registry.get(op + "Alg"):
+            return random.key_and_counter
+        return rules.OPS.get(op)
 
     def _leave_out(self) -> None:
         """Takes away the functions that cannot be, and the signatures behind them."""

@@ -1,6 +1,7 @@
-"""Tables whose contents are in the checkpoint, for TF 1.15, whose loader skips them.
+"""Tables whose contents are in the checkpoint, for loaders that do not restore them.
 
-Without this such a table would come up empty, and no error would say so. The
+TF 1.15 skips them: such a table would come up empty, and no error would say so. TF 2.12
+stops: it calls the function that saves a table with a str, which is not taken. The
 contents become constants of the function that initializes the table.
 """
 
@@ -17,6 +18,7 @@ from hub_compat.errors import UnknownOpError
 from ..functions import set_attr
 from ..graph import DT_RESOURCE
 from ..names import Names
+from .registry import Registry
 
 __all__ = ["empty_tables", "fill_tables"]
 
@@ -27,30 +29,40 @@ _OPS = frozenset(
 )
 
 
+# Tried are 2.10, 2.12 and 2.14; what fills a table does no harm in the two between.
+_STOPS = ((2, 11), (2, 14))
 # Names what fills a table, so that it is done once.
 _FILLED = "hub_compat_fill"
 
 
-def empty_tables(meta_graph: Any) -> bool:
+def empty_tables(meta_graph: Any, registry: Registry) -> bool:
     """Whether there are such tables that nothing fills yet."""
+    if registry.version >= (2, 0):
+        if not _STOPS[0] <= registry.version < _STOPS[1]:
+            return False
+        if not any(node.saveable_objects for node in meta_graph.object_graph_def.nodes):
+            return False
     library = meta_graph.graph_def.library.function
     return any(
         node.op in _OPS for function in library for node in function.node_def
     ) and not any(_FILLED in function.control_ret for function in library)
 
 
-def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
+def fill_tables(
+    meta_graph: Any, source: str, registry: Registry, done: Dict[str, int]
+) -> None:
     """Has the initializers of mutable tables fill them.
 
     Args:
       meta_graph: the model.
       source: its directory.
+      registry: of the target.
       done: counts what was done.
 
     Raises:
       UnknownOpError: a table has no contents in the checkpoint.
     """
-    if not empty_tables(meta_graph):
+    if not empty_tables(meta_graph, registry):
         return
     library = meta_graph.graph_def.library.function
     functions = {f.signature.name: f for f in library}
@@ -58,6 +70,9 @@ def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
     contents = None
     for i, node in enumerate(objects.nodes):
         if node.WhichOneof("kind") != "resource":
+            continue
+        saved = getattr(node, "saveable_objects", None)
+        if registry.version >= (2, 0) and not saved:
             continue
         own, held = {}, {}
         for child in node.children:
@@ -74,8 +89,8 @@ def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
         if initialize is None or i not in contents:
             raise UnknownOpError(
                 "The model has a table that changes at run time, and the checkpoint "
-                "holds nothing of it. TensorFlow 1.15 would leave it empty. Received: "
-                "object {} of {!r}".format(i, source)
+                "holds nothing of it. {} would leave it empty. Received: object {} of "
+                "{!r}".format(registry.name, i, source)
             )
         # In a session the saver fills the table, and its graph calls what was there.
         filled = library.add()
@@ -87,6 +102,8 @@ def fill_tables(meta_graph: Any, source: str, done: Dict[str, int]) -> None:
         bound = objects.concrete_functions[name]
         bound.CopyFrom(objects.concrete_functions[own["_initialize"]])
         bound.bound_inputs.append(i)
+        if saved:
+            saved.clear()
         done["a table's contents are in its initializer"] += 1
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Set, Tuple
 
 from .registry import Registry
+from .specs import loses_keywords, lower_specs, make_positional, newer_specs
 
-__all__ = ["essential", "lower", "needs_lowering", "take_away"]
+__all__ = ["CAPTURES", "essential", "lower", "needs_lowering", "take_away"]
 
 # Kinds of SavedObject that TF 1.15's loader recreates (load.py, _recreate).
 _KINDS = frozenset(
@@ -20,39 +21,66 @@ _KINDS = frozenset(
         "variable",
     ]
 )
+# From here on, a loader knows what the functions of custom gradients capture, and
+# registers them.
+CAPTURES = (2, 5)
 # Functions without which an object cannot be made or restored.
 _OWN = ("_create_resource", "_initialize", "_destroy_resource")
 
 
 def needs_lowering(meta_graph: Any, registry: Registry) -> bool:
     """Whether there is an object that an older loader stops at."""
-    if registry.version >= (2, 0):
+    if newer_specs(meta_graph.object_graph_def, registry):
+        return True
+    if registry.version >= CAPTURES:
         return False
     objects = meta_graph.object_graph_def
-    return any(
-        node.slot_variables
-        or node.WhichOneof("kind") not in _KINDS
+    if any(node.WhichOneof("kind") not in _KINDS for node in objects.nodes):
+        return True
+    return registry.version < (2, 0) and any(
+        (node.slot_variables and not _is_optimizer(node, objects))
         or _has_short_signature(node, objects)
+        or loses_keywords(node, objects)
         for node in objects.nodes
     )
 
 
-def lower(meta_graph: Any, registry: Registry, done: Dict[str, int]) -> None:
-    """Makes objects that the target's loader can make."""
-    if registry.version >= (2, 0):
+def lower(
+    meta_graph: Any,
+    registry: Registry,
+    done: Dict[str, int],
+    left_out: List[Tuple[str, str]],
+) -> None:
+    """Makes objects that the target's loader can make.
+
+    Args:
+      meta_graph: the model.
+      registry: of the target.
+      done: counts what was done.
+      left_out: where signatures that go away are noted, with the reason.
+    """
+    objects = meta_graph.object_graph_def
+    lower_specs(objects, registry, done)
+    if registry.version >= CAPTURES:
         return
     _drop_gradient_functions(meta_graph, done)
-    objects = meta_graph.object_graph_def
-    _take_optimizers(objects, done)
     for node in objects.nodes:
         if node.WhichOneof("kind") not in _KINDS:
             generic(node)
             done["an object of an unknown kind is an empty one"] += 1
-        elif _has_short_signature(node, objects):
+    if registry.version >= (2, 0):
+        return
+    _take_optimizers(meta_graph, done, left_out)
+    _keep_optimizers(objects, done)
+    for node in objects.nodes:
+        if loses_keywords(node, objects):
+            make_positional(node, objects)
+            done["an argument by keyword alone is one of the others"] += 1
+        if _has_short_signature(node, objects):
             node.function.function_spec.input_signature.none_value.SetInParent()
             done["a signature leaves no argument out"] += 1
-        elif node.WhichOneof("kind") == "user_object":
-            if node.user_object.identifier == "optimizer":
+        if node.WhichOneof("kind") == "user_object":
+            if node.user_object.identifier == "optimizer" and not node.slot_variables:
                 node.user_object.identifier = "_generic_user_object"
 
 
@@ -82,19 +110,60 @@ def _elements(value: Any) -> Any:
     return getattr(value, kind).values if kind in ("tuple_value", "list_value") else ()
 
 
-def _take_optimizers(objects: Any, done: Dict[str, int]) -> None:
-    """Takes optimizers with slot variables away from whatever holds them.
+def _keep_optimizers(objects: Any, done: Dict[str, int]) -> None:
+    """Makes optimizers with slot variables those that TF 1.15 has for loaded models.
 
-    TF 1.15 asks the object that the checkpoint calls the optimizer for the slots of
-    each variable that it restores, and takes what it loaded for one. Where it comes
-    across none, it forgets the slots. Variables that nothing leads to any more would
-    have no value, and no initializer in a graph.
+    It asks the object that the checkpoint calls the optimizer for the slots of each
+    variable that it restores. One of Keras' has them, with the shape of the variable.
     """
-    optimizers = {i for i, node in enumerate(objects.nodes) if node.slot_variables}
+    for node in objects.nodes:
+        if node.slot_variables and not _is_optimizer(node, objects):
+            version = node.user_object.version
+            node.user_object.identifier = "optimizer"
+            version.producer = version.min_consumer = 1
+            done["an optimizer is one of Keras 2"] += 1
+
+
+def _is_optimizer(node: Any, objects: Any) -> bool:
+    """Whether TF 1.15 makes an optimizer of an object with slots, and all of them."""
+    return node.user_object.identifier == "optimizer" and _slots_fit(node, objects)
+
+
+def _slots_fit(optimizer: Any, objects: Any) -> bool:
+    """Whether all slots of an optimizer are variables like those that they are for."""
+    for slot in optimizer.slot_variables:
+        one = objects.nodes[slot.slot_variable_node_id]
+        other = objects.nodes[slot.original_variable_node_id]
+        if any(node.WhichOneof("kind") != "variable" for node in (one, other)):
+            return False
+        if (one.variable.dtype, one.variable.shape) != (
+            other.variable.dtype,
+            other.variable.shape,
+        ):
+            return False
+    return True
+
+
+def _take_optimizers(
+    meta_graph: Any, done: Dict[str, int], left_out: List[Tuple[str, str]]
+) -> None:
+    """Takes the other optimizers with slots away from whatever holds them.
+
+    Where TF 1.15 comes across none, it forgets the slots. Variables that nothing leads
+    to any more would have no value, and no initializer in a graph. Functions that use
+    one go with them.
+    """
+    objects = meta_graph.object_graph_def
+    optimizers = {
+        i
+        for i, node in enumerate(objects.nodes)
+        if node.slot_variables and not _slots_fit(node, objects)
+    }
     if not optimizers:
         return
+    for i in optimizers:
+        del objects.nodes[i].slot_variables[:]
     for node in objects.nodes:
-        del node.slot_variables[:]
         kept = [child for child in node.children if child.node_id not in optimizers]
         if len(kept) < len(node.children):
             kept = [(child.node_id, child.local_name) for child in kept]
@@ -102,11 +171,20 @@ def _take_optimizers(objects: Any, done: Dict[str, int]) -> None:
             for node_id, name in kept:
                 node.children.add(node_id=node_id, local_name=name)
     held = _reachable(objects)
-    for function in objects.concrete_functions.values():
-        held.update(function.bound_inputs)
+    for node in objects.nodes:
+        held.update(slot.slot_variable_node_id for slot in node.slot_variables)
+    lost = set()
     for i, node in enumerate(objects.nodes):
         if i not in held and node.WhichOneof("kind") == "variable":
             generic(node)
+            lost.add(i)
+    reason = "its optimizer keeps variables of other shapes than TensorFlow 1.15 can"
+    gone = {
+        name: reason
+        for name, function in objects.concrete_functions.items()
+        if lost.intersection(function.bound_inputs)
+    }
+    take_away(meta_graph, gone, left_out)
     done["an optimizer with slot variables is taken away"] += len(optimizers)
 
 

@@ -16,14 +16,50 @@ from typing import Any, Callable, Dict
 
 import numpy as np
 
+from hub_compat._tf import tf
+
 from ..graph import DT_INT32, DT_INT64
 from .arithmetic import DT_FLOAT, binary, cast, concat, reshape, vector_slice
 from .scope import Rewrite
 
-__all__ = ["OPS"]
+__all__ = ["OPS", "key_and_counter", "settle", "unsettled"]
 
 DT_UINT64 = 23
-_PHILOX = 1  # random_ops_util.Algorithm, rng_alg.h
+_PHILOX, _ANY = 1, 3  # random_ops_util.Algorithm, rng_alg.h
+_WITH_KEYS = "StatelessRandomGetKeyCounterAlg"
+_WITH_ALGORITHM = frozenset(
+    "StatelessRandom{}V2".format(name)
+    for name in ("Normal", "Uniform", "UniformFullInt", "UniformInt")
+) | {"StatelessTruncatedNormalV2"}
+
+
+def unsettled(node: Any, producer: Callable[[str], Any]) -> bool:
+    """Whether a node leaves the algorithm to TF 2.4, which does not choose."""
+    if node.op not in _WITH_ALGORITHM:
+        return False
+    chosen = producer(node.input[3])
+    return (
+        chosen is not None
+        and chosen.op == "Const"
+        and bool(tf.make_ndarray(chosen.attr["value"].tensor) == _ANY)
+    )
+
+
+def settle(rewrite: Rewrite, done: Dict[str, int]) -> None:
+    """Has a node name the algorithm; on a CPU it is always Philox."""
+    node = rewrite.node
+    if unsettled(node, rewrite.scope.producer):
+        node.input[3] = rewrite.constant(_PHILOX)
+        done[node.op + " names its algorithm"] += 1
+        rewrite.scope.changed = True
+
+
+def key_and_counter(rewrite: Rewrite) -> None:
+    """TF 2.4 has only the op that gives the algorithm as well."""
+    found = rewrite.emit(
+        _WITH_KEYS, rewrite.inputs, Tseed=("type", rewrite.type("Tseed"))
+    )
+    rewrite.done(found[:2])
 
 
 def _bits(rewrite: Rewrite, tensor: str, source: int, target: int) -> str:

@@ -19,18 +19,20 @@ class Target(NamedTuple):
 
     Attributes:
       version: ``(1, 15)``.
+      graph_def_version: its ``tf.version.GRAPH_DEF_VERSION``.
       file: its op list, beside ``converters/__init__.py``.
     """
 
     version: Tuple[int, int]
+    graph_def_version: int
     file: str
 
 
 # Another target is one more line and one more file, written by tools/make_op_list.py.
 TARGETS = {
-    "tf1.15": Target((1, 15), "ops_tf1_15.pb.gz"),
-    "tf2.15": Target((2, 15), "ops_tf2_15.pb.gz"),
-    "tf2.21": Target((2, 21), "ops_tf2_21.pb.gz"),
+    "tf1.15": Target((1, 15), 134, "ops_tf1_15.pb.gz"),
+    "tf2.15": Target((2, 15), 1645, "ops_tf2_15.pb.gz"),
+    "tf2.21": Target((2, 21), 2474, "ops_tf2_21.pb.gz"),
 }
 # What writers of models have. A SavedModel lists the ops of its functions, but not
 # those of the branches and bodies within them (TF 2.21).
@@ -43,16 +45,19 @@ class Registry:
     Attributes:
       name: how messages call it: ``"TensorFlow 1.15"``.
       version: ``(1, 15)``.
+      graph_def_version: its ``tf.version.GRAPH_DEF_VERSION``.
     """
 
     def __init__(
         self,
         name: str,
         version: Tuple[int, int],
+        graph_def_version: int,
         ops: Optional[Dict[str, Any]] = None,
     ) -> None:
         self.name = name
         self.version = version
+        self.graph_def_version = graph_def_version
         self._ops = ops
         self._found: Dict[str, Any] = {}
 
@@ -79,13 +84,20 @@ def of_target(name: str) -> Registry:
         )
     target = TARGETS[name]
     return Registry(
-        "TensorFlow {}.{}".format(*target.version), target.version, ops_of(name)
+        "TensorFlow {}.{}".format(*target.version),
+        target.version,
+        target.graph_def_version,
+        ops_of(name),
     )
 
 
 def of_runtime() -> Registry:
     """The registry of the running TensorFlow, with what its program loaded."""
-    return Registry("TensorFlow " + tf.__version__, version_of(tf.__version__))
+    return Registry(
+        "TensorFlow " + tf.__version__,
+        version_of(tf.__version__),
+        tf.version.GRAPH_DEF_VERSION,
+    )
 
 
 def ops_of(name: str) -> Dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 from . import (
     arithmetic,
@@ -17,7 +17,12 @@ from . import (
 )
 from .scope import Rewrite
 
-__all__ = ["ATTRIBUTES", "OPS", "settle_for_tf1", "unsettled_for_tf1"]
+__all__ = ["ATTRIBUTES", "OPS", "settle", "unsettled"]
+
+# What the rules for TF 1.15 are about that TF 2.4 still does not do: it registers no
+# gradients of a model, and a CPU has no convolution in groups.
+_EARLY_TF2 = frozenset(["Conv2D", "IdentityN"])
+_EARLY = (2, 5)
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {}
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {}
@@ -29,11 +34,29 @@ for _module in (
     ATTRIBUTES.update(getattr(_module, "ATTRIBUTES", {}))
 
 
-def settle_for_tf1(rewrite: Rewrite, done: Dict[str, int]) -> None:
-    """What TF 1.15 has, and does not do as TF 2 does."""
-    gradients.settle(rewrite, done)
+def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> None:
+    """What an old TensorFlow has, and does not do as its writer.
+
+    Args:
+      rewrite: a node of an op that it knows.
+      version: of that TensorFlow.
+      done: counts what was done.
+    """
+    if version < (2, 0):
+        gradients.settle(rewrite, done)
+    elif version < _EARLY:
+        if rewrite.node.op in _EARLY_TF2:
+            gradients.settle(rewrite, done)
+        random.settle(rewrite, done)
 
 
-def unsettled_for_tf1(node: Any, producer: Callable[[str], Any]) -> bool:
-    """Whether TF 1.15 has a node's op, and not all that TF 2 does with it."""
-    return gradients.unsettled(node, producer)
+def unsettled(
+    node: Any, version: Tuple[int, int], producer: Callable[[str], Any]
+) -> bool:
+    """Whether an old TensorFlow has a node's op, and not all that its writer does."""
+    if version < (2, 0):
+        return gradients.unsettled(node, producer)
+    if version >= _EARLY:
+        return False
+    early = node.op in _EARLY_TF2 and gradients.unsettled(node, producer)
+    return early or random.unsettled(node, producer)
