@@ -5,7 +5,7 @@ RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help demo test test-versions check format support bench testdata testdata-tf2 testdata-tf215 ops \
-	first-versions replacements survey survey-layers clean
+	first-versions package-ops replacements survey survey-layers clean
 
 help:
 	@echo "make demo      detect, convert, load and fine-tune the modules in testdata/"
@@ -23,6 +23,7 @@ help:
 	@echo "make testdata-tf215  write the TF1 formats of testdata/tf215 anew, with 2.15"
 	@echo "make ops       write the op lists of TensorFlow 1.15, 2.15 and 2.21 anew"
 	@echo "make first-versions  write the list of the TensorFlow that first had each op"
+	@echo "make package-ops  write the list of the packages that have ops of their own anew"
 	@echo "make survey    which ops of TensorFlow 1.15 are gone from TensorFlow 2"
 	@echo "make survey-layers  which layers of TensorFlow 2.21 run in 1.15; ARGS=--write records anew"
 	@echo "make clean     remove build/ and caches; environments stay, see below"
@@ -80,6 +81,9 @@ replacements:
 
 first-versions:
 	@$(RUN) tf221 tools/make_first_versions.py
+
+package-ops:
+	@PYTHONPATH="$(CURDIR)" $(RUN) tf221 tools/make_package_ops.py
 
 survey:
 	@$(PYTHON) tools/survey_ops.py

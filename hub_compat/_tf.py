@@ -307,8 +307,11 @@ def trackable_children(trackable: Any) -> Dict[str, Any]:
     if hasattr(trackable, "_maybe_initialize_trackable"):
         trackable._maybe_initialize_trackable()
     if hasattr(trackable, "_trackable_children"):
-        # TF 2.12: the method of what a loader made has no default for it.
-        return dict(trackable._trackable_children("checkpoint"))
+        try:
+            return dict(trackable._trackable_children())
+        except TypeError:
+            # TF 2.12: of a resource that a loader made, the argument has no default.
+            return dict(trackable._trackable_children("checkpoint"))
     if hasattr(trackable, "_checkpoint_dependencies"):
         return dict(trackable._checkpoint_dependencies)
     return dict(getattr(trackable, "__dict__", {}))

@@ -36,7 +36,10 @@ def variables_of(loaded: Any) -> Dict[str, Any]:
             continue
         children = getattr(item, "_trackable_children", None)
         if children is not None:
-            stack.extend(children("checkpoint").values())
+            try:
+                stack.extend(children().values())
+            except TypeError:  # TF 2.12, of resources
+                stack.extend(children("checkpoint").values())
         else:  # TF < 2.10
             references = getattr(item, "_checkpoint_dependencies", None) or []
             stack.extend(reference.ref for reference in references)

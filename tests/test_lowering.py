@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
+import runtimes
 import tf221_compare
 from edits import edited_copy
 
@@ -234,6 +235,35 @@ def test_default_attribute_is_dropped(tmp_path: Path) -> None:
     source = edited("module_control_flow", tmp_path, edit)
     report = hub.convert(source, tmp_path / "out", target="tf1.15")
     assert any("Tanh.saturate is dropped" in line for line in report.lowered)
+
+
+def test_attributes_that_only_tpus_know(tmp_path: Path) -> None:
+    """A variant for TPUs has nodes that say how to compile, which a CPU passes over."""
+
+    def edit(proto: Any) -> None:
+        (meta_graph,) = proto.meta_graphs
+        nodes = meta_graph.graph_def.node
+        node = nodes.add(name="tpu/metadata", op="TPUReplicateMetadata")
+        node.attr["num_replicas"].i = 1
+        node.attr["use_spmd_for_xla_partitioning"].b = True
+        node.attr["use_shardy_partitioner"].b = True
+        node.attr["tpu_compile_options_proto"].s = b"x"
+        for output in meta_graph.signature_def["serving_default"].outputs.values():
+            name = output.name.split(":")[0]
+            (found,) = [each for each in nodes if each.name == name]
+            found.input.append("^tpu/metadata")
+        meta_graph.meta_info_def.tags.append("tpu")
+
+    source = edited_copy(FOLDER / "tf1_saved_model" / "module", tmp_path / "m", edit)
+    hub.convert(source, tmp_path / "out", target="tf1.15")
+    op = {
+        n.op
+        for f in parsed(tmp_path / "out").meta_graphs[0].graph_def.library.function
+        for n in f.node_def
+    }
+    assert "TPUReplicateMetadata" in op
+    with runtimes.Runtime(lambda: hub.load(source, tags={"serve", "tpu"})) as runtime:
+        assert runtime.loaded.signatures["serving_default"] is not None
 
 
 def test_build_that_names_an_older_release(tmp_path: Path) -> None:

@@ -118,6 +118,29 @@ def test_default_values_as_numbers(value: Any, back: Any) -> None:
     assert plain(spec.list_value.values[0]) == back
 
 
+@pytest.mark.parametrize(
+    "op, home",
+    [
+        ("MaxSpanningTree", "of the package tensorflow-text"),
+        ("TokenizerFromLogits", "of the package tensorflow-text"),
+        ("TFText>NgramsStringJoin", "of the package tensorflow-text"),
+        ("Addons>SkipGramGenerateCandidates", "of the package tensorflow-addons"),
+        ("SimpleMLInferenceOp", "tensorflow-decision-forests or ydf-tf"),
+        ("SentencepieceEncodeSparse", "of the package tf-sentencepiece"),
+        ("TFRA>CuckooHashTableFind", "of the package tensorflow-recommenders-addons"),
+        ("IO>DecodeWebP", "of the package tensorflow-io"),
+        ("RunLengthGammaEncode", "of the package tensorflow-compression"),
+        ("TRTEngineOp", "of the package TensorRT"),
+        ("NobodysOp", "a package that is not known"),
+    ],
+)
+def test_packages_are_known(op: str, home: str) -> None:
+    """What public models use beside TensorFlow's own ops is known by its package."""
+    from hub_compat.converters.lowering.unknown import home_of
+
+    assert home in home_of(op)
+
+
 def test_package_of_an_op_is_named(tmp_path: Path) -> None:
     """Where TensorFlow lacks an op of a known package, the error names that."""
     import tensorflow as tf

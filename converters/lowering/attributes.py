@@ -28,8 +28,63 @@ MEANINGLESS = frozenset(
         ("ScanDataset", "use_default_device"),
         # Of tables: for how long an object lives, which the loader decides.
         ("VarHandleOp", "allowed_devices"),
+        # How TPUs compile and shard; no other device has anything to do with it.
+        ("ConfigureDistributedTPU", "compilation_failure_closes_chips"),
+        ("ConfigureDistributedTPU", "enable_whole_mesh_compilations"),
+        ("ConfigureDistributedTPU", "tpu_cancellation_closes_chips"),
+        ("EnqueueTPUEmbeddingSparseTensorBatch", "num_features"),
+        ("TPUPartitionedCall", "autotuner_thresh"),
+        ("TPUReplicateMetadata", "tpu_compile_options_proto"),
+        ("TPUReplicateMetadata", "use_shardy_partitioner"),
+        ("TPUReplicateMetadata", "use_spmd_for_xla_partitioning"),
+        ("TPUReplicatedInput", "index"),
+        ("TPUReplicatedInput", "is_mirrored_variable"),
+        ("TPUReplicatedInput", "is_packed"),
+        # Which requests of several a server puts together, and how it fills up.
+        ("BatchFunction", "batch_padding_policy"),
+        ("BatchFunction", "enable_large_batch_splitting"),
+        ("BatchFunction", "low_priority_allowed_batch_sizes"),
+        ("BatchFunction", "low_priority_batch_timeout_micros"),
+        ("BatchFunction", "low_priority_max_batch_size"),
+        ("BatchFunction", "low_priority_max_enqueued_batches"),
+        ("BatchFunction", "mixed_priority_policy"),
+        # How workers wait for each other.
+        ("CollectiveBcastRecv", "timeout_seconds"),
+        ("CollectiveBcastSend", "timeout_seconds"),
+        ("CollectiveGather", "timeout_seconds"),
+        ("CollectiveReduce", "timeout_seconds"),
+        # How much of a dataset is held, how it is told to workers, and what is logged.
+        ("AutoShardDataset", "auto_shard_policy"),
+        ("AutoShardDataset", "num_replicas"),
+        ("DatasetToGraph", "allow_stateful"),
+        ("DatasetToGraph", "strip_device_assignment"),
+        ("IgnoreErrorsDataset", "log_warning"),
+        ("MapDataset", "force_synchronous"),
+        ("ModelDataset", "ram_budget"),
+        ("PrefetchDataset", "buffer_size_min"),
+        ("RangeDataset", "replicate_on_split"),
+        ("SerializeIterator", "external_state_policy"),
+        ("TensorSliceDataset", "is_files"),
+        ("TensorSliceDataset", "replicate_on_split"),
     ]
 )
+# The same of all ops whose name begins so: which table of a TPU is meant.
+_MEANINGLESS_OF = (
+    ("LoadTPUEmbedding", "config"),
+    ("RetrieveTPUEmbedding", "config"),
+)
+# Values of an attribute that say what a CPU does without it: an index that is out of
+# range is an error.
+_AS_EVER = {"bad_indices_policy": (b"", b"DEFAULT", b"ERROR")}
+
+
+def _means_nothing(node: Any, key: str) -> bool:
+    return (
+        ("*", key) in MEANINGLESS
+        or (node.op, key) in MEANINGLESS
+        or any(key == k and node.op.startswith(op) for op, k in _MEANINGLESS_OF)
+        or (key in _AS_EVER and node.attr[key].s in _AS_EVER[key])
+    )
 
 
 class Limits(NamedTuple):
@@ -129,9 +184,7 @@ class Attributes:
             if key not in known.limits.names and not key.startswith("_")
         ]
         for key in unknown:
-            if not self._is_default(node, key) and not (
-                ("*", key) in MEANINGLESS or (node.op, key) in MEANINGLESS
-            ):
+            if not self._is_default(node, key) and not _means_nothing(node, key):
                 rule = rules.ATTRIBUTES.get((node.op, key))
                 if rule is None:
                     raise Unlowerable(

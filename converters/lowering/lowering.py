@@ -72,7 +72,7 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
                 limits = known.get(node.op)
                 if limits is None:
                     op = registry.get(node.op)
-                    if op is None:
+                    if op is None or _fails(node.op, registry):
                         return True
                     limits = known[node.op] = attributes.limits_of(op)
                 if not limits.allow(node):
@@ -86,6 +86,12 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
         if registry.version < STATES_HANDLES and misleading(meta_graph):
             return True
     return False
+
+
+def _fails(op: str, registry: Registry) -> bool:
+    """Whether a TensorFlow has an op that does not work there."""
+    # "Index out of bound", of counts that fit: TF 2.4 to 2.12, and not 2.14.
+    return op == "SparseBincount" and registry.version < (2, 14)
 
 
 def unknown_ops(saved_model: Any, registry: Registry) -> List[str]:
@@ -185,7 +191,7 @@ class _Lowering:
             if op in self._functions:
                 return
             try:
-                known = registry.get(op) is not None and not self._fails(op)
+                known = registry.get(op) is not None and not _fails(op, registry)
                 if known and not settle(rewrite, done):
                     known = False
                 if not known:
@@ -201,11 +207,6 @@ class _Lowering:
 
         scope.rewrite(visit)
         return scope.made
-
-    def _fails(self, op: str) -> bool:
-        """Whether the target has an op, and it does not work there."""
-        # TF 2.4: "Index out of bound", of counts that fit.
-        return op == "SparseBincount" and (2, 0) <= self._registry.version < (2, 5)
 
     def _rule(self, op: str) -> Any:
         if op == "StatelessRandomGetKeyCounter" and self._registry.get(op + "Alg"):

@@ -5,41 +5,54 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Dict
+from typing import Dict, List
 
 from .registry import TARGETS, Registry, ops_of
 
 __all__ = ["explain", "home_of"]
 
 _first: Dict[str, str] = {}
-# Packages with ops of their own; most prefix the names of them.
+_packages: Dict[str, List[str]] = {}
+# Beside those that tools/make_package_ops.py found: how names begin, of packages whose
+# every version has others.
 _PACKAGES = (
     (r"^Addons>", "tensorflow-addons"),
-    (r"^TFText>|^(Wordpiece|FastWordpiece|FastBert|FastSentencepiece|Sentencepiece|"
-     r"WhitespaceTokenize|UnicodeScriptTokenize|SplitMergeTokenize|SplitMergeFromLogits|"
-     r"CaseFoldUTF8|NormalizeUTF8|RegexSplit|RougeL|NgramsStringJoin|SentenceFragments|"
-     r"MstSolve|ConstrainedSequence|ByteSplit|PhraseTokenize|StateBasedSentenceBreak|"
-     r"TrimmerRoundRobin|UTF8Binarize|UnicodeNormalize|TextRank|GetWordpiece)",
-     "tensorflow-text"),
+    (r"^TFText>", "tensorflow-text"),
     (r"^IO>", "tensorflow-io"),
     (r"^TFRA>", "tensorflow-recommenders-addons"),
     (r"^SimpleML", "tensorflow-decision-forests"),
     (r"^(Sentencepiece|SPM)", "tf-sentencepiece"),
-    (r"^TRTEngine", "TensorRT, in a TensorFlow built with it"),
+    (r"^(TRTEngine|\w*TRTResource|GetCalibrationDataOp)",
+     "TensorRT, in a TensorFlow built with it"),
     (r"^(TFLite|Tfl)", "a TensorFlow Lite runtime"),
+    (r"^Lce", "larq-compute-engine"),
+    (r"^Horovod", "horovod"),
     (r"^Xla", "XLA (jit_compile), which an older TensorFlow cannot run on its own"),
     (r"^Tfq", "tensorflow-quantum"),
+    (r"TPU", "a TensorFlow that is built for TPUs"),
 )  # fmt: skip
+
+
+def _packages_of(op: str) -> List[str]:
+    if not _packages:
+        for package, ops in _read("package_ops.json").items():
+            for each in ops:
+                _packages.setdefault(each, []).append(package)
+    return _packages.get(op, [])
+
+
+def _read(name: str) -> Dict[str, List[str]]:
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        found: Dict[str, List[str]] = json.load(file)
+    return found
 
 
 def first_versions() -> Dict[str, str]:
     """The TensorFlow 2 that brought an op: ``{"Name": "2.4"}``."""
     if not _first:
-        folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        path = os.path.join(folder, "first_versions.json")
-        with open(path, encoding="utf-8") as file:
-            for version, ops in json.load(file).items():
-                _first.update((op, version) for op in ops)
+        for version, ops in _read("first_versions.json").items():
+            _first.update((op, version) for op in ops)
     return _first
 
 
@@ -51,6 +64,9 @@ def home_of(op: str) -> str:
     for target in sorted(TARGETS, key=lambda name: TARGETS[name].version):
         if op in ops_of(target):
             return "in TensorFlow {}.{} at the latest".format(*TARGETS[target].version)
+    packages = _packages_of(op)
+    if packages:
+        return "of the package {}".format(" or ".join(packages))
     for pattern, package in _PACKAGES:
         if re.search(pattern, op):
             return "of the package {}".format(package)
