@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List
 
 from hub_compat import provenance
 from hub_compat._causes import cause
-from hub_compat._tf import tf
+from hub_compat._tf import is_newer, tf
 from hub_compat.detector import detect
 from hub_compat.errors import VerificationError
 from hub_compat.formats import Detection, SignatureComparison
@@ -161,7 +161,7 @@ def advice(detection: Detection, directory: str) -> str:
     """What to do about a converted model that does not load or run here."""
     facts = provenance.read(directory)
     lowered = facts is not None and facts.lowered_for
-    if detection.producer.is_newer_than(tf.__version__) and not lowered:
+    if is_newer(detection.producer) and not lowered:
         return (
             "TensorFlow {} wrote the original, which is newer: convert it with "
             "target={!r} (--target={}), or verify in that TensorFlow.".format(

@@ -56,7 +56,12 @@ PREFIXES = {
 
 _NAME = re.compile(rb"(?:[A-Z][A-Za-z0-9]*>)?[A-Z][A-Za-z0-9]{2,80}")
 _PRINTED = re.compile(rb"[\x20-\x7e]{4,}")
-_CALL = re.compile(rb"(?:gen_\w+|_ops?|_module)\.([a-z0-9_]{3,120})\b")
+_WORD = re.compile(rb"[A-Za-z0-9_]{3,120}")
+# Names that libraries and Python code have for other things.
+_NO_OPS = frozenset(
+    ["ParquetDatasetOp", "RunLengthBeforeOp", "SavedModel", "ShapeChecks"]
+)
+_NO_OPS |= {"TensorType"}
 
 
 def download(package: str, version: str, python: str, folder: Path) -> List[Path]:
@@ -97,7 +102,7 @@ def ops_of(wheel: Path, prefix: str) -> Set[str]:
             if name.endswith(".so") or ".so." in name:
                 candidates.update(strings(archive.read(name)))
             elif name.endswith(".py"):
-                words.update(_CALL.findall(archive.read(name)))
+                words.update(_WORD.findall(archive.read(name)))
     found = set()
     for name in candidates:
         if prefix:
@@ -126,7 +131,7 @@ def main() -> None:
     for package, version, python in WHEELS:
         with tempfile.TemporaryDirectory() as folder:
             for wheel in download(package, version, python, Path(folder)):
-                ops = ops_of(wheel, PREFIXES.get(package, "")) - own
+                ops = ops_of(wheel, PREFIXES.get(package, "")) - own - _NO_OPS
                 print(package, version, len(ops))
                 found.setdefault(package, set()).update(ops)
     text = json.dumps({p: sorted(found[p]) for p in sorted(found)}, indent=1)
