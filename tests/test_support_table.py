@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
+from typing import Any
 
+import pytest
 from conftest import both
 
 
@@ -18,14 +20,16 @@ def test_neither_failures_nor_skips_get_lost() -> None:
     assert both(both("passed", "skipped: why"), "passed") == "in part: why"
 
 
-def test_skips_are_no_passes(root: Path) -> None:
+@pytest.fixture
+def tool(root: Path, monkeypatch: Any) -> Any:
+    """Imports one of the programs in tools/."""
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    return importlib.import_module
+
+
+def test_skips_are_no_passes(tool: Any) -> None:
     """A module that was not tried is counted as one of those that should work."""
-    file = root / "tools" / "support_table.py"
-    spec = importlib.util.spec_from_file_location("support_table", str(file))
-    assert spec is not None
-    assert spec.loader is not None
-    table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(table)
+    table = tool("support_table")
     results = {
         "tf221": {
             "one": {"calls": "passed"},
@@ -42,3 +46,26 @@ def test_skips_are_no_passes(root: Path) -> None:
     assert "[two](#two) | not tried: calls |" in page
     assert "[four](#four) | no: losses |" in page
     assert "| skipped: why |" in page
+
+
+def test_versions_by_their_numbers(tool: Any) -> None:
+    """2.10 comes after 2.4; a column that a TensorFlow does not have is empty."""
+    table = tool("versions_table")
+
+    def leg(tensorflow: str, keras: Any, **outcomes: Any) -> Any:
+        return {
+            "tensorflow": tensorflow,
+            "python": "3.9",
+            "keras": keras,
+            "outcomes": outcomes,
+        }
+
+    (newer, layer, *_) = [name for name in table._COLUMNS if "mod" not in name[:4]]
+    results = {
+        "a": leg("2.10.0", ["2.10.0"], one={layer: "passed"}, two={layer: "failed"}),
+        "tf2.4.0": leg("2.4.0", ["2.4.0"], one={newer: "passed"}),
+    }
+    lines = table.render_table(results).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| 2.4.0", "| 2.10.0"]
+    assert "1 of 2 (2.10.0)" in lines[3]
+    assert lines[3].endswith("| - |")
