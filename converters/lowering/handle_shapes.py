@@ -1,7 +1,7 @@
 """Functions that say of a variable's handle that it is a scalar.
 
-So it is. But some shape functions take that for the shape of the variable, where nothing
-else says it, and refuse a step of an optimizer. Loaders up to TF 2.9 say nothing else.
+So it is. But some shape functions take that for the shape of the variable, where
+nothing else says it, and refuse a step of an optimizer. Loaders up to TF 2.9 do not.
 """
 
 from __future__ import annotations
