@@ -45,6 +45,8 @@ _HINTS = {
     errno.EROFS: "Name a directory on a file system that is not read-only.",
     errno.ENOTDIR: "A directory above it is a file: name another directory.",
     errno.EEXIST: "A directory above it is a file: name another directory.",
+    errno.EXDEV: "It is part of a container's image, of which the system renames no "
+    "directory: name another one.",
     errno.ENAMETOOLONG: "Name a directory with a shorter path.",
     errno.ELOOP: "Its symbolic links lead in a circle: name another directory.",
 }
@@ -207,8 +209,10 @@ def _make_temporary(
             hidden = _leftovers.hidden(target, "tmp")
             _make_parents(os.path.dirname(target), made)
             try:
-                # Not tempfile.mkdtemp(): its 0700 would stay on the result.
-                os.mkdir(hidden, 0o777 if mode is None else mode)
+                # A new one gets the usual permissions. Where there is one, it may be
+                # secret what is written; in the end this gets the permissions of that.
+                usual = 0o700 if os.path.isdir(target) else 0o777
+                os.mkdir(hidden, usual if mode is None else mode)
                 return hidden, _locks.hold_new(hidden)
             except (FileNotFoundError, BlockingIOError):
                 # Another process made the parent, failed, and removed it; or it

@@ -147,6 +147,7 @@ def of_module(kind: str, folder: str, kills: int, source: str) -> Dict[str, int]
     os.environ["HUB_COMPAT_CACHE_DIR"] = os.path.join(folder, "cache")
     import hub_compat as hub
     from hub_compat import loader, saver  # noqa: F401
+    from hub_compat.converters import tf1_model  # noqa: F401
 
     out = os.path.join(folder, "out")
     shutil.copytree(source, os.path.join(folder, "source"))
@@ -166,7 +167,7 @@ def of_module(kind: str, folder: str, kills: int, source: str) -> Dict[str, int]
     found = dict.fromkeys(("killed", "gone", "changed", "litter", "failed"), 0)
     for number in range(kills):
         shutil.rmtree(os.path.join(folder, "cache"), ignore_errors=True)
-        line = random.randint(1, 400) if number % 2 else 0
+        line = random.randint(1, 250) if number % 2 else 0
         seconds = 0 if line else random.uniform(0, needed * 1.3)
         facts = attempt(out, work, line, seconds)
         found["killed"] += facts["killed"]

@@ -239,6 +239,8 @@ def test_permissions_are_the_usual_ones(tmp_path: Path) -> None:
     for out in (tmp_path / "new", private):
         with atomic_directory(str(out)) as folder:
             write(folder, "new")
+            if out == private:
+                assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == stat.S_IMODE(
         usual.stat().st_mode
     )
