@@ -31,6 +31,7 @@ from . import (
     restored_resources,
     stopped_loops,
     tables,
+    temporaries,
     variables,
 )
 from .exclusions import NOTHING, Exclusions
@@ -112,6 +113,7 @@ def add_variant(
     )
     graph.stopped = stopped_loops.exits(collections)
     dropped_ops.replace_dropped_ops(graph)
+    temporaries.replace_temporaries(graph)
     variables.make_resources(graph, _ends(signatures))
     tensors += graph.fetched.values()
     counters.replace_counters(graph)

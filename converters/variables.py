@@ -137,8 +137,9 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
         for definition in _definitions(collections, "trainable_variables")
     }
     found: Dict[str, Variable] = {}
+    handles = {n for n, node in graph.nodes.items() if node.op == "VarHandleOp"}
     for node in graph.nodes.values():
-        if node.op != "VarHandleOp":
+        if node.name not in handles:
             continue
         # Handles of one shared name are one variable.
         shared_name = node.attr["shared_name"].s.decode() or node.name
@@ -169,6 +170,11 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
                 part = definition.save_slice_info_def
                 variable.checkpoint_key = part.full_name
                 variable.part = tuple(zip(part.var_offset, part.var_shape))
+                if list(part.var_shape) == list(part.full_shape) and (
+                    part.full_name not in handles
+                ):
+                    # A partitioner that makes one part says so in the node's name.
+                    variable.name = part.full_name
     return list(found.values())
 
 

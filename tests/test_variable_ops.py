@@ -169,6 +169,23 @@ def in_functions(v1: Any, x: Any, i: Any, variable: Variable) -> Dict[str, Any]:
         return {"first": first, "second": doubled(w)}
 
 
+@program
+def temporary(v1: Any, x: Any, i: Any, variable: Variable) -> Dict[str, Any]:
+    """A variable for one step, as sums of many tensors were once made."""
+    from tensorflow.python.ops import gen_state_ops
+
+    w = variable()
+    made = gen_state_ops.temporary_variable(
+        shape=[3, 4], dtype=x.dtype, var_name="temporary"
+    )
+    first = v1.assign(made, x * 2.0)
+    with v1.control_dependencies([first]):
+        added = [v1.assign_add(made, w * w), v1.assign_sub(made, x)]
+    with v1.control_dependencies(added):
+        total = gen_state_ops.destroy_temporary_variable(made, var_name="temporary")
+    return {"y": total}
+
+
 def _optimizer(name: str, make: Callable[[Any], Any], sparse: bool) -> None:
     def step(v1: Any, x: Any, i: Any, variable: Variable) -> Dict[str, Any]:
         w = variable()
@@ -278,3 +295,49 @@ def test_calls_in_a_row(case: Any) -> None:
                         place = "{}: call {}: {}".format(name, call, key)
                         wrong.append("{} is {}, not {}".format(place, value, known))
     assert not wrong, "\n".join(wrong)
+
+
+def test_gradient_of_a_temporary(case: Any) -> None:
+    """Of ``x + w * w``, also where two calls are in one step."""
+    import tensorflow as tf
+
+    path, expected = case
+    with runtimes.Runtime(lambda: hub.load(path)) as run:
+        call = run.loaded.signatures["temporary"]
+        given = {"i": tf.constant(INDICES)}
+        (w,) = [v for v in run.loaded.variables if v.name.startswith("temporary/")]
+
+        def twice() -> Any:
+            one = call(x=tf.constant(X), **given)["y"]
+            return tf.reduce_sum(one + call(x=tf.constant(X), **given)["y"])
+
+        (gradient,) = run.gradients(twice, [w])
+        np.testing.assert_allclose(gradient, 4.0 * run.read([w])[0], rtol=1e-6)
+        np.testing.assert_allclose(
+            run.run(tf.function(twice)() if run.eager else twice()),
+            2.0 * expected["temporary/0/y"].sum(),
+            rtol=1e-5,
+        )
+
+
+def test_one_part(tmp_path: Path) -> None:
+    """A variable of one part has the name of the whole, as in the checkpoint."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    path = tmp_path / "model"
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.int32, [None], name="x")
+        found = []
+        for name, parts in (("one", 1), ("two", 2)):
+            table = v1.get_variable(
+                name,
+                initializer=v1.zeros([4, 2]),
+                partitioner=v1.fixed_size_partitioner(parts),
+            )
+            found.append(v1.gather(v1.convert_to_tensor(table), x))
+        session.run(v1.global_variables_initializer())
+        v1.saved_model.simple_save(session, str(path), {"x": x}, {"y": sum(found)})
+    with runtimes.Runtime(lambda: hub.load(path)) as run:
+        names = sorted(v.name.split(":")[0] for v in run.loaded.variables)
+        assert names == ["one", "two/part_0", "two/part_1"]
