@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from typing import (
@@ -35,7 +36,7 @@ from .sample_inputs import SampleInputs
 from .sessions import Original, runnable
 from .verification_job import FAILS
 
-__all__ = ["VariantComparison"]
+__all__ = ["LACKS", "VariantComparison"]
 
 # Signatures that TensorFlow keeps for itself begin with this.
 _INTERNAL = "__saved_model_"
@@ -151,9 +152,19 @@ class VariantComparison:
                 self._watch((form.stage, self.tags, found.name))
                 self._compare(found, found.signature, form)
 
+    def ran(self) -> bool:
+        """Whether any signature of the original ran."""
+        return any(found.signature is not None for found in self._found)
+
+    def lacks(self) -> bool:
+        """Whether this TensorFlow lacks what a signature of the original needs."""
+        return any(LACKS.search(found.reason) for found in self._found)
+
     def not_compared_with(self, form: Any, reason: str) -> None:
         """Notes that the converted model was not loaded in one way, and why."""
         for found in self._found:
+            if found.reason and form.stage == "objects":
+                found.reason += "; " + reason
             if found.signature is not None and form.has(self.tags, found.name):
                 found.partly.append("by {}: {}".format(form.how, reason))
 
@@ -412,6 +423,11 @@ class VariantComparison:
 
 # What other inputs may help.
 _RETRIED = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, ValueError)
+# How TensorFlow, or we, say that it lacks an op, an attribute of one, or a kernel.
+LACKS = re.compile(
+    r"No OpKernel was registered|Op type not registered|NodeDef mentions attr|"
+    r"not in Op<name=|No attr named|No OpDef for|the original needs the op"
+)
 # What they do not: the op is not there, whatever it is given.
 _NO_KERNEL = ("No OpKernel was registered", "Op type not registered", "no kernel")
 # A checkpoint whose bytes do not match their checksums, or end early.

@@ -23,7 +23,16 @@ from hub_compat.errors import CorruptModuleError, UnknownOpError
 
 from . import spelling
 
-__all__ = ["CONTROL_FLOW_OPS", "Graph", "Output", "builtin_ops", "split_tensor"]
+__all__ = [
+    "CONTROL_FLOW_OPS",
+    "WAYS_BACK",
+    "Graph",
+    "Output",
+    "builtin_ops",
+    "data_inputs",
+    "split_tensor",
+    "topological",
+]
 
 DT_FLOAT = 1
 DT_DOUBLE = 2
@@ -37,6 +46,7 @@ DT_VARIANT = 21
 # DataType: the reference type of T is T + 100 (types.proto).
 REF_OFFSET = 100
 
+WAYS_BACK = ("NextIteration", "RefNextIteration")
 # What TF1's loops and conditionals are made of.
 CONTROL_FLOW_OPS = frozenset(
     ["Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch"]
@@ -374,3 +384,39 @@ def arg_types(node: Any, op: Any, arg: Any) -> List[int]:
     if arg.number_attr:
         return [dtype] * attr_or_default(node, op, arg.number_attr).i
     return [dtype]
+
+
+def data_inputs(graph: Graph, name: str) -> List[Edge]:
+    """The inputs of a node but for control edges."""
+    return [edge for edge in graph.inputs(name) if not edge.tensor.startswith("^")]
+
+
+def topological(graph: Graph, names: Collection[str]) -> List[str]:
+    """Nodes, each after its inputs; the way back of a loop does not count.
+
+    Iterative: graphs are deep, and Python's stack is not.
+    """
+    inside = set(names)
+    done: Set[str] = set()
+    found = []
+    for start in names:
+        stack = [start]
+        while stack:
+            name = stack[-1]
+            if name in done:
+                stack.pop()
+                continue
+            waiting = [
+                edge.node
+                for edge in graph.inputs(name)
+                if edge.node in inside
+                and edge.node not in done
+                and graph.node(edge.node).op not in WAYS_BACK
+            ]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            stack.pop()
+            done.add(name)
+            found.append(name)
+    return found

@@ -23,8 +23,7 @@ from typing import (
     Tuple,
 )
 
-from .graph import Edge, Graph, node_of, normal
-from .loops.regions import data_inputs, topological
+from .graph import Edge, Graph, data_inputs, node_of, normal, topological
 
 __all__ = ["Alias", "LateRead", "LateReads"]
 

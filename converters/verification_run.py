@@ -12,7 +12,7 @@ from hub_compat.detector import detect
 from hub_compat.errors import VerificationError
 from hub_compat.formats import Detection, SignatureComparison
 
-from .comparison import VariantComparison
+from .comparison import LACKS, VariantComparison
 from .converted import forms
 from .given_inputs import GivenInputs
 from .saved_model import read_saved_model
@@ -65,8 +65,10 @@ def run(
             variant.run_original(given)
             variants[tags] = variant
     made = detect(job.directory).variants
+    lacking = any(variant.lacks() for variant in variants.values())
+    lacking = lacking and not any(variant.ran() for variant in variants.values())
     for form in forms(job.directory, facts, made[0].tags if made else ("serve",)):
-        loading = _Form(form, job, detection, watch, provide)
+        loading = _Form(form, job, detection, watch, provide, lacking)
         with contextlib.closing(loading):
             if loading.loads():
                 for variant in variants.values():
@@ -104,12 +106,14 @@ class _Form:
         detection: Detection,
         watch: Watch,
         provide: Provide,
+        lacking: bool,
     ) -> None:
         self._form = form
         self._job = job
         self._detection = detection
         self._watch = watch
         self._provide = provide
+        self._lacking = lacking
         self.reason = job.given_up
 
     def loads(self) -> bool:
@@ -129,17 +133,27 @@ class _Form:
             self._form.start()
         except Exception as error:  # whatever it is, a user would meet it
             self._form.restart()
-            if not self._provide([]):
-                raise self._error(cause(error)) from error
-            self._again()
+            if self._provide([]):
+                return self._loads_at_last()
+            return self._refused(error)
         return True
 
-    def _again(self) -> None:
+    def _loads_at_last(self) -> bool:
         """Loads it once more, with packages that a loader may need."""
         try:
             self._form.start()
         except Exception as error:  # whatever it is, a user would meet it
+            return self._refused(error)
+        return True
+
+    def _refused(self, error: Exception) -> bool:
+        """No failure, where this TensorFlow lacks what the original needs as well."""
+        if not self._lacking or not LACKS.search(str(error)):
             raise self._error(cause(error)) from error
+        self.reason = "the converted one does not load in it by {}: {}. {}".format(
+            self._form.how, cause(error), advice(self._detection, self._job.directory)
+        )
+        return False
 
     def close(self) -> None:
         """Frees what was loaded."""

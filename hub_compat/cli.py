@@ -240,7 +240,7 @@ def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
             report.largest_absolute, report.largest_relative
         )
     else:
-        text += "; OUT loads, and no more is known of it"
+        text += "; nothing is known of what OUT computes"
     if partly:
         text += "; {} in part".format(partly)
     # Many signatures have one reason.

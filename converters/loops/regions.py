@@ -21,7 +21,14 @@ from typing import (
     Union,
 )
 
-from ..graph import Edge, Graph, attr_or_default, split_tensor
+from ..graph import (
+    Edge,
+    Graph,
+    attr_or_default,
+    data_inputs,
+    split_tensor,
+    topological,
+)
 
 __all__ = [
     "Frame",
@@ -40,7 +47,6 @@ Frame = Tuple[str, ...]
 Guards = FrozenSet[Tuple[str, int]]
 
 _NO_GUARDS: Guards = frozenset()
-_WAYS_BACK = ("NextIteration", "RefNextIteration")
 
 
 class NotUnderstood(Exception):
@@ -66,42 +72,6 @@ class Choice(NamedTuple):
 
     predicate: str
     branches: Tuple[Union[int, Choice], Union[int, Choice]]
-
-
-def data_inputs(graph: Graph, name: str) -> List[Edge]:
-    """The inputs of a node but for control edges."""
-    return [edge for edge in graph.inputs(name) if not edge.tensor.startswith("^")]
-
-
-def topological(graph: Graph, names: Sequence[str]) -> List[str]:
-    """Nodes, each after its inputs; the way back of a loop does not count.
-
-    Iterative: graphs are deep, and Python's stack is not.
-    """
-    inside = set(names)
-    done: Set[str] = set()
-    found = []
-    for start in names:
-        stack = [start]
-        while stack:
-            name = stack[-1]
-            if name in done:
-                stack.pop()
-                continue
-            waiting = [
-                edge.node
-                for edge in graph.inputs(name)
-                if edge.node in inside
-                and edge.node not in done
-                and graph.node(edge.node).op not in _WAYS_BACK
-            ]
-            if waiting:
-                stack.extend(waiting)
-                continue
-            stack.pop()
-            done.add(name)
-            found.append(name)
-    return found
 
 
 class Regions:
