@@ -76,6 +76,7 @@ __all__ = [
     "load_saved_model",
     "loads_alone",
     "meta_graph_pb2",
+    "name_uncallable",
     "node_def_pb2",
     "op_def_pb2",
     "own_call",
@@ -84,8 +85,10 @@ __all__ = [
     "register_control_flow_gradients",
     "registered_op",
     "recording_stopped",
+    "rename_variable",
     "restore_parts",
     "saved_model_pb2",
+    "settle_shape",
     "saved_object_graph_pb2",
     "struct_pb2",
     "tensor_pb2",
@@ -349,6 +352,40 @@ def wrap_call(
     call = vars(type(loaded)).get("__call__")
     if getattr(call, "__name__", "") == "_call_attribute":
         setattr(type(loaded), "__call__", wrap(call))  # noqa: B010
+
+
+def name_uncallable(loaded: Any, name: str) -> None:
+    """Has Python's error for a call of an object name it: "'...' object is not callable".
+
+    Private: TensorFlow's loader gives each object a class of its own (load.py, 1.15 to
+    2.21). Objects of other classes are left alone.
+    """
+    if type(loaded).__name__ == "_UserObject":
+        type(loaded).__name__ = name[:190]
+
+
+def settle_shape(variable: Any) -> None:
+    """Has a variable that is declared without a shape know that of its value.
+
+    Keras has no weights of unknown shape. Private: ``_shape`` of a variable (1.15 to
+    2.21); without it, and in graphs, where nobody knows the value, nothing is done.
+    """
+    shape = getattr(variable, "_shape", None)
+    if isinstance(shape, tf.TensorShape) and not shape.is_fully_defined():
+        with tf.init_scope():
+            if tf.executing_eagerly():
+                variable._shape = tf.convert_to_tensor(variable).shape
+
+
+def rename_variable(variable: Any, name: str) -> None:
+    """Gives a variable another name, which its slots in optimizers have as well.
+
+    Private: ``_handle_name`` (1.15 to 2.21). Without it, and in graphs, where names are
+    unique, nothing is done.
+    """
+    with tf.init_scope():
+        if tf.executing_eagerly() and hasattr(variable, "_handle_name"):
+            variable._handle_name = name
 
 
 def restore_parts(found: Any) -> None:

@@ -95,7 +95,9 @@ def pack(loaded: Any, weights: Sequence[Any]) -> Embedded:
         return {
             key: np.full(v.shape.as_list(), np.nan).astype(v.dtype.as_numpy_dtype)
             for key, v in variables.items()
-            if id(v) in elsewhere and (v.dtype.is_floating or v.dtype.is_complex)
+            if id(v) in elsewhere
+            and v.shape.is_fully_defined()
+            and (v.dtype.is_floating or v.dtype.is_complex)
         }
 
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import uuid
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 from hub_compat._tf import in_control_flow, restore_parts, tf, wrap_call
 from hub_compat.errors import OptionsError
@@ -16,6 +17,7 @@ __all__ = [
     "check_collections",
     "fill_collections",
     "initialize_replicas",
+    "name_scope",
     "variables",
 ]
 
@@ -35,6 +37,25 @@ def check_collections() -> None:
             "call it with training=True, which runs its updates; or call load() under "
             "`with tf.Graph().as_default():`. Received: fill_collections=True"
         )
+
+
+def name_scope(name: Optional[str]) -> Any:
+    """A context in which loading names variables as ``hub.Module(..., name=)`` does.
+
+    Raises:
+      OptionsError: operations run eagerly.
+    """
+    if name is None:
+        return contextlib.nullcontext()
+    if tf.executing_eagerly():
+        raise OptionsError(
+            "A name is for the variables of a tf.Graph, whose checkpoints have them by "
+            "name, and here operations run eagerly, where a tf.train.Checkpoint finds "
+            "them by attribute: call load() without it, or under `with tf.Graph()."
+            "as_default():`. Received: name={!r}".format(name)
+        )
+    # A second one is called module_1, as hub.Module's is.
+    return tf.compat.v1.variable_scope(None, default_name=name)
 
 
 def variables() -> List[Any]:
@@ -107,7 +128,11 @@ def _noting_updates(call: Callable[..., Any], default: bool) -> Callable[..., An
         outputs = call(instance, *args, **keywords)
         if isinstance(mode, tf.Tensor) or not mode:
             return outputs
+        # A call by the name of a signature goes through two of these.
+        known = {id(op) for op in tf.compat.v1.get_collection(_KEYS.UPDATE_OPS)}
         for op in graph.get_operations()[before:]:
+            if id(op) in known:
+                continue
             # An op in a conditional or a loop cannot be waited for from outside.
             if op.type == "StatefulPartitionedCall" and not in_control_flow(op):
                 tf.compat.v1.add_to_collection(_KEYS.UPDATE_OPS, op)

@@ -76,7 +76,8 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             (False, self._core.other_variables),
         ):
             for variable in variables:
-                self._adopt(variable, is_trainable)
+                if variable.dtype.base_dtype != tf.string:
+                    self._adopt(variable, is_trainable)
 
     def _adopt(self, variable: Any, is_trainable: bool) -> None:
         """Registers a variable that is there as a weight of the layer."""

@@ -50,7 +50,9 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         )
         # The loaded functions say what they take; Keras would guess.
         kwargs.setdefault("autocast", False)
-        if core.inputs.dtype not in (None, "float32") and _knows(core.inputs.dtype):
+        if core.inputs.dtype not in (None, "float32") and (
+            core.inputs.dtype == "string" or _knows(core.inputs.dtype)
+        ):
             # Of the Input that a Sequential makes when it has seen one; for a shape
             # that is given before, it makes one of float32.
             kwargs.setdefault("dtype", core.inputs.dtype)
@@ -65,11 +67,13 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         if not isinstance(self._func, _Layer):
             trained = [v for v in core.trainable_variables if _knows(v.dtype.name)]
             others = [v for v in core.other_variables if _knows(v.dtype.name)]
-        self._adopted: List[Any] = [
-            self._adopt(variable, is_trainable)
-            for is_trainable, variables in ((True, trained), (False, others))
-            for variable in variables
-        ]
+        # Paths tell apart the slots that optimizers have for layers of one module.
+        with keras.name_scope(self.name):
+            self._adopted: List[Any] = [
+                self._adopt(variable, is_trainable)
+                for is_trainable, variables in ((True, trained), (False, others))
+                for variable in variables
+            ]
         if embed is True:
             self._core.pack(trained + others)
         self._attach_losses()
@@ -179,7 +183,9 @@ class _Sum:
 
 
 def _knows(dtype: Any) -> bool:
-    """Whether Keras has a dtype; it has no quantized ones."""
+    """Whether Keras has weights of a dtype: none that are quantized, none of strings."""
+    if dtype == "string":
+        return False
     try:
         keras.backend.standardize_dtype(dtype)
     except ValueError:

@@ -13,6 +13,7 @@ from hub_compat._tf import (
     call_arguments,
     lacks_gradients,
     recording_stopped,
+    settle_shape,
     tf,
     traces_of,
     tracks_attributes,
@@ -105,6 +106,8 @@ class KerasCore:
         called = getattr(self.function, "call", self.function)
         self.has_training = "training" in call_arguments(called)
         self.inputs = self._input_specs()
+        for variable in self.trainable_variables + self.other_variables:
+            settle_shape(variable)
 
     # ---- what is called
 
@@ -270,6 +273,12 @@ class KerasCore:
         known = {id(variable) for variable in self.trainable_variables}
         every = self._listed("variables") + self._listed("non_trainable_variables")
         return [v for v in _once(every) if id(v) not in known]
+
+    @property
+    def string_variables(self) -> List[Any]:
+        """The variables that Keras cannot have for weights: HDF5 has no such arrays."""
+        every = self.trainable_variables + self.other_variables
+        return [variable for variable in every if variable.dtype == tf.string]
 
     @property
     def order_in_tensorflow_hub(self) -> List[Any]:

@@ -10,8 +10,16 @@ import warnings
 import weakref
 from typing import Any, Dict, List, Mapping, Sequence
 
+import numpy as np
+
 from hub_compat import _files
-from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
+from hub_compat._tf import (
+    in_tf1_graph,
+    prepare_gradients,
+    rename_variable,
+    tf,
+    tracked_objects,
+)
 from hub_compat._tf_keras import (
     caller_of_other_keras,
     has_weights_of,
@@ -280,6 +288,24 @@ class LayerMixin:
                 ),
                 stacklevel=5,
             )
+        if self._generation == 2:
+            self._tell_apart(caller)
+
+    def _tell_apart(self, caller: Any) -> None:
+        """Renames weights where a model has another layer with weights of their names.
+
+        An optimizer of Keras 2 names its slots by them, and an .h5 file has each name
+        once.
+        """
+        others = [
+            other
+            for other in tracked_objects(caller)
+            if isinstance(other, LayerMixin) and other is not self
+        ]
+        known = {weight.name: weight for other in others for weight in other.weights}
+        for weight in self.weights:
+            if known.get(weight.name, weight) is not weight:
+                rename_variable(weight, "{}/{}".format(self.name, weight.name))
 
     def _in_compute_dtype(self, outputs: Any) -> Any:
         """Floating-point outputs in the dtype of a mixed precision policy."""
@@ -404,12 +430,25 @@ class LayerMixin:
         order = self._order_in_file(len(values))
         for number, position in enumerate(order):
             store[str(number)] = values[str(position)]
+        for name, variable in self._strings().items():
+            text = tf.io.serialize_tensor(tf.convert_to_tensor(variable)).numpy()
+            store[name] = np.frombuffer(text, np.uint8)
 
     def load_own_variables(self, store: Any) -> None:
         """Takes the values of the weights from a .keras file."""
-        order = self._order_in_file(len(store.keys()))
+        numbers = [name for name in store.keys() if name.isdigit()]
+        order = self._order_in_file(len(numbers))
         values = {str(p): store[str(number)] for number, p in enumerate(order)}
         super().load_own_variables(values)  # type: ignore[misc]
+        for name, variable in self._strings().items():
+            if name in store.keys():
+                text = np.asarray(store[name]).tobytes()
+                variable.assign(tf.io.parse_tensor(text, tf.string))
+
+    def _strings(self) -> Dict[str, Any]:
+        """Variables that are no weights, by their names in a .keras file."""
+        found = self._core.string_variables if tf.executing_eagerly() else []
+        return {"string_{}".format(n): variable for n, variable in enumerate(found)}
 
     def _order_in_file(self, count: int) -> Sequence[int]:
         if len(self._positions) == count and not self.trainable:

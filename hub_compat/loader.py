@@ -18,6 +18,7 @@ from hub_compat import (
     provenance,
     pruning,
     restore,
+    signature_calls,
     signatures,
     variables,
 )
@@ -52,6 +53,7 @@ def load(
     tags: Optional[Iterable[str]] = None,
     options: Any = None,
     fill_collections: bool = False,
+    name: Optional[str] = None,
 ) -> Any:
     """Loads a module of any format.
 
@@ -75,6 +77,9 @@ def load(
         UPDATE_OPS. An object that is loaded by the tag ``train`` is then called so
         where a call does not say. The updates are part of the call's op: they run
         once in each step that needs its outputs, and need no UPDATE_OPS for it.
+      name: in a graph, a scope for the names of the variables. ``hub.Module`` has
+        ``name="module"`` where none is given: with it, the checkpoint of an old
+        training job is restored. By default variables have the module's own names.
 
     Returns:
       The loaded object. ``_is_hub_module_v1`` tells, as in TensorFlow Hub,
@@ -87,7 +92,7 @@ def load(
       VariantError: it has no variant with these tags.
       UnknownOpError: it uses ops that this TensorFlow does not have.
       OptionsError: ``options`` are given, and this TensorFlow has none; or
-        ``fill_collections``, and operations run eagerly.
+        ``fill_collections`` or ``name``, and operations run eagerly.
     """
     register()
     if fill_collections:
@@ -96,7 +101,7 @@ def load(
     before = graph_mode.variables()
     path = _files.as_path(handle)
     loading: List[str] = []
-    with _guard.reading(path, "loaded", loading):
+    with graph_mode.name_scope(name), _guard.reading(path, "loaded", loading):
         loaded = _load_any(path, wanted, options, loading)
     if fill_collections:
         created = graph_mode.variables()[len(before) :]
@@ -165,6 +170,8 @@ def _load_any(
     reasons = {name: reason for tags, name, reason in facts.left_out if tags == own}
     tf1 = not Format(facts.source_format).is_tf2
     signatures.adapt(loaded, path, reasons, tf1)
+    if tf1:
+        signature_calls.take_signatures(loaded, facts.callable)
     loaded._is_hub_module_v1 = detection.format is Format.TF1_HUB_MODULE
     if not detection.format.is_tf2:
         pruning.offer(loaded, root, detection, wanted)
