@@ -355,7 +355,7 @@ def wrap_call(
 
 
 def name_uncallable(loaded: Any, name: str) -> None:
-    """Has Python's error for a call of an object name it: "'...' object is not callable".
+    """Names an object for Python's error that "'...' object is not callable".
 
     Private: TensorFlow's loader gives each object a class of its own (load.py, 1.15 to
     2.21). Objects of other classes are left alone.

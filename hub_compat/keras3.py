@@ -183,7 +183,7 @@ class _Sum:
 
 
 def _knows(dtype: Any) -> bool:
-    """Whether Keras has weights of a dtype: none that are quantized, none of strings."""
+    """Whether Keras has weights of a dtype: no quantized ones, and no strings."""
     if dtype == "string":
         return False
     try:

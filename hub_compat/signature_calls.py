@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional
 
 from hub_compat._tf import name_uncallable, wrap_call
 from hub_compat.errors import SignatureError
+from hub_compat.signatures import input_specs
 
 __all__ = ["take_signatures"]
 
@@ -70,9 +71,8 @@ def _alone(inputs: Any, instance: Any, name: str) -> Any:
     signature = instance.signatures[name] if name in instance.signatures else None
     if signature is None or not isinstance(inputs, Mapping) or len(inputs) != 1:
         return inputs
-    names = signature.structured_input_signature[1]
     (value,) = inputs.values()
-    return value if set(inputs) == set(names) else inputs
+    return value if set(inputs) == set(input_specs(signature)) else inputs
 
 
 def _find(instance: Any, name: str) -> Any:

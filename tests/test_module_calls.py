@@ -68,7 +68,8 @@ def test_checkpoint_of_an_old_job(module: str, tmp_path: Path) -> None:
         trained = tf.compat.v1.trainable_variables()
         loss = tf.add_n([tf.reduce_sum(tf.square(v)) for v in trained])
         tf.compat.v1.train.MomentumOptimizer(0.1, 0.9).minimize(loss)
-        assert loaded is not None and trained
+        assert loaded is not None
+        assert trained
         return loss, tf.compat.v1.train.Saver()
 
     with tf.Graph().as_default():
