@@ -141,6 +141,8 @@ def inline_call(graph: Graph, name: str) -> List[str]:
     )
     for i, tensor in enumerate(results):
         graph.aliases["{}:{}".format(name, i)] = normal(tensor)
+    # Whoever wants what the call gave finds it behind this node.
+    waits |= {node_of(tensor) for tensor in results}
     done = node_def_pb2.NodeDef(name=name, op="NoOp")
     done.input.extend(sorted("^" + each for each in waits))
     graph.replace(done)
