@@ -19,7 +19,7 @@ from .determinism import Determinism
 from .functions import set_attr
 from .graph import CONTROL_FLOW_OPS, DT_STRING, Graph, node_of, normal, split_tensor
 from .init_effects import Effects
-from .variables import HANDLE_OPS
+from .variables import HANDLE_OPS, resource_name
 
 __all__ = ["compute", "random_ones"]
 
@@ -116,7 +116,7 @@ class _Part:
         restore = node_of(saver.restore_op_name)
         if restore not in graph.nodes:
             return []
-        shared = {_shared(graph.nodes[name]) for name in names}
+        shared = {resource_name(graph.nodes[name]) for name in names}
         behind = graph.slice(["^" + restore])
         targets = [
             name
@@ -124,7 +124,7 @@ class _Part:
             if any(
                 not edge.tensor.startswith("^")
                 and graph.nodes[edge.node].op in HANDLE_OPS + _TABLES
-                and _shared(graph.nodes[edge.node]) in shared
+                and resource_name(graph.nodes[edge.node]) in shared
                 for edge in graph.inputs(name)
             )
         ]
@@ -148,6 +148,8 @@ class _Part:
                 reader = self._nodes.get(name)
                 if reader is None or reader.op != "RestoreV2" or tensor[0] == "^":
                     continue
+                if any(self._op(each) != "Const" for each in reader.input[1:3]):
+                    continue
                 full = normal(tensor)
                 if full not in moved:
                     moved[full] = self._reader(reader, index)
@@ -156,6 +158,9 @@ class _Part:
         for node in self._nodes.values():
             for i, tensor in enumerate(node.input):
                 node.input[i] = moved.get(normal(tensor), tensor)
+
+    def _op(self, tensor: str) -> str:
+        return str(self._nodes[node_of(tensor)].op)
 
     def _reader(self, reader: Any, index: int) -> str:
         parts = []
@@ -219,11 +224,6 @@ _TABLES = (
     "MutableHashTableOfTensorsV2",
     "MutableHashTableV2",
 )
-
-
-def _shared(node: Any) -> str:
-    name = node.attr["shared_name"].s if "shared_name" in node.attr else b""
-    return str(name.decode() or node.name)
 
 
 def _value(graph: Any, name: str) -> Any:

@@ -27,10 +27,11 @@ from hub_compat._tf import tf
 from hub_compat.errors import ConversionError, CorruptModuleError
 
 from . import init_values
+from .determinism import Determinism
 from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal, split_tensor
 from .init_effects import Effects, find_effects
 from .tables import find_tables, shared_name
-from .variables import Variable, listed
+from .variables import Variable, listed, resource_name
 
 __all__ = [
     "Initialization",
@@ -72,11 +73,13 @@ class Values(NamedTuple):
       initial: the values, NumPy arrays.
       lost: why a value is not known.
       warnings: what to say of them.
+      restored: those that the init op reads from a checkpoint.
     """
 
     initial: Dict[str, Any]
     lost: Dict[str, str]
     warnings: List[str]
+    restored: List[str]
 
 
 class Initialization(NamedTuple):
@@ -112,9 +115,10 @@ def read(
     used = graph.slice(needed)
     fillers, warnings = _wanted(graph, effects, used)
     if not by_saver:
-        return Initialization({}, Values({}, {}, []), fillers, warnings)
+        return Initialization({}, Values({}, {}, [], []), fillers, warnings)
     restored = restored_keys(graph, meta_graph.saver_def)
-    weights = set(listed(meta_graph.collection_def)).union(used)
+    weights = graph.nodes.keys() & listed(meta_graph.collection_def)
+    weights = weights.union(used)
     found = _values(graph, meta_graph, ops, effects, weights, source)
     return Initialization(restored, found, fillers, warnings + found.warnings)
 
@@ -289,8 +293,13 @@ def _values(
         these is not computed.
       source: the model's directory.
     """
-    found = Values(_constants(graph, effects), {}, [])
-    computed = sorted(set(used) & (set(effects.writers) - set(found.initial)))
+    found = Values(_constants(graph, effects), {}, [], [])
+    names = {resource_name(graph.nodes[name]) for name in used}
+    computed = sorted(
+        handle
+        for handle in effects.writers
+        if handle not in found.initial and resource_name(graph.nodes[handle]) in names
+    )
     if not computed:
         return found
     try:
@@ -300,6 +309,10 @@ def _values(
     except ConversionError as error:
         reason = "the init op sets it, to what cannot be computed: {}".format(error)
         return found._replace(lost=dict.fromkeys(computed, reason))
+    for handle in computed:
+        behind = graph.slice(["^" + name for name in effects.writers[handle]])
+        if "RestoreV2" in Determinism(graph).ops(behind):
+            found.restored.append(handle)
     for handle, op in init_values.random_ones(graph, effects, computed).items():
         found.warnings.append(
             "the init op sets the variable {!r} to numbers that {} draws, others in "
@@ -321,6 +334,7 @@ def apply(
                 variable.listed = True
             if node in values.initial:
                 variable.initial = values.initial[node]
+            variable.listed = variable.listed or node in values.restored
             variable.lost = variable.lost or values.lost.get(node, "")
 
 

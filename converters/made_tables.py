@@ -1,9 +1,10 @@
-"""Tables that functions make, brought into the graph.
+"""Tables and variables that functions make, brought into the graph.
 
 What ``tf.saved_model.load`` or ``hub.load`` adds to a TF1 graph makes and fills the
 tables of a TF2 module in functions: a call returns the handle, another one fills the
-table, others look it up. Objects are made of nodes of the graph, so these calls become
-what their functions hold.
+table, others look it up. Of a TF1 SavedModel, functions make the variables as well, and
+restore them. Objects are made of nodes of the graph, so these calls become what their
+functions hold.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from .calls import make_partitioned
 from .graph import Graph
 from .loops import inline_call
 from .tables import is_table
+from .variables import HANDLE_OPS
 
 __all__ = ["inline_makers"]
 
@@ -25,7 +27,10 @@ def inline_makers(graph: Graph) -> None:
     makers = {
         name
         for name, function in graph.library.items()
-        if any(is_table(graph, node.op) for node in function.node_def)
+        if any(
+            node.op in HANDLE_OPS or is_table(graph, node.op)
+            for node in function.node_def
+        )
     }
     if not makers:
         return
@@ -41,7 +46,7 @@ def inline_makers(graph: Graph) -> None:
             node = graph.nodes[name]
             if node.op in _CALLS and node.attr["f"].func.name in wanted:
                 stack.append(name)
-            elif is_table(graph, node.op) and node.input:
+            elif node.input and (node.op in HANDLE_OPS or is_table(graph, node.op)):
                 # Nothing that a call waits for is needed to make a table.
                 inputs = [tensor for tensor in node.input if tensor[0] != "^"]
                 del node.input[:]

@@ -46,8 +46,11 @@ def write(
         graph.add_variable(key, model.variables[key])
     for key, filename in model.assets.items():
         graph.add_asset(key, filename)
-    for key, (create, initialize) in tables.items():
-        graph.add_table(key, create, initialize)
+    for key, (create, _) in tables.items():
+        graph.add_table(key, create)
+    # One initializer may fill several.
+    for _, initialize in tables.values():
+        graph.add_initializer(initialize)
     for name in sorted(signatures):
         graph.add_signature(name, signatures[name])
     graph.add_init_op()
@@ -109,8 +112,8 @@ class _SessionGraph:
         definition.tensor_info.tensor_shape.SetInParent()
         self._tensors[key] = node
 
-    def add_table(self, key: str, create: Any, initialize: Body) -> None:
-        """A table, filled by the init op.
+    def add_table(self, key: str, create: Any) -> None:
+        """A table.
 
         The op itself, as calling the function that creates it makes TF 1.15
         crash: it keeps the handle's shapes past the function's graph.
@@ -122,6 +125,9 @@ class _SessionGraph:
             inputs = [names[tensor.split(":")[0]] for tensor in node.input]
             names[node.name] = self.node(node.op, node.name, inputs, **attrs)
             self._tensors[key] = names[node.name]
+
+    def add_initializer(self, initialize: Body) -> None:
+        """Has the init op fill a table."""
         self._init.append(self._call(initialize, [], "initialize_table"))
 
     def _call(self, body: Body, inputs: Sequence[str], name: str) -> str:

@@ -119,12 +119,21 @@ def add_tables(model: Model, variant: VariantGraph) -> None:
     owners = {node.name: name for name, nodes in by_name.items() for node in nodes}
     fillers: Dict[str, List[str]] = {name: [] for name in by_name}
     for initializer in variant.initializers:
-        touched = [n for n in variant.graph.slice(["^" + initializer]) if n in owners]
+        behind = variant.graph.slice(["^" + initializer])
+        touched = [name for name in behind if name in owners]
+        captured = [variant.captures.get(name) for name in behind]
+        # What it gives to variables is what they begin with.
+        set_variables = any(
+            capture is not None
+            and capture.key in model.variables
+            and model.variables[capture.key].initial is not None
+            for capture in captured
+        )
         if touched:
             # Where one op fills several, all are created by the time the
             # last of them is filled.
             fillers[owners[touched[-1]]].append(initializer)
-        elif variant.graph.nodes[initializer].op != "NoOp":
+        elif variant.graph.nodes[initializer].op != "NoOp" and not set_variables:
             model.warnings.append(
                 "the table initializer {!r} fills no table and is left out".format(
                     initializer

@@ -39,9 +39,12 @@ __all__ = [
     "listed",
     "make_resources",
     "obstacle",
+    "resource_name",
     "value_of",
 ]
 
+# What is between the name of a call and those of a function's nodes in its place.
+INLINED = "/inlined/body/"
 _REFERENCE_OPS = ("Variable", "VariableV2")
 # What hands out a variable, or a reference to one.
 HANDLE_OPS = _REFERENCE_OPS + ("VarHandleOp",)
@@ -142,7 +145,7 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
         if node.name not in handles:
             continue
         # Handles of one shared name are one variable.
-        shared_name = node.attr["shared_name"].s.decode() or node.name
+        shared_name = resource_name(node)
         if shared_name in found:
             variable = found[shared_name]
             variable.nodes.append(node.name)
@@ -150,7 +153,8 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
                 continue
         else:
             variable = found[shared_name] = Variable(
-                name=node.name,
+                # One that a function made has the name of a place in it.
+                name=shared_name if INLINED in node.name else node.name,
                 nodes=[node.name],
                 dtype=node.attr["dtype"].type,
                 shape=tensor_shape_pb2.TensorShapeProto.FromString(
@@ -176,6 +180,12 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
                     # A partitioner that makes one part says so in the node's name.
                     variable.name = part.full_name
     return list(found.values())
+
+
+def resource_name(node: Any) -> str:
+    """The name by which a session shares what a node hands out."""
+    name: bytes = node.attr["shared_name"].s if "shared_name" in node.attr else b""
+    return name.decode() or str(node.name)
 
 
 def listed(collections: Any) -> Dict[str, Any]:

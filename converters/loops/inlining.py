@@ -11,7 +11,7 @@ from typing import Collection, Dict, List, Sequence, Set
 from hub_compat._tf import node_def_pb2
 
 from ..calls import called_by, calling
-from ..determinism import Determinism, is_random
+from ..determinism import Determinism, is_random, is_write
 from ..functions import set_attr
 from ..graph import DT_RESOURCE, Graph, node_of, normal
 from ..tables import is_table
@@ -80,7 +80,9 @@ def _effects(graph: Graph, names: Sequence[str]) -> List[str]:
     def is_effect(op: str) -> bool:
         if op in graph.library or op in _READS + _CALLS or is_control_flow(op):
             return False
-        return bool(graph.op_def(op).is_stateful) and not is_random(op)
+        # What writes a reference is not marked.
+        stateful = bool(graph.op_def(op).is_stateful) or is_write(op)
+        return stateful and not is_random(op)
 
     return [n for n in names if any(map(is_effect, determinism.ops([n])))]
 
