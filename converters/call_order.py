@@ -23,7 +23,8 @@ _NOTHING_BEFORE = ("Const", "Placeholder", "PlaceholderWithDefault", "VarHandleO
 
 def wait_for_calls(graph: Graph) -> None:
     """Says in other edges what control edges from calls mean, if there are writes."""
-    if not written_resources(graph):
+    calls = any(node.op in CALLS for node in graph.nodes.values())
+    if not calls or not written_resources(graph):
         return
     order = _Order(graph.nodes, graph.unique_name, "{}:{}", graph.replace)
     for name in order.rewrite(list(graph.nodes.values())):

@@ -282,6 +282,14 @@ def _say_shapes(model: Model, index: Optional[CheckpointIndex]) -> None:
     A graph does not say it with ``validate_shape=False``. What a program assigns anew
     may get another one, and stays unknown.
     """
+    unknown = {
+        key: variable
+        for key, variable in model.variables.items()
+        if variable.shape.unknown_rank
+        or any(dim.size < 0 for dim in variable.shape.dim)
+    }
+    if not unknown:
+        return
     assigned = {
         variant.captures[name].key
         for variant in model.variants
@@ -289,10 +297,8 @@ def _say_shapes(model: Model, index: Optional[CheckpointIndex]) -> None:
         if name in variant.captures
         and any(variant.graph.nodes[w].op in _REPLACING for w in writers)
     }
-    for key, variable in model.variables.items():
-        dims = variable.shape.dim
-        known = not variable.shape.unknown_rank and all(d.size >= 0 for d in dims)
-        if known or key in assigned:
+    for key, variable in unknown.items():
+        if key in assigned:
             continue
         if variable.part is not None:
             sizes = [length for _, length in variable.part]
