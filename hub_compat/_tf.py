@@ -70,6 +70,7 @@ __all__ = [
     "in_tf1_graph",
     "is_newer",
     "keep_inner_control_flow",
+    "keep_order",
     "keep_resource",
     "keyword_names",
     "lazy_attribute",
@@ -217,6 +218,34 @@ def keyword_names(function: Any) -> Optional[List[str]]:
     if names is None or not hasattr(function, "inputs"):
         return None
     return [tf.compat.as_str(name) for name in names]
+
+
+class _Placed(str):
+    """A name that sorts by its place."""
+
+    place = 0
+
+    def __lt__(self, other: Any) -> bool:
+        return self.place < getattr(other, "place", self.place)
+
+
+def keep_order(function: Any, names: Sequence[str]) -> None:
+    """Has the specs of a signature's inputs sort as its arguments do.
+
+    ``tf.saved_model.save(..., signatures=...)`` pairs the names with the specs as
+    tf.nest sorts them, and TensorFlow 2.12 and newer orders arguments by other names.
+    Private: ``structured_input_signature`` of a FuncGraph, which the loader sets (1.15
+    to 2.21). Without it, nothing is done.
+    """
+    _, specs = getattr(function.graph, "structured_input_signature", None) or ((), {})
+    if list(names) == sorted(names) or set(specs) != set(names):
+        return
+    placed = {}
+    for place, name in enumerate(names):
+        key = _Placed(name)
+        key.place = place
+        placed[key] = specs[name]
+    function.graph.structured_input_signature = ((), placed)
 
 
 def own_call(function: Any, call: Callable[..., Any]) -> bool:

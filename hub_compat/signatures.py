@@ -14,6 +14,7 @@ import numpy as np
 from hub_compat._tf import (
     call_by_tensors,
     explain_missing_signatures,
+    keep_order,
     keyword_names,
     own_call,
     tf,
@@ -58,6 +59,7 @@ def adapt(loaded: Any, module: str, left_out: Mapping[str, str], tf1: bool) -> N
             if names is not None and own_call(function, _call):
                 specs = [_spec(name, t) for name, t in zip(names, function.inputs)]
                 bare = sorted(names) if tf1 or len(names) == 1 else []
+                keep_order(function, names)
                 setattr(function, _FACTS, Inputs(names, specs, bare))
     explain_missing_signatures(loaded, _explainer(loaded, module, left_out))
 

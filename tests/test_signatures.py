@@ -286,3 +286,22 @@ def test_signatures_of_a_tf2_model(tmp_path: Path) -> None:
         signature([3.0], [1.0])
     with pytest.raises(errors.SignatureError, match="it has 's'"):
         hub.load(tmp_path).signatures["nope"]
+
+
+@pytest.mark.eager
+def test_signatures_saved_by_tensorflow(tmp_path: Path) -> None:
+    """Given to tf.saved_model.save, they are as they were, under TensorFlow's names."""
+
+    def build() -> Dict[str, Any]:
+        a, b = placeholder(tf.float32), placeholder(tf.float32, (None, 1))
+        inputs = {"image/height": a, "image_area": b}
+        return {"serving_default": (inputs, {"y": a * 10.0 + b})}
+
+    loaded = hub.load(save(tmp_path / "source", build))
+    new = str(tmp_path / "new")
+    tf.saved_model.save(loaded, new, signatures=dict(loaded.signatures))
+    signature = hub.load(new).signatures["serving_default"]
+    found = signature(**{"image/height": [3.0], "image_area": [[2.0]]})
+    assert found["y"].numpy().tolist() == [[32.0]]
+    names = sorted(loaded.signatures["serving_default"].structured_input_signature[1])
+    assert set(names) == {"image/height", "image_area"}
