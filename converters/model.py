@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from hub_compat._tf import tensor_shape_pb2
 from hub_compat.errors import CorruptModuleError
@@ -12,7 +12,9 @@ from . import object_graph
 from .functions import Capture
 from .graph import DT_INT64, REF_OFFSET, Graph
 from .names import Names, parameter_name
-from .variables import Variable
+
+if TYPE_CHECKING:
+    from .variables import Variable
 
 __all__ = [
     "Component",
