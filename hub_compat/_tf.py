@@ -237,7 +237,8 @@ def keep_order(function: Any, names: Sequence[str]) -> None:
     Private: ``structured_input_signature`` of a FuncGraph, which the loader sets (1.15
     to 2.21). Without it, nothing is done.
     """
-    _, specs = getattr(function.graph, "structured_input_signature", None) or ((), {})
+    found: Any = getattr(function.graph, "structured_input_signature", None)
+    specs: Dict[str, Any] = found[1] if found else {}
     if list(names) == sorted(names) or set(specs) != set(names):
         return
     placed = {}
