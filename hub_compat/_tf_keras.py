@@ -204,7 +204,12 @@ def is_of_other_keras(value: Any, generation: int) -> bool:
         for kind in type(value).__mro__
         if kind.__name__ == "KerasTensor"
     }
-    return bool(packages) and ("tf_keras" in packages) is (generation == 3)
+    if not packages:
+        return False
+    # The package keras is Keras 2 up to TF 2.15; before 2.6 it is in TensorFlow.
+    version = str(getattr(sys.modules.get("keras"), "__version__", "2"))
+    found = 3 if "keras" in packages and not version.startswith("2") else 2
+    return found != generation
 
 
 def calling_layer(layer: Any) -> Any:
