@@ -53,6 +53,17 @@ def keras_generation() -> int:
     try:
         version = str(getattr(tf.keras, "__version__", "2"))
     except ImportError as error:
+        if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
+            raise MissingDependencyError(
+                "TF_USE_LEGACY_KERAS has tf.keras be Keras 2, which is in the package "
+                "tf-keras, and that cannot be imported: pip install tf-keras~={}.0, or "
+                "unset the variable for Keras 3. Received: TF_USE_LEGACY_KERAS={!r}, "
+                "and {}".format(
+                    ".".join(tf.__version__.split(".")[:2]),
+                    os.environ["TF_USE_LEGACY_KERAS"],
+                    error,
+                )
+            ) from error
         if importlib.util.find_spec("keras") is not None:
             raise _broken_keras3(error) from error
         # TF >= 2.16 without the package keras.

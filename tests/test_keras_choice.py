@@ -143,6 +143,25 @@ def test_both_classes_are_attributes() -> None:
                 getattr(hub, name)
 
 
+def test_legacy_keras_without_its_package(monkeypatch: Any) -> None:
+    """The error names the variable, and the package that it needs."""
+    from hub_compat import _tf_keras
+
+    class Lazy:
+        __version__ = "2.21.0"
+
+        @property
+        def keras(self) -> Any:
+            raise ImportError("no tf_keras")
+
+    monkeypatch.setattr(_tf_keras, "tf", Lazy())
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+    monkeypatch.delenv("HUB_COMPAT_KERAS", raising=False)
+    monkeypatch.delitem(sys.modules, "tf_keras", raising=False)
+    with pytest.raises(errors.MissingDependencyError, match="tf-keras~=2.21.0"):
+        _tf_keras.keras_generation()
+
+
 def saved(tmp_path: Path) -> str:
     """The directory of a module of one matrix."""
     import tensorflow as tf
