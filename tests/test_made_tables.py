@@ -60,7 +60,7 @@ def test_tables_and_variables_of_functions(name: str, exports: Dict[str, Path]) 
     """Each table is filled, and each variable has its value, in whatever loads it."""
     import tensorflow as tf
 
-    known = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+    known = json.loads((FOLDER / "recorded.json").read_text(encoding="utf-8"))
     with runtimes.Runtime(lambda: hub.load(exports[name])) as run:
         found = run.run(
             run.loaded.signatures["serving_default"](
