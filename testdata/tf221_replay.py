@@ -12,14 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 
-def variables_of(loaded: Any) -> Dict[str, Any]:
+def variables_of(loaded: Any, by_name: bool = False) -> Dict[str, Any]:
     """An object's variables.
 
     Those of its list ``variables``, by their place in that; else all below it that have
-    a name of their own, by name. A graph may give them other names than they had.
+    a name of their own, by name, as with ``by_name``: hub_compat gives every object a
+    list, TensorFlow does not. A graph may give them other names than they had.
     """
     listed = getattr(loaded, "variables", None)
-    if listed is not None:
+    if listed is not None and not by_name:
         variables = [v for v in listed if isinstance(v, tf.Variable)]
         return {"{:03}".format(i): v for i, v in enumerate(variables)}
     found: Dict[str, List[Any]] = {}
@@ -105,7 +106,11 @@ def call_function(loaded: Any, call: str) -> Callable[[Any], Any]:
 
 
 def run(
-    loaded: Any, call: str, given: Any, evaluate: Optional[Callable[[Any], Any]] = None
+    loaded: Any,
+    call: str,
+    given: Any,
+    evaluate: Optional[Callable[[Any], Any]] = None,
+    by_name: bool = False,
 ) -> Dict[str, Dict[str, Any]]:
     """Calls a model.
 
@@ -113,12 +118,13 @@ def run(
       loaded: the object.
       call: ``"signature:serving_default"``, ``"call"`` or ``"train"``.
       given: its inputs.
+      by_name: see ``variables_of``.
       evaluate: in graph mode, runs tensors; the outputs, and then the variables.
 
     Returns:
       ``out``, ``grad`` and ``after``, each by name.
     """
-    variables = variables_of(loaded)
+    variables = variables_of(loaded, by_name)
     function = call_function(loaded, call)
     given = unflatten(flatten(given)) if not _has_tensors(given) else given
     names = [name for name in sorted(variables) if variables[name].trainable]

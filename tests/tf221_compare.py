@@ -80,6 +80,7 @@ def check(folder: Path, calls: Sequence[str], relative: float = 1e-5) -> None:
                 call,
                 tf221_replay.unflatten(wanted[call]["in"]),
                 None if runtime.eager else runtime.run,
+                not all(name.isdigit() for name in wanted[call]["after"]),
             )
             assert_all_close(found["after"], wanted[call]["after"], relative, call)
             assert_all_close(found["out"], wanted[call]["out"], relative, call)
