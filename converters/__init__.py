@@ -114,6 +114,10 @@ def convert(
     if verify:
         _prepare_verification()
     started += _import_tensorflow()
+    if verify and tolerance is not None:
+        from .verify import check_tolerance
+
+        check_tolerance(tolerance)
     registry = None if target is None else _target(target)
     _converter(detection, registry)
     with _guard.reading(source, "converted"), atomic_directory(

@@ -6,6 +6,7 @@ op. The converted model runs as its users load it.
 
 from __future__ import annotations
 
+import numbers
 import time
 from typing import Any, Dict, Mapping, Optional
 
@@ -18,7 +19,7 @@ from .verification_job import FAILS, Job
 from .verification_process import compare
 from .verification_run import advice, as_it_was
 
-__all__ = ["TOLERANCE", "verify", "verify_conversion"]
+__all__ = ["TOLERANCE", "check_tolerance", "verify", "verify_conversion"]
 
 TOLERANCE = 1e-5
 
@@ -107,14 +108,10 @@ def verify_conversion(
                 "" if facts else ", which convert() did not write",
             )
         )
-    if not 0 <= tolerance < float("inf"):
-        raise VerificationError(
-            "The tolerance must be a number, 0 or more. Received: {!r}".format(
-                tolerance
-            )
-        )
+    check_tolerance(tolerance)
+    given = _sendable(inputs or {})
     with _guard.reading(detection.path, "compared"):
-        job = Job(detection.path, directory, _sendable(inputs or {}), tolerance, seed)
+        job = Job(detection.path, directory, given, tolerance, seed)
         signatures = compare(job)
     report = VerificationReport(
         tolerance=tolerance,
@@ -124,6 +121,20 @@ def verify_conversion(
     if not report.equal:
         raise _differs(detection, directory, report)
     return report
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuses what is no tolerance.
+
+    Raises:
+      VerificationError: it is none.
+    """
+    if not isinstance(tolerance, numbers.Real) or not 0 <= tolerance < float("inf"):
+        raise VerificationError(
+            "The tolerance must be a number, 0 or more. Received: {!r}".format(
+                tolerance
+            )
+        )
 
 
 def _sendable(inputs: Inputs) -> Dict[str, Dict[str, Any]]:

@@ -233,6 +233,8 @@ def test_a_programs_own_error_stays_its_own(tmp_path: Path) -> None:
     path = copy("tf1_simple_save/module", tmp_path / "model")
     with pytest.raises(TypeError):
         hub.load(path, tags=5)
+    with pytest.raises(errors.VerificationError, match="tolerance"):
+        hub.convert(path, tmp_path / "out", verify=True, tolerance="small")
     graph = tf.Graph()
     graph.finalize()
     with graph.as_default(), pytest.raises(RuntimeError, match="finalized"):
