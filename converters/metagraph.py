@@ -34,6 +34,7 @@ from . import (
     temporaries,
     variables,
 )
+from .cycles import check_acyclic
 from .exclusions import NOTHING, Exclusions
 from .functions import Capture
 from .graph import DT_RESOURCE, DT_STRING, Graph, node_of, normal, split_tensor
@@ -69,6 +70,7 @@ def add_variant(
       source: the model's directory, for what the saver restores beside variables.
     """
     graph = Graph(meta_graph)
+    check_acyclic(graph)
     collections = meta_graph.collection_def
     tags = tuple(sorted(meta_graph.meta_info_def.tags))
     signatures = _read_signatures(model, graph, meta_graph, tags, exclusions)

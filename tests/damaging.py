@@ -341,6 +341,10 @@ def in_graph(action: Callable[[], Any]) -> Any:
         return action()
 
 
+class _Hang(BaseException):
+    """An action takes too long. No handler of exceptions may keep it."""
+
+
 class _Late(Exception):
     """A loaded module cannot be called."""
 
@@ -369,6 +373,8 @@ class Actions:
             return ("wrong", found) if found else ("ok", "")
         except _Late as late:
             return "late", str(late)
+        except _Hang as hang:
+            return "hang", str(hang)
         except errors.HubCompatError as error:
             return "ours", "{}: {}".format(type(error).__name__, error)
         except Exception as error:
@@ -475,7 +481,7 @@ def main(work: Path, seed: int, first: int, count: int, names: List[str]) -> Non
     actions = Actions(work, names)
 
     def ring(*_: Any) -> None:
-        raise TimeoutError("more than {} s".format(PATIENCE))
+        raise _Hang("more than {} s".format(PATIENCE))
 
     signal.signal(signal.SIGALRM, ring)
     for number in range(first, first + count):

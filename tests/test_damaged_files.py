@@ -353,3 +353,58 @@ def test_a_file_of_any_size_takes_no_time(name: str, tmp_path: Path) -> None:
     ):
         with pytest.raises(errors.CorruptModuleError, match="again"):
             action()
+
+
+def _own_input(model: Any) -> None:
+    """A node that takes its own output."""
+    for node in model.meta_graphs[0].graph_def.node:
+        if node.op == "Identity":
+            node.input[0] = node.name
+
+
+def _circle(model: Any) -> None:
+    """Control edges all around."""
+    nodes = model.meta_graphs[0].graph_def.node
+    for node, other in zip(nodes, [*list(nodes)[1:], nodes[0]]):
+        node.input.append("^" + other.name)
+
+
+def _circle_in_function(model: Any) -> None:
+    """The same in functions."""
+    for function in model.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            if node.input:
+                node.input[0] = node.name + ":z:0"
+
+
+def _recursion(model: Any) -> None:
+    """Functions that call themselves."""
+    functions = model.meta_graphs[0].graph_def.library.function
+    for function in functions:
+        function.node_def.add(name="again", op=function.signature.name)
+
+
+@pytest.mark.parametrize(
+    "name", ["tf1_batch_norm/module", "while_loop/module", "function_library/module"]
+)
+@pytest.mark.parametrize(
+    "change", [_own_input, _circle, _circle_in_function, _recursion]
+)
+def test_graphs_that_go_in_circles(name: str, change: Any, tmp_path: Path) -> None:
+    """A walk along the inputs would never end."""
+    from hub_compat._tf import saved_model_pb2
+
+    path = copy(name, tmp_path / "model")
+    file = path / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    before = model.SerializeToString()
+    change(model)
+    if model.SerializeToString() == before:
+        return
+    file.write_bytes(model.SerializeToString())
+    for action in (
+        lambda: hub.load(path),
+        lambda: hub.convert(path, tmp_path / "out"),
+    ):
+        with pytest.raises(errors.CorruptModuleError, match="only a loop may"):
+            action()

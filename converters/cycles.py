@@ -1,0 +1,85 @@
+"""Graphs that lead back to where they came from, which none may but a loop.
+
+TensorFlow refuses them when it imports a graph; a walk along the inputs would go on for
+ever.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Dict, Iterable, List, Optional
+
+from hub_compat.errors import CorruptModuleError
+
+from .calls import called_by
+from .graph import Graph
+
+__all__ = ["check_acyclic"]
+
+# What hands a value to the next turn of a loop.
+_BACK = ("NextIteration", "RefNextIteration")
+
+
+def check_acyclic(graph: Graph) -> None:
+    """Refuses a graph in which a node, or a function, needs itself.
+
+    Raises:
+      CorruptModuleError: it names one.
+    """
+    found = _cyclic({name: node.input for name, node in graph.nodes.items()}, graph)
+    if found is not None:
+        raise _damaged("its node {!r} needs its own output".format(found))
+    for name, function in graph.library.items():
+        found = _cyclic({node.name: node.input for node in function.node_def})
+        if found is not None:
+            raise _damaged(
+                "the node {!r} of its function {!r} needs its own output".format(
+                    found, name
+                )
+            )
+    calls: Dict[str, List[str]] = {}
+    for name, function in graph.library.items():
+        calls[name] = [each for n in function.node_def for each in called_by(n)]
+    found = _cyclic(calls)
+    if found is not None:
+        raise _damaged("its function {!r} calls itself".format(found))
+
+
+def _cyclic(
+    inputs: Dict[str, Iterable[str]], graph: Optional[Graph] = None
+) -> Optional[str]:
+    """One of the names that lead to themselves; None if there is none.
+
+    Args:
+      inputs: by name, what leads to it: ``"a"``, ``"a:1"``, ``"a:out:0"``, ``"^a"``.
+      graph: that of the nodes, which may hold loops.
+    """
+    waits: Dict[str, int] = dict.fromkeys(inputs, 0)
+    users: Dict[str, List[str]] = collections.defaultdict(list)
+    for name, tensors in inputs.items():
+        for tensor in tensors:
+            source = tensor.split(":", 1)[0].lstrip("^")
+            if source not in waits:
+                continue
+            if graph is not None and graph.nodes[source].op in _BACK:
+                continue
+            waits[name] += 1
+            users[source].append(name)
+    ready = [name for name, count in waits.items() if not count]
+    done = 0
+    while ready:
+        done += 1
+        for user in users[ready.pop()]:
+            waits[user] -= 1
+            if not waits[user]:
+                ready.append(user)
+    if done == len(waits):
+        return None
+    return min(name for name, count in waits.items() if count)
+
+
+def _damaged(problem: str) -> CorruptModuleError:
+    return CorruptModuleError(
+        "The graph of the module is damaged: {}, which only a loop may. Download or "
+        "export the module again.".format(problem)
+    )
