@@ -150,3 +150,29 @@ def test_every_module_postpones_annotations() -> None:
 def test_the_package_is_typed() -> None:
     """Type checkers read the annotations only where py.typed lies."""
     assert (PACKAGE / "py.typed").exists()
+
+
+# Each stands behind a public name, and is imported when that is first used.
+_EACH_FIRST = """
+import importlib, sys
+import hub_compat._tf
+
+for name in (
+    "attachments converters.verify converters.tf1_model converters.lowering detector "
+    "embedded exporter loader saver"
+).split():
+    for other in list(sys.modules):
+        if other.startswith("hub_compat.") and other != "hub_compat._tf":
+            del sys.modules[other]
+    importlib.import_module("hub_compat." + name)
+"""
+
+
+@pytest.mark.tensorflow
+def test_what_is_imported_late_can_be_imported_first() -> None:
+    """Modules that need each other work in no order by chance."""
+    import subprocess
+    import sys
+
+    code = "import sys; sys.path[:0] = {!r}\n".format(sys.path) + _EACH_FIRST
+    subprocess.run([sys.executable, "-c", code], check=True)
