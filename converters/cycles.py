@@ -7,7 +7,7 @@ ever.
 from __future__ import annotations
 
 import collections
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Mapping, Optional
 
 from hub_compat.errors import CorruptModuleError
 
@@ -46,7 +46,7 @@ def check_acyclic(graph: Graph) -> None:
 
 
 def _cyclic(
-    inputs: Dict[str, Iterable[str]], graph: Optional[Graph] = None
+    inputs: Mapping[str, Iterable[str]], graph: Optional[Graph] = None
 ) -> Optional[str]:
     """One of the names that lead to themselves; None if there is none.
 
