@@ -179,22 +179,53 @@ def make_positional(node: Any, objects: Any) -> None:
     TF 1.15 adds the default values of other arguments, and takes any by keyword.
     """
     names, traces = _keywords(node), _traces(node, objects)
-    spec = _fields(node.function.function_spec.fullargspec)
-    defaults = spec["kwonlydefaults"].dict_value.fields
-    if spec["defaults"].WhichOneof("kind") != "tuple_value":
-        spec["defaults"].tuple_value.SetInParent()
-    for name in names:
-        spec["args"].list_value.values.add().string_value = name
-        default = defaults[name] if name in defaults else _nothing()
-        spec["defaults"].tuple_value.values.add().CopyFrom(default)
-    del spec["kwonlyargs"].list_value.values[:]
-    defaults.clear()
+    specs = [node.function.function_spec]
+    specs += [bare.function_spec for bare in _bare_of(node, names, objects)]
+    for spec in specs:
+        _place_last(spec, names)
     for canonical in traces:
         given, keywords = canonical.tuple_value.values
         for name in names:
             given.tuple_value.values.add().CopyFrom(keywords.dict_value.fields[name])
         keywords.dict_value.fields.clear()
         keywords.dict_value.SetInParent()
+
+
+def _place_last(function_spec: Any, names: Tuple[str, ...]) -> None:
+    """Makes the arguments by keyword alone of one FunctionSpec the last of all."""
+    spec = _fields(function_spec.fullargspec)
+    defaults = spec["kwonlydefaults"].dict_value.fields
+    stated = spec["kwonlydefaults"].WhichOneof("kind") == "dict_value"
+    if stated and spec["defaults"].WhichOneof("kind") != "tuple_value":
+        spec["defaults"].tuple_value.SetInParent()
+    for name in names:
+        spec["args"].list_value.values.add().string_value = name
+        if stated:
+            default = defaults[name] if name in defaults else _nothing()
+            spec["defaults"].tuple_value.values.add().CopyFrom(default)
+    del spec["kwonlyargs"].list_value.values[:]
+    if stated:
+        defaults.clear()
+
+
+def _bare_of(node: Any, names: Tuple[str, ...], objects: Any) -> Iterator[Any]:
+    """The traces of a function that are objects of their own, with the same arguments.
+
+    TF < 2.4 does not know that they state any.
+    """
+    for other in objects.nodes:
+        if other.WhichOneof("kind") != "bare_concrete_function":
+            continue
+        bare = other.bare_concrete_function
+        if bare.concrete_function_name not in node.function.concrete_functions:
+            continue
+        spec = getattr(bare, "function_spec", None)
+        stated = {} if spec is None else _fields(spec.fullargspec)
+        if "kwonlyargs" not in stated:
+            continue
+        keywords = stated["kwonlyargs"].list_value.values
+        if list(names) == sorted(keyword.string_value for keyword in keywords):
+            yield bare
 
 
 def _fields(fullargspec: Any) -> Dict[str, Any]:
