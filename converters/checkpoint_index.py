@@ -211,7 +211,7 @@ def _check_shards(index: CheckpointIndex) -> None:
                 sizes[shard] = _shard_size(index, shard, key)
             if entry.offset + entry.size > sizes[shard]:
                 path = index.shard_path(shard)
-                what = pretence(path)
+                what = pretence(path, may_be_zeros=True)
                 if what:
                     raise CorruptModuleError("{} Received: {!r}".format(what, path))
                 raise CorruptModuleError(

@@ -186,7 +186,11 @@ def _has_sure_weights(entry: str, manifest: Dict[str, Any], request: Request) ->
     strange = [n for n in now if (now[n].st_dev, now[n].st_ino) not in sources]
     if not strange:
         return True
-    kept = all(_same_time(weights[n]["time"], now[n].st_mtime_ns) for n in strange)
+    # Where a hash was compared, the time says nothing more.
+    kept = all(
+        weights[n]["sha256"] or _same_time(weights[n]["time"], now[n].st_mtime_ns)
+        for n in strange
+    )
     if kept and (manifest["whole"] or _is_same_source(manifest, request)):
         return True
     if request.is_whole is None:

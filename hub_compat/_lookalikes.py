@@ -76,13 +76,19 @@ _MOST_NAMES = 200
 _GRAPH_SUFFIXES = (".pb", ".pbtxt")
 
 
-def pretence(path: str) -> str:
-    """What a file is in place of what its name says, with advice; empty if unknown."""
+def pretence(path: str, may_be_zeros: bool = False) -> str:
+    """What a file is in place of what its name says, with advice; empty if unknown.
+
+    Args:
+      path: the file.
+      may_be_zeros: whether zeros are what it may well be full of, as weights are.
+    """
     try:
         with _files.open_read(path) as file:
             head = file.read(_HEAD_BYTES)
             name = path.replace(os.sep, "/").rsplit("/", 1)[-1]
-            what = _what_begins(head)
+            zeros = may_be_zeros and not head.strip(b"\0")
+            what = "" if zeros else _what_begins(head)
             if not what and name == MODEL_FILES[0] and head.startswith(_TEXT):
                 what = "text. Rename it to {}".format(MODEL_FILES[1])
             elif not what and name == MODEL_FILES[0]:
