@@ -285,15 +285,21 @@ def lazy_attribute(found: Any, name: str, make: Callable[[], Any]) -> None:
     kind: Any = type(found)
     if kind.__name__ != "_UserObject" or hasattr(kind, "__getattr__"):
         return
+    # Not in the class: it is part of a cycle, and would keep what the object holds.
+    object.__setattr__(found, _LAZY, {name: make})
+    kind.__getattr__ = _made_when_asked
 
-    def __getattr__(self: Any, wanted: str) -> Any:  # noqa: N807
-        if wanted != name:
-            raise AttributeError(
-                "{!r} object has no attribute {!r}".format(kind.__name__, wanted)
-            )
-        return make()
 
-    kind.__getattr__ = __getattr__
+_LAZY = "_hub_compat_lazy"
+
+
+def _made_when_asked(self: Any, name: str) -> Any:
+    make = self.__dict__.get(_LAZY, {}).get(name)
+    if make is None:
+        raise AttributeError(
+            "{!r} object has no attribute {!r}".format(type(self).__name__, name)
+        )
+    return make()
 
 
 def watch_accessed(variables: Sequence[Any]) -> None:

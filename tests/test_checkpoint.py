@@ -488,7 +488,9 @@ def test_new_tensors_of_every_dtype(tmp_path):
     for key, value in values.items():
         # TensorFlow's reader returns the bytes of a scalar string.
         restored = _restore(prefix, key)
-        restored = np.array(restored, object) if isinstance(restored, bytes) else restored
+        restored = (
+            np.array(restored, object) if isinstance(restored, bytes) else restored
+        )
         assert restored.dtype == value.dtype
         assert restored.shape == value.shape
         np.testing.assert_array_equal(restored, value)
