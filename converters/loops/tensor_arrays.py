@@ -7,7 +7,7 @@ handle disappears.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, List, Mapping, Sequence, Set
 
 from hub_compat._tf import node_def_pb2
 
@@ -24,7 +24,8 @@ from ..graph import (
     split_tensor,
 )
 from .parts import int32_tensor, int32_value, shape_of
-from .regions import NotUnderstood, data_inputs, is_invariant
+from .regions import NotUnderstood, data_inputs
+from .sizes import computed_alike, length, range_limit
 from .tangles import ARRAY, STACKS
 
 __all__ = ["make_lists"]
@@ -347,7 +348,7 @@ class _Arrays:
         dtype = self._dtype(node)
         if self._array(node.input[0]).name in self.unstacked:
             # There are as many rows as indices, or the op fails.
-            if self._range_limit(indices) is not None:
+            if range_limit(self._graph, indices) is not None:
                 node.attr.pop("_output_shapes", None)
                 self._become(node, "Identity", [value], T=dtype)
                 return
@@ -405,7 +406,7 @@ class _Arrays:
 
     def _all_of_array(self, indices: str, node: Any) -> bool:
         """Whether indices are range(0, the size of the same array)."""
-        limit = self._range_limit(indices)
+        limit = range_limit(self._graph, indices)
         if limit is None:
             return False
         size = self._graph.node(split_tensor(normal(limit))[0])
@@ -416,14 +417,19 @@ class _Arrays:
 
     def _fills_array(self, indices: str, value: str, flow: str, node: Any) -> bool:
         """Whether indices are range(0, the size of an array that is still empty)."""
-        limit = self._range_limit(indices)
+        limit = range_limit(self._graph, indices)
         array, _ = split_tensor(normal(flow))
         if limit is None or array not in self._arrays:
             return False
         if self._dynamic(node):
             # An array of dynamic size has at least the size that it began with.
             return int32_value(self._graph, self._arrays[array].input[0]) == 0
-        return self._equal(limit, self._arrays[array].input[0], 6)
+        size = self._arrays[array].input[0]
+        if computed_alike(self._graph, limit, size):
+            return True
+        # The size is a constant where it was known when the graph was made.
+        fixed = int32_value(self._graph, size)
+        return fixed is not None and fixed == length(self._graph, limit, value)
 
     def _origin(self, flow: str) -> str:
         """The array that a list began as."""
@@ -435,48 +441,3 @@ class _Arrays:
             if node.op in ("TensorListFromTensor", "TensorListSplit"):
                 return name
             flow = node.input[0]
-
-    def _range_limit(self, tensor: str) -> Optional[str]:
-        """n of a tensor that is range(0, n)."""
-        node = self._graph.node(split_tensor(normal(tensor))[0])
-        if node.op != "Range":
-            return None
-        start, limit, step = self._inputs(node)
-        if int32_value(self._graph, start) != 0 or int32_value(self._graph, step) != 1:
-            return None
-        return limit
-
-    def _equal(self, one: str, other: str, depth: int) -> bool:
-        """Whether two tensors are computed alike from the same tensors."""
-        one, other = self._past(one), self._past(other)
-        if one == other:
-            return True
-        first = self._graph.node(split_tensor(one)[0])
-        second = self._graph.node(split_tensor(other)[0])
-        if first.op != second.op or not depth:
-            return False
-        if self._graph.op_def(first.op).is_stateful:
-            return False
-        if first.op in CONTROL_FLOW_OPS or first.op.startswith("Placeholder"):
-            return False
-        if split_tensor(one)[1] != split_tensor(other)[1]:
-            return False
-        attrs = [
-            {k: v for k, v in node.attr.items() if not k.startswith("_")}
-            for node in (first, second)
-        ]
-        inputs = self._inputs(first), self._inputs(second)
-        return (
-            attrs[0] == attrs[1]
-            and len(inputs[0]) == len(inputs[1])
-            and all(self._equal(a, b, depth - 1) for a, b in zip(*inputs))
-        )
-
-    def _past(self, tensor: str) -> str:
-        tensor = normal(tensor)
-        while True:
-            name, _ = split_tensor(tensor)
-            node = self._graph.node(name)
-            if node.op != "Identity" and not is_invariant(self._graph, name):
-                return tensor
-            tensor = normal(node.input[0])
