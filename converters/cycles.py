@@ -7,7 +7,16 @@ ever.
 from __future__ import annotations
 
 import collections
-from typing import Dict, Iterable, List, Mapping, Optional
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+)
 
 from hub_compat.errors import CorruptModuleError
 
@@ -26,11 +35,11 @@ def check_acyclic(graph: Graph) -> None:
     Raises:
       CorruptModuleError: it names one.
     """
-    found = _cyclic({name: node.input for name, node in graph.nodes.items()}, graph)
+    found = _cyclic_node(graph.nodes.values())
     if found is not None:
         raise _damaged("its node {!r} needs its own output".format(found))
     for name, function in graph.library.items():
-        found = _cyclic({node.name: node.input for node in function.node_def})
+        found = _cyclic_node(function.node_def)
         if found is not None:
             raise _damaged(
                 "the node {!r} of its function {!r} needs its own output".format(
@@ -45,23 +54,32 @@ def check_acyclic(graph: Graph) -> None:
         raise _damaged("its function {!r} calls itself".format(found))
 
 
+def _cyclic_node(nodes: Iterable[Any]) -> Optional[str]:
+    """One of the nodes that need themselves in one turn; None if there is none."""
+    inputs: Dict[str, Sequence[str]] = {}
+    back = set()
+    for node in nodes:
+        inputs[node.name] = node.input
+        if node.op in _BACK:
+            back.add(node.name)
+    return _cyclic(inputs, back)
+
+
 def _cyclic(
-    inputs: Mapping[str, Iterable[str]], graph: Optional[Graph] = None
+    inputs: Mapping[str, Iterable[str]], back: Collection[str] = ()
 ) -> Optional[str]:
     """One of the names that lead to themselves; None if there is none.
 
     Args:
       inputs: by name, what leads to it: ``"a"``, ``"a:1"``, ``"a:out:0"``, ``"^a"``.
-      graph: that of the nodes, which may hold loops.
+      back: names that lead to what comes next in another turn only.
     """
     waits: Dict[str, int] = dict.fromkeys(inputs, 0)
     users: Dict[str, List[str]] = collections.defaultdict(list)
     for name, tensors in inputs.items():
         for tensor in tensors:
             source = tensor.split(":", 1)[0].lstrip("^")
-            if source not in waits:
-                continue
-            if graph is not None and graph.nodes[source].op in _BACK:
+            if source not in waits or source in back:
                 continue
             waits[name] += 1
             users[source].append(name)

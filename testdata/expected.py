@@ -18,7 +18,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
+import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -27,6 +29,23 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 # The learning rate of the recorded step of gradient descent.
 STEP = 0.05
+
+
+def unpack(packed: Path, path: Path) -> Path:
+    """Copies a module whose graph is packed, ``saved_model.pb.gz``; unpacks that.
+
+    Args:
+      packed: the module's directory.
+      path: where it goes; not there yet.
+
+    Returns:
+      ``path``.
+    """
+    shutil.copytree(str(packed), str(path))
+    graph = path / "saved_model.pb.gz"
+    (path / "saved_model.pb").write_bytes(gzip.decompress(graph.read_bytes()))
+    graph.unlink()
+    return path
 
 
 @dataclasses.dataclass(frozen=True)

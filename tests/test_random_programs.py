@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -39,12 +37,8 @@ def recorded() -> Dict[str, Dict[str, np.ndarray]]:
 @pytest.fixture(scope="session")
 def module(tmp_path_factory: Any) -> Path:
     """The module, unpacked."""
-    path = Path(tmp_path_factory.mktemp("programs")) / "module"
-    shutil.copytree(str(PROGRAMS / "packed"), str(path))
-    packed = path / "saved_model.pb.gz"
-    (path / "saved_model.pb").write_bytes(gzip.decompress(packed.read_bytes()))
-    packed.unlink()
-    return path
+    folder = Path(tmp_path_factory.mktemp("programs"))
+    return expected.unpack(PROGRAMS / "packed", folder / "module")
 
 
 def test_there_are_programs() -> None:

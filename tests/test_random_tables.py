@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -36,12 +34,7 @@ def recorded(model: str) -> Dict[str, Dict[str, np.ndarray]]:
 
 def unpacked(model: str, folder: Path) -> Path:
     """A model, as TensorFlow 1.15 wrote it."""
-    path = folder / model
-    shutil.copytree(str(TABLES / model), str(path))
-    packed = path / "saved_model.pb.gz"
-    (path / "saved_model.pb").write_bytes(gzip.decompress(packed.read_bytes()))
-    packed.unlink()
-    return path
+    return expected.unpack(TABLES / model, folder / model)
 
 
 def differences(wanted: Dict[str, Dict[str, np.ndarray]], values: Any) -> List[str]:

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import shutil
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -43,12 +41,8 @@ def recorded() -> Dict[str, Dict[str, np.ndarray]]:
 @pytest.fixture(scope="session")
 def module(tmp_path_factory: Any) -> Path:
     """The module, unpacked."""
-    path = Path(tmp_path_factory.mktemp("writes")) / "module"
-    shutil.copytree(str(WRITES / "packed"), str(path))
-    packed = path / "saved_model.pb.gz"
-    (path / "saved_model.pb").write_bytes(gzip.decompress(packed.read_bytes()))
-    packed.unlink()
-    return path
+    folder = Path(tmp_path_factory.mktemp("writes"))
+    return expected.unpack(WRITES / "packed", folder / "module")
 
 
 def test_there_are_programs() -> None:

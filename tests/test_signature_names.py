@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import json
-import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -46,10 +44,7 @@ class Forms:
         """The module, unpacked."""
         path = self._folder / number / "source"
         if not path.exists():
-            shutil.copytree(str(expected.HERE / "signatures" / number / "module"), path)
-            packed = path / "saved_model.pb.gz"
-            (path / "saved_model.pb").write_bytes(gzip.decompress(packed.read_bytes()))
-            packed.unlink()
+            expected.unpack(expected.HERE / "signatures" / number / "module", path)
         return path
 
     def converted(self, number: str) -> Path:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Dict, List
 
 import versions_table
-from versions_table import TableError, put_between, table_lines
+from versions_table import TableError, merge, put_between, table_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "support.json"
@@ -65,28 +65,6 @@ def read_results() -> Results:
     if not RESULTS.exists():
         return {}
     return json.loads(RESULTS.read_text(encoding="utf-8"))
-
-
-def merge(old: Results, folder: Path) -> Results:
-    """Replaces the legs that ran.
-
-    Args:
-      old: what docs/support.json holds.
-      folder: where the tests left their results.
-
-    Returns:
-      The merged results.
-
-    Raises:
-      TableError: the tests left none.
-    """
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        raise TableError("{} holds no results; run `make test`.".format(folder))
-    merged = dict(old)
-    for file in files:
-        merged[file.stem] = json.loads(file.read_text(encoding="utf-8"))
-    return {leg: merged[leg] for leg in sorted(merged)}
 
 
 def _describe(module: str) -> str:

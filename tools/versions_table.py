@@ -47,7 +47,7 @@ def merge(old: Results, folder: Path) -> Results:
     """Replaces the legs that ran.
 
     Args:
-      old: what docs/versions.json holds.
+      old: the results that docs/ holds.
       folder: where the tests left their results.
 
     Returns:
