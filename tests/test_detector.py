@@ -650,8 +650,9 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
 
 
 def committed_modules() -> List[Path]:
-    """The TF1 Hub modules of the repository."""
-    return sorted((ROOT / "testdata").glob("*/module"))
+    """The TF1 Hub modules of the repository, but those whose graph is packed."""
+    modules = sorted((ROOT / "testdata").glob("*/module"))
+    return [path for path in modules if not (path / "saved_model.pb.gz").exists()]
 
 
 def test_committed_modules() -> None:
