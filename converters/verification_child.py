@@ -66,12 +66,14 @@ class _Child:
             try:
                 request = self._requests.get(timeout=_IDLE)
             except queue.Empty:
-                return
+                break
             if request["eager"] and not tf.executing_eagerly():
                 tf.compat.v1.enable_v2_behavior()
             self._do(request)
             if _memory() > _LARGE:
-                return
+                break
+        # Whoever asks next takes another one.
+        self.say(over=True)
 
     def _do(self, request: Dict[str, Any]) -> None:
         from hub_compat.errors import HubCompatError
@@ -124,13 +126,14 @@ def _end() -> None:
 
 
 def _memory() -> int:
-    """The most bytes that this process has had."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """The most bytes that this process has had, as far as is known."""
+    # On Linux getrusage also counts what the process had that this one was forked from.
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) << 10
+    return 0
 
 
 def main() -> None:

@@ -75,6 +75,10 @@ class _Died(Exception):
         self.crash = crash
 
 
+class _Over(Exception):
+    """The process has ended for want of work, or to give its memory back."""
+
+
 class _Worker:
     """Another process, ready to compare."""
 
@@ -139,13 +143,16 @@ class _Worker:
 
     def alive(self) -> bool:
         """Whether the process is there."""
-        return self._process.poll() is None
+        # Between two jobs it says nothing but that it ends.
+        over = self._started and not self._messages.empty()
+        return not over and self._process.poll() is None
 
     def ask(self, job: Job) -> List[SignatureComparison]:
         """Has the process do a job.
 
         Raises:
           _Unavailable: it cannot.
+          _Over: the process was about to end.
           _Died: the process ended, or had to be ended.
           HubCompatError: what the job raised.
         """
@@ -159,6 +166,8 @@ class _Worker:
         self._send({"job": job._asdict(), "folder": folder, "eager": self.eager})
         while True:
             message = self._next(_step(), place)
+            if "over" in message:
+                raise _Over
             if "at" in message:
                 stage, tags, name = message["at"]
                 place = (stage, tuple(tags), name)
@@ -204,6 +213,8 @@ class _Worker:
             self._process.stdin.write(line + b"\n")
             self._process.stdin.flush()
         except OSError as error:
+            if not self._messages.empty():
+                raise _Over from error
             raise _Unavailable("it is gone: {}".format(error)) from error
 
     def _next(self, seconds: float, place: Place) -> Dict[str, Any]:
@@ -271,6 +282,8 @@ def compare(job: Job) -> List[SignatureComparison]:
         try:
             with _borrowed() as worker:
                 return worker.ask(job._replace(deaths=deaths, given_up=given_up))
+        except _Over:
+            continue
         except _Unavailable as reason:
             _logger.info("verify() compares in this process: %s", reason)
             return _run_here(job._replace(deaths=deaths, given_up=given_up))

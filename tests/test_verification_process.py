@@ -301,3 +301,19 @@ def test_damaged_weights_of_the_original_are_no_comparison(tmp_path: Path) -> No
     with pytest.raises(errors.CorruptModuleError, match="weights of the original"):
         hub.convert(source, tmp_path / "out", verify=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux")
+def test_memory_of_the_program_does_not_count() -> None:
+    """The process ends for what it has had itself, not for what its parent has."""
+    ours = np.ones(300 << 20, np.uint8)
+    code = (
+        "from hub_compat.converters import verification_child as c; print(c._memory())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert 0 < int(found.stdout) < ours.nbytes
