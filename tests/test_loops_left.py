@@ -133,7 +133,7 @@ def test_function_that_makes_a_table_beside_its_loop(tmp_path: Path) -> None:
         def loss() -> Any:
             return tf.reduce_sum(run.loaded.signatures["go"](x=x)["y"])
 
-        (gradient,) = run.run(run.gradients(loss, [x]))
+        (gradient,) = run.gradients(loss, [x])
         found = run.run(run.loaded.signatures["go"](x=x)["y"])
         np.testing.assert_allclose(found, known["runs"][0], rtol=1e-5)
         kernel = run.run(weights.read_value())
