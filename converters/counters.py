@@ -61,6 +61,6 @@ class _Counter:
 
     def _constant(self, value: Any, dtype: int, place: str) -> str:
         attr = attr_value_pb2.AttrValue()
-        attr.tensor.CopyFrom(tf.make_tensor_proto(value, tf.as_dtype(dtype)))
+        attr.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(value, tf.as_dtype(dtype)))
         # Nothing else says that a constant is inside of a loop.
         return self._add("Const", ["^" + place], dtype=("type", dtype), value=attr)
