@@ -164,7 +164,7 @@ class _Maker:
         """A function that goes on with one of two, as the index is a number or not."""
         function, args = self._function()
         value = attr_value_pb2.AttrValue()
-        value.tensor.CopyFrom(tf.make_tensor_proto(number, tf.int32))
+        value.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(number, tf.int32))
         constant = function.node_def.add(name="number", op="Const")
         set_attr(constant, "value", value)
         set_attr(constant, "dtype", ("type", DT_INT32))

@@ -79,13 +79,13 @@ class _Rewrite:
     def integers(self, *values: int) -> str:
         """Adds an int32 vector."""
         value = attr_value_pb2.AttrValue()
-        value.tensor.CopyFrom(tf.make_tensor_proto(values, tf.int32))
+        value.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(values, tf.int32))
         return self.add("Const", [], dtype=("type", DT_INT32), value=value)
 
     def number(self, number: float, dtype: int) -> str:
         """Adds a scalar, in the place of the rewritten node."""
         value = attr_value_pb2.AttrValue()
-        value.tensor.CopyFrom(tf.make_tensor_proto(number, tf.as_dtype(dtype)))
+        value.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(number, tf.as_dtype(dtype)))
         # Nothing else says that a constant is inside of a loop.
         place = ["^" + node_of(self.inputs[0])]
         return self.add("Const", place, dtype=("type", dtype), value=value)

@@ -237,6 +237,6 @@ def _value(graph: Any, name: str) -> Any:
 
 def _string(name: str, value: Any) -> Any:
     node = node_def_pb2.NodeDef(name=name, op="Const")
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.string))
+    node.attr["value"].tensor.CopyFrom(tf.compat.v1.make_tensor_proto(value, tf.string))
     set_attr(node, "dtype", ("type", DT_STRING))
     return node

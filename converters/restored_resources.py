@@ -142,7 +142,7 @@ def _value(graph: Graph, tensor: str) -> Any:
 
 def _constant(graph: Graph, name: str, value: Any) -> str:
     """A constant; the name of its node."""
-    proto = tf.make_tensor_proto(value)
+    proto = tf.compat.v1.make_tensor_proto(value)
     constant = node_def_pb2.NodeDef(name=graph.unique_name(name + "/held"), op="Const")
     constant.attr["value"].tensor.CopyFrom(proto)
     set_attr(constant, "dtype", ("type", proto.dtype))

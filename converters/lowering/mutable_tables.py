@@ -181,7 +181,7 @@ def _fill(function: Any, keys: Any, values: Any) -> None:
     function.attr["_input_shapes"].list.shape.add()
     tensors, dtypes = [], []
     for label, array in (("keys", keys), ("values", values)):
-        proto = tf.make_tensor_proto(array)
+        proto = tf.compat.v1.make_tensor_proto(array)
         value = attr_value_pb2.AttrValue()
         value.tensor.CopyFrom(proto)
         node = function.node_def.add(name=names.take(label), op="Const")
