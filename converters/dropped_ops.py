@@ -85,7 +85,9 @@ class _Rewrite:
     def number(self, number: float, dtype: int) -> str:
         """Adds a scalar, in the place of the rewritten node."""
         value = attr_value_pb2.AttrValue()
-        value.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(number, tf.as_dtype(dtype)))
+        value.tensor.CopyFrom(
+            tf.compat.v1.make_tensor_proto(number, tf.as_dtype(dtype))
+        )
         # Nothing else says that a constant is inside of a loop.
         place = ["^" + node_of(self.inputs[0])]
         return self.add("Const", place, dtype=("type", dtype), value=value)

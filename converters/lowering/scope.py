@@ -281,7 +281,9 @@ class Rewrite:
     def constant(self, value: Any, dtype: int = DT_INT32) -> str:
         """Adds a constant."""
         tensor = attr_value_pb2.AttrValue()
-        tensor.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(value, tf.as_dtype(dtype)))
+        tensor.tensor.CopyFrom(
+            tf.compat.v1.make_tensor_proto(value, tf.as_dtype(dtype))
+        )
         return self.add("Const", [], dtype=("type", dtype), value=tensor)
 
     def done(self, outputs: Sequence[str]) -> None:
