@@ -166,7 +166,9 @@ class GraphObjects(Sessions):
                 tf.compat.v1.global_variables_initializer(),
                 tf.compat.v1.tables_initializer(),
             ]
-        session.run(self._initializers)
+        # What else an init op does may read variables.
+        for initializer in self._initializers:
+            session.run(initializer)
 
 
 class SessionGraph(Sessions):

@@ -56,7 +56,7 @@ class Determinism:
         """The ops of some nodes and of the functions that they call."""
         found: Set[str] = set()
         for name in nodes:
-            found.update(self._ops_of(self._graph.node(name)))
+            found.update(self.ops_of(self._graph.node(name)))
         return found
 
     def outside(self, nodes: Iterable[str]) -> List[str]:
@@ -151,7 +151,8 @@ class Determinism:
         """Whether nodes change what a later run of the session finds."""
         return any(is_write(op) for op in self.ops(nodes))
 
-    def _ops_of(self, node: Any) -> Set[str]:
+    def ops_of(self, node: Any) -> Set[str]:
+        """The ops of a node and of the functions that it calls."""
         found = {node.op}
         for name in called_functions(node):
             found |= self._function_ops(name)
@@ -163,7 +164,7 @@ class Determinism:
             function = self._graph.library.get(name)
             found: Set[str] = set()
             for node in function.node_def if function is not None else ():
-                found |= self._ops_of(node)
+                found |= self.ops_of(node)
             self._functions[name] = found
         return self._functions[name]
 

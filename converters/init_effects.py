@@ -1,7 +1,7 @@
 """What the init op of a TF1 SavedModel does.
 
 It fills tables, starts iterators, gives variables values; or it prints, checks and
-writes files, which no loaded object does.
+writes files.
 """
 
 from __future__ import annotations
@@ -52,7 +52,16 @@ _READS = frozenset(
     ]
 )
 # Stateful, and yet nothing but what makes a value.
-_VALUES = ("Restore", "Placeholder", "Random", "Stateless")
+_VALUES = (
+    "GuaranteeConst",
+    "Placeholder",
+    "Random",
+    "Restore",
+    "Stack",
+    "Stateless",
+    "TensorArray",
+    "Timestamp",
+)
 
 
 class Effects(NamedTuple):
@@ -62,11 +71,13 @@ class Effects(NamedTuple):
       fillers: those that change a table, an iterator or a queue.
       writers: for each handle of a variable, those that write it.
       others: those that do something else.
+      mixed: functions that write variables and do something else.
     """
 
     fillers: List[str]
     writers: Dict[str, List[str]]
     others: List[str]
+    mixed: List[str]
 
 
 def find_effects(graph: Graph, ops: Iterable[str]) -> Effects:
@@ -79,7 +90,7 @@ def find_effects(graph: Graph, ops: Iterable[str]) -> Effects:
     names = graph.slice(["^" + op for op in ops])
     tables = {node.name for node in find_tables(graph, names)}
     determinism = Determinism(graph)
-    found = Effects([], {}, [])
+    found = Effects([], {}, [], [])
     for name in names:
         op = graph.nodes[name].op
         if op in _READS or op in HANDLE_OPS or name in tables:
@@ -93,8 +104,14 @@ def find_effects(graph: Graph, ops: Iterable[str]) -> Effects:
             found.writers.setdefault(handle, []).append(name)
         if filled:
             found.fillers.append(name)
-        elif not written and has_effect(graph, determinism, name):
-            found.others.append(name)
+        elif has_effect(graph, determinism, name):
+            if not written:
+                found.others.append(name)
+            elif any(
+                _is_effect(graph, each) and not is_write(each)
+                for each in determinism.ops([name]) - {op}
+            ):
+                found.mixed.append(name)
     return found
 
 

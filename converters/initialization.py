@@ -26,7 +26,7 @@ from hub_compat import _files
 from hub_compat._tf import tf
 from hub_compat.errors import ConversionError, CorruptModuleError
 
-from . import init_values
+from . import init_actions, init_values
 from .determinism import Determinism
 from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal, split_tensor
 from .init_effects import Effects, find_effects
@@ -99,28 +99,43 @@ class Initialization(NamedTuple):
 
 
 def read(
-    graph: Graph, meta_graph: Any, needed: List[str], by_saver: bool, source: str
+    graph: Graph,
+    meta_graph: Any,
+    needed: List[str],
+    by_saver: bool,
+    source: str,
+    acts: bool = False,
+    weights: bool = True,
 ) -> Initialization:
     """Reads it off a graph.
 
     Args:
-      graph: the graph, before any pass.
+      graph: the graph, before any pass; it gets what is to be run besides.
       meta_graph: its proto.
       needed: what is wanted of the graph, tensors and control names.
       by_saver: whether the saver and the init op say what variables are.
       source: the model's directory.
+      acts: whether what it does besides is done each time that the model is loaded.
+      weights: whether variables have their values by then.
     """
     ops = init_ops(graph, meta_graph)
     effects = find_effects(graph, ops)
     used = graph.slice(needed)
-    fillers, warnings = _wanted(graph, effects, used)
+    fillers, apart = _wanted(graph, effects, used)
+    reasons: Dict[str, str] = {}
+    done = fillers
+    if acts and by_saver and ops:
+        actions = init_actions.run_at_load(graph, ops[0], effects, fillers, weights)
+        reasons, done = actions.left, fillers + actions.fillers
+        apart = [n for n in apart if n not in effects.others or n in reasons]
+    warnings = _named(graph, effects, fillers, apart, reasons)
     if not by_saver:
         return Initialization({}, Values({}, {}, [], []), fillers, warnings)
     restored = restored_keys(graph, meta_graph.saver_def)
-    weights = graph.nodes.keys() & listed(meta_graph.collection_def)
-    weights = weights.union(used)
-    found = _values(graph, meta_graph, ops, effects, weights, source)
-    return Initialization(restored, found, fillers, warnings + found.warnings)
+    names = graph.nodes.keys() & listed(meta_graph.collection_def)
+    names = names.union(used, graph.slice(["^" + name for name in done]))
+    found = _values(graph, meta_graph, ops, effects, names, source)
+    return Initialization(restored, found, done, warnings + found.warnings)
 
 
 def without_files(
@@ -165,7 +180,7 @@ def without_files(
 def _wanted(
     graph: Graph, effects: Effects, used: List[str]
 ) -> Tuple[List[str], List[str]]:
-    """The fillers of tables, and of what else is used; what to say of the others."""
+    """The fillers of tables, and of what else is used; what else has an effect."""
     shared = {shared_name(graph, node) for node in find_tables(graph, used)}
     for function in graph.library.values():
         for node in function.node_def:
@@ -181,13 +196,26 @@ def _wanted(
             fillers.append(name)
         else:
             apart.append(name)
+    return fillers, apart
+
+
+def _named(
+    graph: Graph,
+    effects: Effects,
+    fillers: List[str],
+    apart: List[str],
+    reasons: Mapping[str, str],
+) -> List[str]:
+    """What to say of what is not done."""
     done = graph.slice(["^" + name for name in fillers])
-    left = sorted(
-        "{} ({})".format(n, graph.nodes[n].op) for n in set(apart) - set(done)
-    )
+    left = []
+    for name in sorted(set(apart + effects.mixed) - set(done)):
+        reason = reasons.get(name, "")
+        op = graph.nodes[name].op
+        left.append("{} ({}{})".format(name, op, reason and ": " + reason))
     if not left:
-        return fillers, []
-    return fillers, [
+        return []
+    return [
         "the init op does more than fill tables and set variables, which is left out: "
         + ", ".join(left)
     ]

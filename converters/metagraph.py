@@ -58,6 +58,8 @@ def add_variant(
     by_saver: bool = False,
     exclusions: Exclusions = NOTHING,
     source: str = "",
+    acts: bool = False,
+    weights: bool = True,
 ) -> VariantGraph:
     """Adds one MetaGraphDef, which it takes apart, to the model.
 
@@ -68,6 +70,8 @@ def add_variant(
         and not the names of the variables.
       exclusions: what to leave out.
       source: the model's directory, for what the saver restores beside variables.
+      acts: whether loading the result does what else the init op does.
+      weights: whether the result has the variables' values.
     """
     graph = Graph(meta_graph)
     check_acyclic(graph)
@@ -92,7 +96,9 @@ def add_variant(
     needed = tensors + losses + ["^" + op for op in update_ops]
     made_tables.inline_makers(graph)
     started = iterators.start_once(graph, needed)
-    initial = initialization.read(graph, meta_graph, needed, by_saver, source)
+    initial = initialization.read(
+        graph, meta_graph, needed, by_saver, source, acts, weights
+    )
     model.warnings += initial.warnings
     fillers = started + initial.fillers
     if by_saver:

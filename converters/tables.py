@@ -18,11 +18,13 @@ from .graph import (
 from .model import Model, Table, VariantGraph, make_shape
 
 __all__ = [
+    "CARRIER",
     "add_tables",
     "create_function",
     "destroy_function",
     "find_tables",
     "initialize_function",
+    "is_carrier",
     "is_table",
     "make_resources",
     "set_shared_name",
@@ -50,6 +52,8 @@ _REFERENCE_OPS = frozenset(
 
 # Those of them that make a table.
 _REFERENCES = ("HashTable", "MutableHashTable", "MutableHashTableOfTensors")
+# What begins with this is no table of the model's: init_actions.py.
+CARRIER = "init_op/carrier"
 # The one table that takes an input: the keys of empty and of deleted places.
 _DENSE = "MutableDenseHashTable"
 
@@ -92,6 +96,11 @@ def is_table(graph: Graph, name: str) -> bool:
     )
 
 
+def is_carrier(name: str) -> bool:
+    """Whether a resource of this name is there for what its initializer does."""
+    return name.startswith(CARRIER)
+
+
 def _can_be_made(graph: Graph, name: str) -> bool:
     """Whether nothing but constants is needed to make a table."""
     needed = [edge.tensor for edge in graph.inputs(name) if edge.tensor[0] != "^"]
@@ -131,8 +140,9 @@ def add_tables(model: Model, variant: VariantGraph) -> None:
         )
         if touched:
             # Where one op fills several, all are created by the time the
-            # last of them is filled.
-            fillers[owners[touched[-1]]].append(initializer)
+            # last of them is filled. What else the init op does comes after all.
+            carriers = [name for name in touched if is_carrier(owners[name])]
+            fillers[owners[(carriers or touched)[-1]]].append(initializer)
         elif variant.graph.nodes[initializer].op != "NoOp" and not set_variables:
             model.warnings.append(
                 "the table initializer {!r} fills no table and is left out".format(

@@ -40,6 +40,7 @@ from .object_graph import variable_key
 from .reusable import build, root_tags
 from .saved_model import read_saved_model
 from .shards import BORROW
+from .tables import is_carrier
 from .variables import STORED_AS
 
 __all__ = ["convert_tf1_model", "read_with_signature"]
@@ -79,7 +80,9 @@ def convert_tf1_model(
       The fields of a ConversionReport that the conversion knows.
     """
     source = detection.path
-    model, meta_graphs = _read_model(detection, tags, exclusions or NOTHING)
+    model, meta_graphs = _read_model(
+        detection, tags, exclusions or NOTHING, weights=weights
+    )
     upgraded = _files.join(directory, "upgraded_checkpoint")
     index = _read_index(source, upgraded)
     if detection.format is not Format.TF1_HUB_MODULE:
@@ -150,7 +153,7 @@ def convert_tf1_model(
         callable=reusable.callable,
         variables=sum(not model.variables[k].local for k in reusable.variables),
         trainable_variables=reusable.trainable,
-        tables=len(model.tables),
+        tables=sum(not is_carrier(table.name) for table in model.tables.values()),
         assets=len(model.assets),
         functions=len(library),
         nodes=sum(len(function.node_def) for function in library),
@@ -201,6 +204,7 @@ def _read_model(
     tags: Optional[Tuple[str, ...]],
     exclusions: Exclusions,
     edit: Optional[Callable[[Any], None]] = None,
+    weights: bool = True,
 ) -> Tuple[Model, List[Any]]:
     """The model, and the MetaGraphDefs of its variants.
 
@@ -212,6 +216,7 @@ def _read_model(
       tags: the only variant to read.
       exclusions: what to leave out of them.
       edit: changes the MetaGraphDef of the wanted one first.
+      weights: whether the result has the variables' values.
     """
     meta_graphs: Dict[Tuple[str, ...], Any] = {}
     for meta_graph in read_saved_model(detection).meta_graphs:
@@ -227,7 +232,16 @@ def _read_model(
     for own, meta_graph in meta_graphs.items():
         attempt = model.copy()
         try:
-            add_variant(attempt, meta_graph, by_saver, exclusions, detection.path)
+            add_variant(
+                attempt,
+                meta_graph,
+                by_saver,
+                exclusions,
+                detection.path,
+                # A session runs the init op of the variant that it loads, and no other.
+                acts=own == wanted,
+                weights=weights,
+            )
         except (ConversionError, CorruptModuleError) as error:
             if own == wanted:
                 raise
@@ -383,6 +397,19 @@ def _leave_out_what_needs(
     variant.losses = [
         loss for loss in variant.losses if nodes.isdisjoint(graph.slice([loss]))
     ]
+    for table in model.tables.values():
+        if table.variant is not variant or not is_carrier(table.name):
+            continue
+        for name in list(table.fillers):
+            needed = nodes.intersection(graph.slice(["^" + name]))
+            if needed:
+                table.fillers.remove(name)
+                model.warnings.append(
+                    "variant {}: what the init op does beside filling tables and "
+                    "setting variables is left out: {}".format(
+                        list(variant.tags), reason(min(needed))
+                    )
+                )
 
 
 def _read_index(source: str, folder: str) -> Optional[CheckpointIndex]:

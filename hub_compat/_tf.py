@@ -439,6 +439,20 @@ def restore_parts(found: Any) -> None:
             part._initializer_op = tf.group(restore)
 
 
+def run_with_initializers(op: Any, variables: Sequence[Any]) -> bool:
+    """Has an op of a graph run after variables are initialized, whenever they are.
+
+    Private: ``_initializer_op`` of variables, ``_add_control_inputs`` of operations
+    (1.15 to 2.21); without them, nothing is done, and the answer is False.
+    """
+    add = getattr(op, "_add_control_inputs", None)
+    if add is None or getattr(variables[-1], "_initializer_op", None) is None:
+        return False
+    add(tf.nest.flatten([variable.initializer for variable in variables]))
+    variables[-1]._initializer_op = op
+    return True
+
+
 def keep_resource(found: Any) -> None:
     """Has Python not destroy the resource of an object when the object goes.
 

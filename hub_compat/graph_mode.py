@@ -7,7 +7,13 @@ import functools
 import uuid
 from typing import Any, Callable, List, Optional, Sequence
 
-from hub_compat._tf import in_control_flow, restore_parts, tf, wrap_call
+from hub_compat._tf import (
+    in_control_flow,
+    restore_parts,
+    run_with_initializers,
+    tf,
+    wrap_call,
+)
 from hub_compat.errors import OptionsError
 from hub_compat.lifetime import objects_of
 
@@ -16,12 +22,15 @@ __all__ = [
     "add_assets",
     "check_collections",
     "fill_collections",
+    "act_after_variables",
     "initialize_replicas",
     "name_scope",
     "variables",
 ]
 
 _KEYS = tf.compat.v1.GraphKeys
+# In the names of functions that do what an init op does besides, see init_actions.py.
+_ACTIONS = "initialize_table_init_op_carrier"
 
 
 def check_collections() -> None:
@@ -71,6 +80,41 @@ def initialize_replicas(loaded: Any) -> None:
     """
     for found in objects_of(loaded):
         restore_parts(found)
+
+
+def act_after_variables() -> None:
+    """Has what an init op checks or prints of variables wait for their values.
+
+    Programs run the initializers of variables and of tables at once, and what a model's
+    init op does besides is the initializer of a resource. One that reads variables
+    becomes a part of their initializers.
+    """
+    initializers = tf.compat.v1.get_collection_ref(_KEYS.TABLE_INITIALIZERS)
+    own = {v.handle.op: v for v in variables() if hasattr(v, "handle")}
+    for initializer in list(initializers):
+        op = getattr(initializer, "op", initializer)
+        while op.type == "Identity":
+            op = op.inputs[0].op
+        read = [own[t.op] for t in op.inputs if t.op in own]
+        if read and _acts(op) and run_with_initializers(op, read):
+            # By identity: tensors are compared by elements, in some versions.
+            initializers[:] = [i for i in initializers if i is not initializer]
+
+
+def _acts(op: Any) -> bool:
+    """Whether a call does what an init op does besides, also by another function."""
+    graph = op.graph
+    library = graph.as_graph_def(from_version=graph.version).library.function
+    called = {function.signature.name: function for function in library}
+    stack = [op.node_def.attr["f"].func.name]
+    while stack:
+        name = stack.pop()
+        if _ACTIONS in name:
+            return True
+        function = called.pop(name, None)
+        for node in function.node_def if function is not None else ():
+            stack.append(node.attr["f"].func.name if "f" in node.attr else node.op)
+    return False
 
 
 def add_assets(loaded: Any) -> None:

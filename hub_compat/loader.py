@@ -47,6 +47,10 @@ from hub_compat.formats import Detection, Format
 __all__ = ["load"]
 
 
+class _Unfit(CorruptModuleError):
+    """A module's own check does not hold: no other conversion of it would do."""
+
+
 @collector_paused()
 def load(
     handle: Any,
@@ -141,6 +145,8 @@ def _load_any(
     try:
         try:
             root = _load(detection, directory, options)
+        except _Unfit:
+            raise
         except (CorruptModuleError,) + LOAD_ERRORS:
             if directory == detection.path or restore.is_whole(directory):
                 raise
@@ -150,7 +156,7 @@ def _load_any(
             root = _load(detection, directory, options)
     except (CorruptModuleError, UnknownOpError) + LOAD_ERRORS as error:
         tried = [directory]
-        if detection.format.is_tf2:
+        if detection.format.is_tf2 or isinstance(error, _Unfit):
             _forget(tried)
             raise
         try:
@@ -341,6 +347,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
         lifetime.leave_to_sessions(loaded)
         graph_mode.add_assets(loaded)
         graph_mode.initialize_replicas(loaded)
+        graph_mode.act_after_variables()
     return loaded
 
 
@@ -387,6 +394,12 @@ def _refusal(
                 said,
             )
         )
+    if _ASSERTED.search(text) and isinstance(error, tf.errors.InvalidArgumentError):
+        return _Unfit(
+            "The init op of the module {!r} checks something when it is loaded, and "
+            "finds that it does not hold; TensorFlow 1 refuses the module, too. Export "
+            "it again, or without that check. Received: {}".format(detection.path, said)
+        )
     if isinstance(error, (tf.errors.OpError, FileNotFoundError)):
         return CorruptModuleError(
             "TensorFlow cannot load the module {!r}; it may be damaged or only "
@@ -421,6 +434,7 @@ def _home(text: str) -> str:
     return "{}: {}. ".format(named[1], home_of(named[1])) if named else ""
 
 
+_ASSERTED = re.compile(r"assertion failed", re.IGNORECASE)
 # How they say that a TypeSpec is not there.
 _UNKNOWN_TYPE = re.compile(
     r"The type '.*' (has not been registered|is not supported by this version)|"

@@ -5,12 +5,14 @@ The values are those of TensorFlow 1.15.5's session on the same programs.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
 import runtimes
+from test_loop_effects import old_control_flow
 
 import hub_compat as hub
 from hub_compat import errors, provenance
@@ -88,6 +90,16 @@ def in_a_branch(w: Any, v1: Any) -> Dict[str, Any]:
     return dict(outputs={"y": w + e}, main_op=main_op, saver=saver)
 
 
+def in_a_branch_by_reference(w: Any, v1: Any) -> Dict[str, Any]:
+    """The same, of a variable that is a reference."""
+    e = v1.get_variable("e", initializer=[9.0, 9.0], use_resource=False)
+    saver = v1.train.Saver([w])
+    known = v1.is_variable_initialized(e)
+    with old_control_flow():
+        main_op = v1.cond(known, v1.no_op, lambda: e.assign(w + 1.0).op)
+    return dict(outputs={"y": w + e}, main_op=main_op, saver=saver)
+
+
 def words(w: Any, v1: Any) -> Dict[str, Any]:
     """A variable of strings."""
     e = v1.get_variable("e", initializer=["q", "q"], use_resource=True)
@@ -104,6 +116,7 @@ WANTED = {
     initialized_again: {"w": [3.0, 4.0], "e": [5.0, 6.0]},
     written_in_part: {"w": [3.0, 8.0], "n": 12},
     in_a_branch: {"y": [7.0, 9.0]},
+    in_a_branch_by_reference: {"y": [7.0, 9.0]},
     words: {"y": [3.0, 4.0], "words": [b"3", b"4"]},
 }
 
@@ -170,23 +183,109 @@ def test_random_values_are_named(tmp_path: Path) -> None:
             assert np.all((found >= 1.0) & (found < 2.0))
 
 
-def test_what_it_does_beside_is_named(tmp_path: Path) -> None:
-    """Nothing that an init op does is left out without a word, nor done by convert."""
+def test_what_it_does_beside_is_done(tmp_path: Path, capfd: Any) -> None:
+    """Whoever loads the model does it, each time, and convert() does not."""
     import tensorflow as tf
 
+    v1 = tf.compat.v1
     written = tmp_path / "written"
 
     def program(w: Any, v1: Any) -> Dict[str, Any]:
-        file = tf.io.write_file(str(written), "x")
-        main_op = v1.group(file, v1.print("hello"), w.assign([2.0, 2.0]))
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(["a", "b"], [1, 2]), -1
+        )
+        assigned = w.assign(w * 2.0)
+        filled = v1.tables_initializer()
+        with v1.control_dependencies([assigned, filled]):
+            file = tf.io.write_file(str(written), v1.as_string(w)[0])
+            found = v1.print("found", table.lookup(v1.constant(["b"])))
+            branch = v1.cond(w[0] > 5.0, lambda: v1.group(v1.print("in", w)), v1.no_op)
+        loop = v1.while_loop(lambda i: i < 2, _one_more, [v1.constant(0)])
+        return dict(outputs={"y": w + 0.0}, main_op=v1.group(file, found, branch, loop))
+
+    def _one_more(i: Any) -> Any:
+        with v1.control_dependencies([v1.print("turn", i)]):
+            return i + 1
+
+    source = export(tmp_path / "source", program)
+    report = hub.convert(source, tmp_path / "out", verify=True)
+    # The original has written it.
+    assert written.read_bytes() == b"6.000000"
+    (said,) = report.warnings
+    assert "what initializes or updates it: writes files (WriteFile)" in said
+    assert report.tables == 1
+    for path in (source, tmp_path / "out", tmp_path / "saved"):
+        written.unlink()
+        capfd.readouterr()
+        check(path, {"y": [6.0, 8.0]}, ["w"])
+        assert written.read_bytes() == b"6.000000"
+        printed = capfd.readouterr().err
+        for text in ("found [2]", "in [6 8]", "turn 0", "turn 1"):
+            assert printed.count(text) == 1
+        if path == source:
+            with runtimes.Runtime(lambda: hub.load(source)) as run:
+                run.run(run.loaded.variables[0].read_value())
+                hub.save(run.loaded, tmp_path / "saved", session=run.session)
+    written.unlink()
+    hub.convert(source, tmp_path / "other")
+    assert not written.exists()
+    with tf.Graph().as_default(), v1.Session() as session:
+        capfd.readouterr()
+        v1.saved_model.load(session, ["serve"], str(tmp_path / "out"))
+        assert written.exists()
+        assert capfd.readouterr().err.count("in [6 8]") == 1
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("holds", [True, False])
+def test_checks_of_it(holds: bool, old: bool, tmp_path: Path) -> None:
+    """One that does not hold keeps the model from being loaded, as in a session."""
+    import tensorflow as tf
+
+    def program(w: Any, v1: Any) -> Dict[str, Any]:
+        with old_control_flow() if old else contextlib.nullcontext():
+            least = w - (2.0 if holds else 3.0)
+            check = v1.assert_positive(least, message="too small")
+        return dict(outputs={"y": w + 0.0}, main_op=check)
+
+    source = export(tmp_path / "source", program)
+    assert hub.convert(source, tmp_path / "out").warnings == ()
+    for path in (source, tmp_path / "out"):
+        if holds:
+            check(path, {"y": [3.0, 4.0]}, ["w"])
+            continue
+        # In a graph, a session runs it with the initializers of variables.
+        with pytest.raises(
+            (errors.CorruptModuleError, tf.errors.InvalidArgumentError),
+            match="too small",
+        ) as caught:
+            check(path, {"y": [3.0, 4.0]}, ["w"])
+        if tf.executing_eagerly():
+            assert "The init op of the module" in str(caught.value)
+
+
+def test_what_cannot_be_done_is_named(tmp_path: Path, capfd: Any) -> None:
+    """Code of another process, and what is read before it is set; the rest is done."""
+
+    def program(w: Any, v1: Any) -> Dict[str, Any]:
+        code = v1.py_func(lambda: np.float32(1), [], v1.float32, name="code")
+        taken = v1.print("taken", code, name="taken")
+        before = v1.print("before", w * 1.0, name="before")
+        with v1.control_dependencies([before]):
+            assigned = w.assign([2.0, 2.0])
+        main_op = v1.group(code, taken, assigned, v1.print("hello"))
         return dict(outputs={"y": w + 0.0}, main_op=main_op)
 
     source = export(tmp_path / "source", program)
     (said,) = hub.convert(source, tmp_path / "out").warnings
-    assert "WriteFile" in said
-    assert "PrintV2" in said
+    assert "code (PyFunc: PyFunc needs the program" in said
+    assert "(PrintV2: it takes what PyFunc gives)" in said
+    assert "(PrintV2: it reads the variable 'w' before it is set)" in said
+    capfd.readouterr()
     check(tmp_path / "out", {"y": [2.0, 2.0]}, ["w"])
-    assert not written.exists()
+    printed = capfd.readouterr().err
+    assert printed.count("hello") == 1
+    assert "taken" not in printed
 
 
 def test_values_that_cannot_be_computed(tmp_path: Path) -> None:

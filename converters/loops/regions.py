@@ -231,7 +231,10 @@ def resource_behind(graph: Graph, name: str) -> str:
     seen = set()
     while name not in seen:
         seen.add(name)
-        if graph.node(name).op not in ("Enter", "Switch", "Identity", "Merge", "Exit"):
+        op = graph.node(name).op
+        # Those of references have the same names, but for this.
+        op = op[3:] if op.startswith("Ref") else op
+        if op not in ("Enter", "Switch", "Identity", "Merge", "Exit"):
             break
         name = graph.inputs(name)[0].node
     return name
