@@ -205,13 +205,27 @@ def pytest_sessionfinish(session: Any) -> None:
         "keras": keras_versions(),
         "outcomes": _smoke,
     }
-    for name, noted in (("SUPPORT", _support), ("VERSIONS", versions)):
+    tables: Dict[str, Any] = {"SUPPORT": _support, "VERSIONS": versions}
+    for name, noted in tables.items():
         folder = os.environ.get("HUB_COMPAT_{}_DIR".format(name))
         if not folder or not leg:
             continue
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(noted, indent=1, sort_keys=True)
-        (Path(folder) / (leg + ".json")).write_text(text + "\n")
+        path = Path(folder) / (leg + ".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            # Of a part of the leg that ran before, in another process.
+            earlier = json.loads(path.read_text())
+            into = noted["outcomes"] if name == "VERSIONS" else noted
+            _add(into, earlier["outcomes"] if name == "VERSIONS" else earlier)
+        path.write_text(json.dumps(noted, indent=1, sort_keys=True) + "\n")
+
+
+def _add(noted: Dict[str, Dict[str, str]], earlier: Dict[str, Dict[str, str]]) -> None:
+    """Adds the outcomes of an earlier process to those of this one."""
+    for module, checks in earlier.items():
+        outcomes = noted.setdefault(module, {})
+        for check, outcome in checks.items():
+            outcomes[check] = both(outcomes.get(check), outcome)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,7 @@ import sys
 import time
 import xml.etree.ElementTree
 from pathlib import Path
-from typing import Dict, List, Optional, Set, Tuple
+from typing import IO, Dict, List, Optional, Set, Tuple
 
 import environments
 import support_table
@@ -53,12 +54,14 @@ class Leg:
       environment: a key of ``environments.ENVIRONMENTS``.
       mode: ``"graph"`` or ``"eager"``, for tests/conftest.py.
       marked: which tests, as an expression of pytest's markers.
+      parts: in how many processes, one after the other, the files of tests run.
     """
 
     name: str
     environment: str
     mode: str
     marked: str = "not exporters"
+    parts: int = 1
 
 
 # The TensorFlows in between: one leg for each.
@@ -74,8 +77,10 @@ _ALWAYS = ("tf2.8.4", "tf2.12.1")
 LEGS = (
     Leg("tf221", "tf221", "eager"),
     Leg("tf215", "tf215", "eager"),
-    Leg("tf115-graph", "tf115", "graph"),
-    Leg("tf115-eager", "tf115", "eager"),
+    # TensorFlow 1.15 lets go of no function and no session's graph: one process would
+    # come to 12 GB.
+    Leg("tf115-graph", "tf115", "graph", parts=3),
+    Leg("tf115-eager", "tf115", "eager", parts=3),
     Leg("exporters", "exporters", "eager", marked="exporters"),
 ) + tuple(leg for leg in VERSIONS if leg.name in _ALWAYS)
 
@@ -170,7 +175,7 @@ def _count(junit: Path, outcome: Outcome) -> None:
             outcome.skipped += 1
         else:
             outcome.passed += 1
-    outcome.failures = tuple(failures)
+    outcome.failures += tuple(failures)
 
 
 # Process groups; a session of their own keeps the terminal's Ctrl-C from them.
@@ -190,11 +195,56 @@ def _tables(leg: Leg) -> Tuple[str, ...]:
 
 
 def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Outcome:
-    """Runs pytest for one leg and reports what came of it."""
+    """Runs pytest for one leg and reports what came of it.
+
+    Args:
+      leg: the leg.
+      python: the Python with the wheel.
+      arguments: for pytest; without any, all tests run.
+      timeout: for all of the leg, in seconds.
+    """
     work = BUILD / "run" / leg.name
     shutil.rmtree(str(work), ignore_errors=True)
     work.mkdir(parents=True)
-    log, junit = work / "output.log", work / "junit.xml"
+    log = work / "output.log"
+    environ = _environment(leg, python, not arguments)
+    command = [str(python), "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]
+    command += ["--rootdir", str(ROOT), "-o", "pythonpath=", "-p", "no:cacheprovider"]
+    command += ["--basetemp", str(work / "tmp")]
+    # One file that cannot be imported should not hide what is with the others.
+    command += ["--continue-on-collection-errors"]
+    command += ["--disable-warnings", "--durations=5", "--durations-min=2"]
+    command += ["-m", leg.marked]
+    command += arguments
+    outcome, start = Outcome(), time.time()
+    say("{}: started; its output grows in {}".format(leg.name, log.relative_to(ROOT)))
+    for number, paths in enumerate(_parts(leg, arguments)):
+        junit = work / "junit-{}.xml".format(number)
+        left = timeout - (time.time() - start)
+        with open(str(log), "ab") as output:
+            code = _run_group(
+                command + ["--junitxml", str(junit)] + paths,
+                work,
+                environ,
+                output,
+                left,
+            )
+        outcome.output = log.read_text(errors="replace")
+        outcome.problem = _problem(junit, code, outcome) or outcome.problem
+        shutil.rmtree(str(work / "tmp"), ignore_errors=True)
+        if code is None:
+            outcome.problem = "stopped after {:.0f} s, in {}".format(
+                timeout, _last_file(outcome.output)
+            )
+            break
+    if not (outcome.passed or outcome.failed or outcome.problem):
+        outcome.problem = "no test ran"
+    outcome.seconds = time.time() - start
+    return outcome
+
+
+def _environment(leg: Leg, python: Path, whole: bool) -> Dict[str, str]:
+    """What pytest finds in its environment; ``whole`` if nothing is selected."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     environ.update(
         HUB_COMPAT_TEST_INSTALLED="1",
@@ -205,7 +255,7 @@ def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Out
         PYTHONDONTWRITEBYTECODE="1",
     )
     # A selection says nothing about the rest.
-    for table in () if arguments else _tables(leg):
+    for table in _tables(leg) if whole else ():
         results = BUILD / table
         results.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):
@@ -214,53 +264,68 @@ def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Out
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # The scripts of the wheel and of the environment, as if it were activated.
     environ["PATH"] = str(python.parent) + os.pathsep + environ.get("PATH", "")
-    command = [str(python), "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]
-    command += ["--rootdir", str(ROOT), "-o", "pythonpath=", "-p", "no:cacheprovider"]
-    command += ["--junitxml", str(junit), "--basetemp", str(work / "tmp")]
-    # One file that cannot be imported should not hide what is with the others.
-    command += ["--continue-on-collection-errors"]
-    command += ["--disable-warnings", "--durations=5", "--durations-min=2"]
-    command += ["-m", leg.marked]
-    command += arguments
-    if not any(argument.startswith(str(ROOT)) for argument in arguments):
-        command.append(str(ROOT / "tests"))
-    outcome, start = Outcome(), time.time()
-    say("{}: started; its output grows in {}".format(leg.name, log.relative_to(ROOT)))
-    with open(str(log), "wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=str(work),
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        _RUNNING.add(process.pid)
-        try:
-            code: Optional[int] = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            code = None
-        # Also what a test may have left running.
-        _kill_group(process.pid)
-        process.wait()
-        _RUNNING.discard(process.pid)
-    outcome.seconds = time.time() - start
-    outcome.output = log.read_text(errors="replace")
+    return environ
+
+
+def _parts(leg: Leg, arguments: List[str]) -> List[List[str]]:
+    """The files of tests for each process of a leg; none if ``arguments`` name them."""
+    if any(argument.startswith(str(ROOT)) for argument in arguments):
+        return [[]]
+    if arguments or leg.parts == 1:
+        return [[str(ROOT / "tests")]]
+    files = sorted(map(str, (ROOT / "tests").glob("test_*.py")))
+    size = -(-len(files) // leg.parts)
+    return [files[start : start + size] for start in range(0, len(files), size)]
+
+
+def _run_group(
+    command: List[str],
+    cwd: Path,
+    environ: Dict[str, str],
+    output: IO[bytes],
+    left: float,
+) -> Optional[int]:
+    """Runs a command, and ends what it leaves behind; None if the time was over."""
+    process = subprocess.Popen(
+        command,
+        cwd=str(cwd),
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        # Its group is killed as a whole: also what a test may have left running.
+        start_new_session=True,
+    )
+    _RUNNING.add(process.pid)
+    try:
+        code: Optional[int] = process.wait(max(left, 1))
+    except subprocess.TimeoutExpired:
+        code = None
+    _kill_group(process.pid)
+    process.wait()
+    _RUNNING.discard(process.pid)
+    return code
+
+
+def _problem(junit: Path, code: Optional[int], outcome: Outcome) -> str:
+    """Counts a report; says why the process as a whole did not run well, if so."""
+    failed = outcome.failed
     try:
         _count(junit, outcome)
     except (OSError, xml.etree.ElementTree.ParseError):
-        outcome.problem = "pytest wrote no report"
-    if code is None:
-        outcome.problem = "stopped after {:.0f} s".format(timeout)
-    elif code < 0:
-        outcome.problem = "pytest was killed by signal {}".format(-code)
-    elif code == 5 or (code == 0 and not outcome.passed):
-        outcome.problem = "no test ran"
-    elif code and not outcome.failed:
-        outcome.problem = "pytest ended with code {}".format(code)
-    shutil.rmtree(str(work / "tmp"), ignore_errors=True)
-    return outcome
+        return "pytest wrote no report"
+    if code and code < 0:
+        return "pytest was killed by signal {}".format(-code)
+    # 5: the leg's marker selects none of these files' tests.
+    if code not in (None, 0, 5) and outcome.failed == failed:
+        return "pytest ended with code {}".format(code)
+    return ""
+
+
+def _last_file(output: str) -> str:
+    """The file of tests that pytest was in when it was stopped."""
+    found = re.findall(r"^(?:\S*/)?(test_\w+\.py)", output, re.MULTILINE)
+    return found[-1] if found else "no test"
 
 
 def _prepare(
