@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import json
 from typing import (
     Any,
     Callable,
@@ -57,12 +58,18 @@ from tensorflow.core.protobuf import (
 
 __all__ = [
     "LOAD_ERRORS",
+    "OWN_GRADIENTS",
     "attr_value_pb2",
     "drop_missing_variables",
     "call_arguments",
     "call_by_tensors",
+    "called_graphs",
+    "can_stop_gradients",
+    "carries_gradients",
     "control_flow_pb2",
     "function_pb2",
+    "gradient_kind",
+    "guard_results",
     "explain_missing_signatures",
     "has_op",
     "lacks_gradients",
@@ -91,6 +98,7 @@ __all__ = [
     "saved_model_pb2",
     "settle_shape",
     "saved_object_graph_pb2",
+    "stop_gradient_at",
     "struct_pb2",
     "tensor_pb2",
     "tensor_shape_pb2",
@@ -98,6 +106,7 @@ __all__ = [
     "trackable_children",
     "trackable_object_graph_pb2",
     "traces_of",
+    "traces_or_self",
     "tracked_objects",
     "tracks_attributes",
     "types_pb2",
@@ -249,6 +258,109 @@ def keep_order(function: Any, names: Sequence[str]) -> None:
     function.graph.structured_input_signature = ((), placed)
 
 
+_BLOCKED = "hub_compat_blocked"
+
+
+def guard_results(function: Any, blocked: Sequence[Dict[int, str]]) -> bool:
+    """Has some results of a loaded function raise where a gradient reaches them.
+
+    That must happen outside of all functions, whose gradients are built whole. Which
+    trace a function took, its result says: the trace adds a level to it, with what is
+    to be guarded, and the function takes that away again. Private: ``_call_flat``
+    (1.15 to 2.21). Without it, nothing is done.
+
+    Args:
+      function: a loaded function, or a trace.
+      blocked: for each of its traces the reasons, by the number of the result.
+
+    Returns:
+      Whether it was done.
+    """
+    traces = traces_or_self(function)
+    if not all(hasattr(trace, "_call_flat") for trace in traces):
+        return False
+    for trace, reasons in zip(traces, blocked):
+        if reasons and not hasattr(trace, "_hub_compat_blocked"):
+            trace._hub_compat_blocked = _BLOCKED + json.dumps(
+                {str(number): reason for number, reason in reasons.items()}
+            )
+            kind: Any = type(trace)
+            trace.__class__ = _marking(kind)
+    if function not in traces:
+        kind = type(function)
+        function.__class__ = _guarding(kind)
+    return True
+
+
+@functools.lru_cache(maxsize=None)
+def _marking(kind: Any) -> type:
+    """A class of traces whose results say what to guard, but to who calls them."""
+
+    def _call_flat(self: Any, *args: Any, **keywords: Any) -> Any:
+        found = kind._call_flat(self, *args, **keywords)
+        return {self._hub_compat_blocked: found}
+
+    guarding = _guarding(kind)
+    members = {"_call_flat": _call_flat, "__module__": kind.__module__}
+    return type(kind.__name__, (guarding,), members)
+
+
+@functools.lru_cache(maxsize=None)
+def _guarding(kind: Any) -> type:
+    """A class of functions that guard what the traces behind them mark."""
+    if getattr(kind, "_hub_compat_guarding", False):
+        return kind
+
+    # An input may be called "self".
+    def __call__(*args: Any, **keywords: Any) -> Any:  # noqa: N807
+        return _guarded(kind.__call__(*args, **keywords))
+
+    def get_concrete_function(self: Any, *args: Any, **keywords: Any) -> Any:
+        found = kind.get_concrete_function(self, *args, **keywords)
+        made: Any = type(found)
+        found.__class__ = _guarding(made)
+        return found
+
+    def structured_outputs(self: Any) -> Any:
+        return _marked(kind.structured_outputs.fget(self))[1]
+
+    members: Dict[str, Any] = {
+        "__call__": __call__,
+        "__module__": kind.__module__,
+        "_hub_compat_guarding": True,
+    }
+    if hasattr(kind, "get_concrete_function"):
+        members["get_concrete_function"] = get_concrete_function
+    if isinstance(getattr(kind, "structured_outputs", None), property):
+        members["structured_outputs"] = property(structured_outputs)
+    return type(kind.__name__, (kind,), members)
+
+
+def _marked(found: Any) -> Tuple[Dict[str, str], Any]:
+    """What of a result is to be guarded, and the result without that."""
+    if isinstance(found, dict) and len(found) == 1:
+        ((key, value),) = found.items()
+        if isinstance(key, str) and key.startswith(_BLOCKED):
+            return json.loads(key[len(_BLOCKED) :]), value
+    return {}, found
+
+
+def _guarded(found: Any) -> Any:
+    reasons, found = _marked(found)
+    if not reasons:
+        return found
+    flat = tf.nest.flatten(found, expand_composites=True)
+    number = 0
+    for i, value in enumerate(flat):
+        if not tf.is_tensor(value):
+            continue
+        reason = reasons.get(str(number))
+        if reason is not None:
+            flat[i] = tf.raw_ops.PreventGradient(input=value, message=reason)
+        number += 1
+    return tf.nest.pack_sequence_as(found, flat, expand_composites=True)
+
+
 def own_call(function: Any, call: Callable[..., Any]) -> bool:
     """Has a ConcreteFunction be called by ``call(function, args, keywords)``.
 
@@ -323,7 +435,7 @@ def call_by_tensors(function: Any, tensors: Sequence[Any]) -> Any:
 
     Private: ``_call_flat``, for which ``own_call`` looks.
     """
-    return function._call_flat(list(tensors), function.captured_inputs)
+    return _guarded(function._call_flat(list(tensors), function.captured_inputs))
 
 
 def is_newer(producer: Any) -> bool:
@@ -639,14 +751,9 @@ def lacks_gradients(function: Any) -> bool:
     Private: get_gradient_function and _get_function (1.15 to 2.21), and the graph of a
     trace. Without them, no.
     """
-    try:
-        from tensorflow.python.framework.ops import get_gradient_function
-    except ImportError:
-        return False
     seen: Set[str] = set()
-    traces = _traces(function) or [function]
     # Another callable has no graph: its ops are recorded one by one.
-    found = [trace.graph for trace in traces if hasattr(trace, "captured_inputs")]
+    found = [trace.graph for trace in traces_or_self(function)]
     while found:
         graph = found.pop()
         for op in graph.get_operations():
@@ -660,27 +767,97 @@ def lacks_gradients(function: Any) -> bool:
                     seen.add(name)
                     inner = getattr(graph._get_function(name), "graph", None)
                     found.extend([] if inner is None else [inner])
-            elif not _differentiable(op, get_gradient_function):
-                return True
+            elif gradient_kind(op) == "missing":
+                if any(map(carries_gradients, op.inputs)):
+                    if any(map(carries_gradients, op.outputs)):
+                        return True
     return False
 
 
-def _differentiable(op: Any, get_gradient_function: Callable[[Any], Any]) -> bool:
-    """Whether TensorFlow has a gradient for an op, or need not have one."""
-    if op.type == "PreventGradient":
-        return False
-    if not any(map(_carries_gradients, op.inputs)):
-        return True
-    if not any(map(_carries_gradients, op.outputs)):
-        return True
+def traces_or_self(function: Any) -> List[Any]:
+    """The traces of a loaded function, or itself if it is one."""
+    traces = _traces(function) or [function]
+    return [trace for trace in traces if hasattr(trace, "captured_inputs")]
+
+
+# Ops that a program may give a gradient of its own, which the type does not say.
+OWN_GRADIENTS = ("IdentityN",)
+# Registered gradients that give None for every input (math_grad.py, 1.15 to 2.21).
+_GIVE_NONE = {"Ceil", "Floor", "FloorDiv", "Rint", "Round", "TruncateDiv"}
+# The functions of an op through which gradients go.
+_CALLED = {
+    "PartitionedCall": ("f",),
+    "StatefulPartitionedCall": ("f",),
+    "While": ("body",),
+    "StatelessWhile": ("body",),
+    "If": ("then_branch", "else_branch"),
+    "StatelessIf": ("then_branch", "else_branch"),
+}
+_NO_GRADIENT = "hub_compat_no_gradient"
+
+
+def gradient_kind(op: Any) -> str:
+    """What TensorFlow does where a gradient reaches an op of a function.
+
+    Private: get_gradient_function (1.15 to 2.21). Without it, all have a gradient.
+
+    Returns:
+      ``"missing"``: an error; ``"none"``: it goes no further; ``"calls"``: it goes
+      through functions; ``"there"``: the op has a gradient.
+    """
     try:
-        get_gradient_function(op)
+        from tensorflow.python.framework.ops import get_gradient_function
+    except ImportError:
+        return "there"
+    if op.type == "PreventGradient":
+        return "missing"
+    try:
+        gradient = get_gradient_function(op)
     except LookupError:
+        return "missing"
+    if gradient is _no_gradient:
+        return "missing"
+    if gradient is None or op.type in _GIVE_NONE:
+        return "none"
+    return "calls" if op.type in _CALLED else "there"
+
+
+def called_graphs(op: Any) -> List[Any]:
+    """The graphs of the functions that a gradient of an op goes through.
+
+    Private: _get_function, and the graph of what it returns (1.15 to 2.21). Without
+    them, none.
+    """
+    names = [op.get_attr(attr).name for attr in _CALLED.get(op.type, ())]
+    find = getattr(op.graph, "_get_function", None)
+    found = [getattr(find(name), "graph", None) for name in names if find is not None]
+    return [graph for graph in found if graph is not None]
+
+
+def stop_gradient_at(op: Any) -> None:
+    """Has gradients go no further than to an op of a function.
+
+    Private: ``_set_attr`` of an op (1.15 to 2.21).
+    """
+    value = attr_value_pb2.AttrValue(s=_NO_GRADIENT.encode())
+    op._set_attr("_gradient_op_type", value)
+
+
+def _no_gradient(op: Any, *upstream: Any) -> Any:
+    return [None] * len(op.inputs)
+
+
+def can_stop_gradients() -> bool:
+    """Registers, once, what ``stop_gradient_at`` needs; says whether that works."""
+    if not hasattr(tf.Operation, "_set_attr"):
         return False
+    with contextlib.suppress(KeyError):
+        tf.RegisterGradient(_NO_GRADIENT)(_no_gradient)
     return True
 
 
-def _carries_gradients(tensor: Any) -> bool:
+def carries_gradients(tensor: Any) -> bool:
+    """Whether TensorFlow passes a gradient on to, or through, a tensor."""
     dtype = tensor.dtype.base_dtype
     return bool(
         dtype.is_floating or dtype.is_complex or dtype in (tf.resource, tf.variant)

@@ -13,6 +13,7 @@ from hub_compat import (
     converters,
     graph_mode,
     lifetime,
+    missing_gradients,
     origin,
     own_gradients,
     provenance,
@@ -340,6 +341,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
     drop_missing_variables(loaded)
     variables.list_variables(loaded)
     own_gradients.register_gradients(loaded)
+    missing_gradients.train_other_outputs(loaded)
     if tf.executing_eagerly():
         keep_inner_control_flow(list(getattr(loaded, "signatures", {}).values()))
     lifetime.keep_state_alive(loaded)

@@ -21,6 +21,7 @@ from hub_compat._tf import (
 )
 from hub_compat.errors import ConversionError, HandleError, SignatureError
 from hub_compat.formats import Detection
+from hub_compat.missing_gradients import train_other_outputs
 from hub_compat.signatures import Inputs, as_tensors, maps_of
 
 __all__ = ["Pruner", "offer"]
@@ -154,7 +155,9 @@ class Pruner:
         with tempfile.TemporaryDirectory() as directory:
             infos = [_info(tensor) for tensor in fed]
             pruned = write_pruned(self._detection, self._tags, infos, names, directory)
-            function = load_saved_model(directory).call
+            part = load_saved_model(directory)
+        train_other_outputs(part)
+        function = part.call
         objects = self._objects(pruned.keys)
         facts = _Part(
             Inputs(
