@@ -100,6 +100,7 @@ __all__ = [
     "saved_object_graph_pb2",
     "stop_gradient_at",
     "struct_pb2",
+    "takes_no_gradients",
     "tensor_pb2",
     "tensor_shape_pb2",
     "tf",
@@ -837,14 +838,23 @@ def called_graphs(op: Any) -> List[Any]:
 def stop_gradient_at(op: Any) -> None:
     """Has gradients go no further than to an op of a function.
 
-    Private: ``_set_attr`` of an op (1.15 to 2.21).
+    Private: ``_gradient_function`` of an op (2.4 to 2.21), which no file holds; and
+    ``_set_attr`` for 1.15, whose files hold no gradients.
     """
+    if hasattr(op, "_gradient_function"):
+        op._gradient_function = _no_gradient
+        return
     value = attr_value_pb2.AttrValue(s=_NO_GRADIENT.encode())
     op._set_attr("_gradient_op_type", value)
 
 
 def _no_gradient(op: Any, *upstream: Any) -> Any:
     return [None] * len(op.inputs)
+
+
+def takes_no_gradients() -> bool:
+    """Whether a function may have no gradient of any input (not in TF 1.15)."""
+    return not tf.__version__.startswith("1.")
 
 
 def can_stop_gradients() -> bool:

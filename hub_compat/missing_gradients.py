@@ -8,7 +8,7 @@ it: outside of the function, as in the graph of TensorFlow 1.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from hub_compat._tf import (
     OWN_GRADIENTS,
@@ -18,6 +18,7 @@ from hub_compat._tf import (
     gradient_kind,
     guard_results,
     stop_gradient_at,
+    takes_no_gradients,
     traces_or_self,
 )
 from hub_compat.lifetime import objects_of
@@ -53,6 +54,7 @@ def train_other_outputs(loaded: Any) -> None:
     ]
     graphs = _Graphs()
     entries = []
+    cut: List[Any] = []
     for function in functions:
         traces = traces_or_self(function)
         if not any(graphs.lack_gradients(trace.graph) for trace in traces):
@@ -60,25 +62,22 @@ def train_other_outputs(loaded: Any) -> None:
         blocked = [graphs.blocked(trace.graph) for trace in traces]
         if any(blocked):
             entries.append((function, blocked))
+            cut += [op for trace in traces for op in graphs.cut(trace.graph)]
     if not entries or not can_stop_gradients():
         return
     # No op passes nothing on before all outputs behind it have a guard.
     for function, blocked in entries:
         if not guard_results(function, blocked):
             return
-    for op in graphs.cut:
+    for op in cut:
         stop_gradient_at(op)
 
 
 class _Graphs:
-    """The graphs of functions, each looked at once.
-
-    Attributes:
-      cut: the ops without a gradient, on the way of one.
-    """
+    """The graphs of functions, each looked at once."""
 
     def __init__(self) -> None:
-        self.cut: List[Any] = []
+        self._cut: Dict[int, List[Any]] = {}
         self._lacking: Dict[int, bool] = {}
         self._outputs: Dict[int, List[_Output]] = {}
         self._kinds: Dict[str, str] = {}
@@ -107,6 +106,17 @@ class _Graphs:
         found = enumerate(self._analysed(graph))
         return {i: one.blocked for i, one in found if one.blocked is not None}
 
+    def cut(self, graph: Any) -> List[Any]:
+        """The ops that are to pass nothing on, so that other outputs train."""
+        if self._all_blocked(graph) and not takes_no_gradients():
+            return []
+        return self._cut[id(graph)]
+
+    def _all_blocked(self, graph: Any) -> bool:
+        """Whether no output has a gradient, and one might have."""
+        reasons = [one.blocked for one in self._analysed(graph) if one.inputs]
+        return bool(reasons) and None not in reasons
+
     def _analysed(self, graph: Any) -> List[_Output]:
         key = id(graph)
         if key not in self._outputs:
@@ -114,34 +124,39 @@ class _Graphs:
             for i, tensor in enumerate(graph.inputs):
                 if carries_gradients(tensor):
                     known[tensor.name] = _Output({i}, None)
+            cut = self._cut[key] = []
             for op in graph.get_operations():
-                self._pass_on(op, known)
+                cut += self._pass_on(op, known)
             self._outputs[key] = [known.get(t.name, _NOTHING) for t in graph.outputs]
         return self._outputs[key]
 
-    def _pass_on(self, op: Any, known: Dict[str, _Output]) -> None:
-        """Notes what is known of an op's outputs."""
+    def _pass_on(self, op: Any, known: Dict[str, _Output]) -> List[Any]:
+        """Notes what is known of an op's outputs; returns the ops to be cut for it."""
         given = [known.get(tensor.name, _NOTHING) for tensor in op.inputs]
         if not any(one.inputs for one in given):
-            return
+            return []
         kind = gradient_kind(op)
         if kind == "none":
-            return
+            return []
+        cut: List[Any] = []
         results: Mapping[int, _Output] = {}
         if kind == "missing":
             every = _joined(given)._replace(blocked=_reason(op))
             results = dict.fromkeys(range(len(op.outputs)), every)
             if any(map(carries_gradients, op.outputs)):
-                self.cut.append(op)
+                cut = [op]
         elif kind == "calls":
-            results = self._of_call(op, given)
+            results, cut = self._of_call(op, given)
         else:
             results = dict.fromkeys(range(len(op.outputs)), _joined(given))
         for i, tensor in enumerate(op.outputs):
             if carries_gradients(tensor) and results[i].inputs:
                 known[tensor.name] = results[i]
+        return cut
 
-    def _of_call(self, op: Any, given: List[_Output]) -> Dict[int, _Output]:
+    def _of_call(
+        self, op: Any, given: List[_Output]
+    ) -> Tuple[Dict[int, _Output], List[Any]]:
         graphs = called_graphs(op)
         if op.type.endswith("PartitionedCall") and len(graphs) == 1:
             results = {}
@@ -150,17 +165,19 @@ class _Graphs:
                 if one.inputs and inner.blocked is not None:
                     one = one._replace(blocked=inner.blocked)
                 results[i] = one
-            return results
+            # TensorFlow 1.15 takes no function without any gradient.
+            inside = not self._all_blocked(graphs[0])
+            return results, self._cut[id(graphs[0])] if inside else [op]
         # A gradient goes through all outputs of a loop or a conditional, or through
         # none: TensorFlow makes new graphs of its functions, and asks these.
-        every = _joined(given)
+        every, cut = _joined(given), []
         if any(map(self.lack_gradients, graphs)):
             apart = _Graphs()
             reasons = [r for graph in graphs for r in apart.blocked(graph).values()]
             if reasons:
                 every = every._replace(blocked=reasons[0])
-                self.cut.append(op)
-        return dict.fromkeys(range(len(op.outputs)), every)
+                cut = [op]
+        return dict.fromkeys(range(len(op.outputs)), every), cut
 
 
 def _joined(given: List[_Output]) -> _Output:

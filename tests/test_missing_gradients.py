@@ -188,3 +188,53 @@ def test_pruned_outputs_train(tmp_path: Path) -> None:
             runtime.differentiate(
                 lambda: tf.add_n([tf.reduce_sum(t) for t in part(x)]), [weight]
             )
+
+
+@pytest.mark.eager
+def test_a_call_that_has_no_gradient_at_all(tmp_path: Path) -> None:
+    """Alone it raises TensorFlow's error; within another, that function trains."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.weight = tf.Variable(WEIGHT, name="w")
+    spec = tf.TensorSpec([None, 3], tf.float32)
+
+    @tf.function(input_signature=[spec])
+    def alone(x: Any) -> Any:
+        return heads(tf, tf.matmul(x, module.weight), "prevented")
+
+    module.alone = alone
+    module.both = tf.function(
+        lambda x: [alone(x), tf.matmul(x, module.weight)], input_signature=[spec]
+    )
+    tf.saved_model.save(module, str(tmp_path / "module"))
+    loaded = hub.load(tmp_path / "module")
+    x = tf.constant(ROWS)
+    with runtimes.Runtime(lambda: loaded) as runtime:
+        sources = [loaded.weight]
+        for call in (loaded.alone, lambda x: loaded.both(x)[0]):
+            with pytest.raises(LookupError, match="for a reason"):
+                runtime.differentiate(lambda call=call: call(x), sources)
+        (found,) = runtime.gradients(lambda: loaded.both(x)[1], sources)
+        np.testing.assert_allclose(found, GRADIENT, rtol=1e-6)
+
+
+@pytest.mark.tf2
+def test_saved_by_tensorflow(tmp_path: Path) -> None:
+    """What TensorFlow saves holds no gradient of ours: it still is an error there."""
+    import tensorflow as tf
+
+    for kind in KINDS:
+        loaded = hub.load(save_tf2(tmp_path / kind, kind))
+        tf.saved_model.save(loaded, str(tmp_path / kind / "saved"))
+        plain = tf.saved_model.load(str(tmp_path / kind / "saved"))
+        again = hub.load(tmp_path / kind / "saved")
+        x = tf.constant(ROWS)
+        for key, value in loaded(x).items():
+            np.testing.assert_array_equal(plain(x)[key], value)
+        with tf.GradientTape() as tape, pytest.raises(LookupError):
+            tape.gradient(plain(x)["boxes"], plain.weight)
+        with tf.GradientTape() as tape:
+            logits = again(x)["logits"]
+        found = tape.gradient(logits, again.weight)
+        np.testing.assert_allclose(found, GRADIENT, rtol=1e-6)
