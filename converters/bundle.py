@@ -196,19 +196,28 @@ def _ordered(value: int) -> bytes:
 
 def fields_of(data: bytes) -> Iterator[Tuple[int, Any]]:
     """Walks the fields of a message: numbers, and bytes for what has a length."""
+    for tag, value in _tagged(data):
+        yield tag >> 3, value
+
+
+def _tagged(data: bytes) -> Iterator[Tuple[int, Any]]:
+    """As ``fields_of``, with the wire type in the lowest three bits of the number."""
     position, limit = 0, len(data)
     while position < limit:
         tag = data[position]
         position += 1
         if tag > 127:
             tag, position = varint(data, position - 1)
+        if not 8 <= tag < 1 << 32:
+            # Readers of protos end the process over it.
+            raise Damage("a message has a field of number {}".format(tag >> 3))
         wire_type = tag & 7
         if wire_type == _VARINT:
             value = data[position]
             position += 1
             if value > 127:
                 value, position = varint(data, position - 1)
-            yield tag >> 3, value
+            yield tag, value
             continue
         if wire_type == _BYTES:
             size, position = varint(data, position)
@@ -222,23 +231,43 @@ def fields_of(data: bytes) -> Iterator[Tuple[int, Any]]:
         payload = data[position:end]
         position = end
         if wire_type == _BYTES:
-            yield tag >> 3, payload
+            yield tag, payload
         else:
-            yield tag >> 3, int.from_bytes(payload, "little")
+            yield tag, int.from_bytes(payload, "little")
 
 
-def _of_type(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
-        raise Damage("a field of a message is of another type")
-    return value
+# The fields of the messages, by their tags: a reader of protos passes over one that
+# has another wire type.
+_MESSAGES = {
+    "header": (0x08, 0x10, 0x1A),
+    "version": (0x08, 0x10),
+    "entry": (0x08, 0x12, 0x18, 0x20, 0x28, 0x35, 0x3A),
+    "shape": (0x12, 0x18),
+    "dimension": (0x08, 0x12),
+    "slice": (0x0A,),
+    "extent": (0x08, 0x10),
+}
+_WIRE_TYPES = {
+    kind: {tag >> 3: tag for tag in tags} for kind, tags in _MESSAGES.items()
+}
 
 
-def _size(value: Any) -> int:
+def _known(data: bytes, kind: str) -> Iterator[Tuple[int, Any]]:
+    """The fields that a message of some kind is known to have."""
+    tags = _WIRE_TYPES[kind]
+    for tag, value in _tagged(data):
+        known = tags.get(tag >> 3)
+        if known == tag:
+            yield tag >> 3, value
+        elif known is not None:
+            raise Damage("a field of a message is of another type")
+
+
+def _size(value: int) -> int:
     """A number that proto's int64 holds and that cannot be negative."""
-    size: int = _of_type(value, int)
-    if size >> 63:
+    if value >> 63:
         raise Damage("a size is negative")
-    return size
+    return value
 
 
 def decode_header(data: bytes) -> Tuple[int, bool, int]:
@@ -254,13 +283,13 @@ def decode_header(data: bytes) -> Tuple[int, bool, int]:
     if not data:
         raise Damage("it is a table, but has no header entry of a checkpoint")
     num_shards, endianness, needs = 0, 0, 0
-    for number, value in fields_of(data):
+    for number, value in _known(data, "header"):
         if number == 1:
             num_shards = _size(value)
         elif number == 2:
             endianness = _size(value)
         elif number == 3:
-            for field, content in fields_of(_of_type(value, bytes)):
+            for field, content in _known(value, "version"):
                 if field == 2:
                     needs = _size(content)
     if not 0 < num_shards <= _MAX_SHARDS or endianness > 1:
@@ -277,12 +306,12 @@ def decode_entry(data: bytes) -> TensorEntry:
     numbers = [0] * 8
     shape: Tuple[int, ...] = ()
     slices = []
-    for number, value in fields_of(data):
+    for number, value in _known(data, "entry"):
         if number == 2:
-            shape = decode_shape(_of_type(value, bytes))
+            shape += decode_shape(value)
         elif number == 7:
-            slices.append(decode_slice(_of_type(value, bytes)))
-        elif number < 7:
+            slices.append(decode_slice(value))
+        else:
             numbers[number] = _size(value)
     _, dtype, _, shard_id, offset, size, crc, _ = numbers
     if any(len(stored) != len(shape) for stored in slices):
@@ -290,18 +319,28 @@ def decode_entry(data: bytes) -> TensorEntry:
     return TensorEntry(dtype, shape, shard_id, offset, size, crc, tuple(slices))
 
 
+def _check_text(data: bytes) -> None:
+    """Refuses a string that readers of protos refuse."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Damage("a name is no text") from error
+
+
 @functools.lru_cache(maxsize=1024)
 def decode_shape(data: bytes) -> Tuple[int, ...]:
     """Decodes a TensorShapeProto."""
     sizes = []
-    for number, value in fields_of(data):
+    for number, value in _known(data, "shape"):
         if number == 2:
             size = 0
-            for field, content in fields_of(_of_type(value, bytes)):
+            for field, content in _known(value, "dimension"):
                 if field == 1:
                     size = _size(content)
+                else:
+                    _check_text(content)
             sizes.append(size)
-        elif number == 3:
+        elif value:
             raise Damage("a tensor has no shape")
     if len(sizes) > _MAX_RANK:
         raise Damage("a tensor has {} dimensions".format(len(sizes)))
@@ -311,14 +350,12 @@ def decode_shape(data: bytes) -> Tuple[int, ...]:
 def decode_slice(data: bytes) -> Extents:
     """Decodes a TensorSliceProto."""
     extents = []
-    for number, value in fields_of(data):
-        if number != 1:
-            continue
+    for _, value in _known(data, "slice"):
         offset, length = 0, -1
-        for field, content in fields_of(_of_type(value, bytes)):
+        for field, content in _known(value, "extent"):
             if field == 1:
                 offset = _size(content)
-            elif field == 2:
+            else:
                 length = _size(content)
         extents.append((offset, length) if length >= 0 else (0, -1))
     return tuple(extents)

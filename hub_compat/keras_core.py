@@ -253,10 +253,16 @@ class KerasCore:
 
     def _check_output_key(self, outputs: Any) -> None:
         if self.output_key is not None and self.output_key not in outputs:
+            advice = (
+                ": output_key={!r} would do".format(min(outputs)) if outputs else ""
+            )
             raise LayerError(
-                "The signature {!r} has no output of this name; it has {}: "
-                "output_key={!r} would do. Received: output_key={!r}".format(
-                    self._called, described(outputs), min(outputs), self.output_key
+                "The signature {!r} has no output of this name; it has {}{}. "
+                "Received: output_key={!r}".format(
+                    self._called,
+                    described(outputs) if outputs else "none",
+                    advice,
+                    self.output_key,
                 )
             )
 

@@ -455,7 +455,11 @@ class Actions:
             hub.save(loaded, self._work / "out", overwrite=True)
         else:
             with tf.compat.v1.Session() as session:
-                session.run(tf.compat.v1.global_variables_initializer())
+                try:
+                    session.run(tf.compat.v1.global_variables_initializer())
+                except Exception as error:
+                    # A graph's weights are read by its sessions.
+                    raise _Late(str(error)) from error
                 hub.save(loaded, self._work / "out", overwrite=True, session=session)
         return ""
 

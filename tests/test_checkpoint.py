@@ -866,6 +866,24 @@ def test_fields_of_the_future(tmp_path):
     assert checkpoint.read_index(prefix).entries == {"a": _entry((2,))}
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\x08\x01\x12\x04\x12\x02\x08\x02\x00\x64",
+        b"\x08\x01\x09" + bytes(8) + b"\x28\x04",
+        b"\x08\x01\x12\x04\x12\x02\x0a\x00\x28\x08",
+        b"\x08\x01\x12\x07\x12\x05\x08\x02\x12\x01\xff\x28\x08",
+        b"\x08\x01\x88\x80\x80\x80\x80\x01\x01",
+    ],
+    ids=["field 0", "wire type", "inner wire type", "no text", "large field"],
+)
+def test_entries_that_readers_of_protos_refuse(entry, tmp_path):
+    """TensorFlow's reader would end the process, or see another entry than we do."""
+    prefix = _write_by_hand(tmp_path / "in", {"a": entry})
+    with pytest.raises(CorruptModuleError, match="damaged"):
+        checkpoint.read_index(prefix)
+
+
 def test_fuzzed_entries(tmp_path):
     """Whatever an entry holds, reading it ends in an index or one kind of error."""
     generator = random.Random(0)
