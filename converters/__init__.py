@@ -21,6 +21,7 @@ from hub_compat.errors import (
     DestinationError,
     FormatError,
     HandleError,
+    VerificationError,
 )
 from hub_compat.formats import (
     ConversionReport,
@@ -139,7 +140,9 @@ def convert(
             if verify:
                 facts = _loadable(detection, directory, link, converter) or facts
                 verified = time.perf_counter()
-                facts["verification"] = _verify(detection, directory, tolerance)
+                facts = _verified(
+                    detection, directory, link, converter, facts, tolerance
+                )
                 started += time.perf_counter() - verified
             return detection, facts
 
@@ -352,15 +355,37 @@ def _prepare_verification() -> None:
     prepare()
 
 
-def _verify(
-    detection: Detection, directory: str, tolerance: Optional[float]
-) -> VerificationReport:
+def _verified(
+    detection: Detection,
+    directory: str,
+    link: str,
+    converter: Callable[..., Dict[str, Any]],
+    facts: Dict[str, Any],
+    tolerance: Optional[float],
+) -> Dict[str, Any]:
+    """Compares; without what keeps the rest from loading, if need be.
+
+    Returns:
+      What the converter returned, with the report.
+    """
     # Imported when needed: it runs TensorFlow.
+    from .verification_job import NOT_LOADED
     from .verify import TOLERANCE, verify_conversion
 
     if tolerance is None:
         tolerance = TOLERANCE
-    return verify_conversion(detection, directory, tolerance=tolerance)
+    try:
+        report = verify_conversion(detection, directory, tolerance=tolerance)
+    except VerificationError as error:
+        if detection.format.is_tf2 or not str(error).startswith(NOT_LOADED):
+            raise
+        without = _without_refused(detection, directory, link, converter)
+        if without is None:
+            raise
+        facts = without
+        report = verify_conversion(detection, directory, tolerance=tolerance)
+    facts["verification"] = report
+    return facts
 
 
 def _loadable(
@@ -374,10 +399,21 @@ def _loadable(
     Returns:
       What the converter returned; None if nothing had to be done.
     """
-    from .exclusions import find_exclusions, refusal
+    from .exclusions import refusal
 
     if detection.format.is_tf2 or refusal(directory) is None:
         return None
+    return _without_refused(detection, directory, link, converter)
+
+
+def _without_refused(
+    detection: Detection,
+    directory: str,
+    link: str,
+    converter: Callable[..., Dict[str, Any]],
+) -> Optional[Dict[str, Any]]:
+    from .exclusions import find_exclusions
+
     exclusions = find_exclusions(detection, converter)
     if exclusions is None:
         return None

@@ -27,11 +27,12 @@ from hub_compat.formats import SignatureComparison
 from hub_compat.provenance import Provenance
 
 from . import same_inputs
+from .converted import Calls
 from .determinism import Determinism
 from .differences import Difference, difference, portable
 from .given_inputs import GivenInputs
 from .graph import DT_RESOURCE, DT_VARIANT, Graph, node_of
-from .model import Component, Signature, read_values
+from .model import Component, Signature, flatten, read_values
 from .sample_inputs import SampleInputs
 from .sessions import Original, runnable
 from .verification_job import FAILS
@@ -90,6 +91,10 @@ class VariantComparison:
       meta_graph: the variant.
       facts: what the converted model remembers of its source.
       watch: is told before each step that may not come back.
+
+    Attributes:
+      tags: the variant's, sorted.
+      refusal: why a session does not load the original; "" if it does.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class VariantComparison:
         self._meta_graph, self._gone = runnable(meta_graph)
         self._graph = Graph(self._meta_graph)
         self._facts_of_graph = Determinism(self._graph)
+        self.refusal = ""
         self._original: Optional[Original] = None
         self._reseeded: Optional[Original] = None
         self._found = [_Found(name) for name in self._definitions]
@@ -143,7 +149,7 @@ class VariantComparison:
           form: the converted model, loaded in one way.
         """
         for found in self._found:
-            if found.signature is None or not form.has(self.tags, found.name):
+            if found.signature is None or not form.has(self.tags, found.signature):
                 continue
             death = self._job.deaths.get((form.stage, self.tags, found.name))
             if death is not None:
@@ -165,7 +171,7 @@ class VariantComparison:
         for found in self._found:
             if found.reason and form.stage == "objects":
                 found.reason += "; " + reason
-            if found.signature is not None and form.has(self.tags, found.name):
+            if found.signature and form.has(self.tags, found.signature):
                 found.partly.append("by {}: {}".format(form.how, reason))
 
     def results(self) -> List[SignatureComparison]:
@@ -285,8 +291,9 @@ class VariantComparison:
                         self._job.path, cause(error)
                     )
                 ) from error
+            self.refusal = cause(error)
             raise _Skipped(
-                "the original does not load in this TensorFlow: " + cause(error)
+                "the original does not load in this TensorFlow: " + self.refusal
             ) from error
 
     def _more_calls(
@@ -340,12 +347,13 @@ class VariantComparison:
 
     def _compare(self, found: _Found, signature: Signature, form: Any) -> None:
         """Compares a signature's outputs with those of the converted model."""
-        names = [
-            c.name for c in signature.flat_outputs() if c.name not in found.skipped
-        ]
+        outputs = signature.outputs
+        if isinstance(form, Calls):
+            outputs = form.outputs(signature)
+        names = [c.name for c in flatten(outputs) if c.name not in found.skipped]
         for call in found.calls:
             try:
-                outputs = form.call(self.tags, signature, call.feeds)
+                returned = form.call(self.tags, signature, call.feeds)
             except Exception as error:  # whatever it is, a user would meet it
                 found.failures.append(_failure(form, cause(error)))
                 continue
@@ -355,10 +363,10 @@ class VariantComparison:
             for name in names:
                 if name in call.random:
                     found.skipped.setdefault(name, call.random[name])
-                elif name not in outputs:
+                elif name not in returned:
                     found.failures.append("output {!r} is missing".format(name))
                 else:
-                    new = self._difference(call.outputs[name], outputs[name])
+                    new = self._difference(call.outputs[name], returned[name])
                     known = found.compared.get(name)
                     tolerance = self._job.tolerance
                     if known is None or known.within(tolerance):
@@ -441,7 +449,8 @@ def _may_run_with_others(error: Exception) -> bool:
 
 
 def _failure(form: Any, reason: str) -> str:
-    by = "" if form.stage == "objects" else ", loaded by " + form.how
+    by = {"objects": "", "calls": ", by "}.get(form.stage, ", loaded by ")
+    by += form.how if by else ""
     return "{}{}: {}".format(FAILS, by, reason)
 
 

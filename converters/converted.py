@@ -7,14 +7,16 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from hub_compat._tf import call_by_tensors, keyword_names, load_saved_model, tf
+from hub_compat.formats import Format
 from hub_compat.provenance import Provenance
 
 from .graph import DT_RESOURCE, DT_VARIANT
-from .model import Signature, flatten, read_values
+from .model import Signature, Value, flatten, read_values
 from .names import are_parameters
+from .reusable import RESERVED
 from .sessions import Sessions
 
-__all__ = ["EagerObjects", "GraphObjects", "SessionGraph", "forms"]
+__all__ = ["Calls", "EagerObjects", "GraphObjects", "SessionGraph", "forms"]
 
 Tags = Tuple[str, ...]
 Arrays = Mapping[str, np.ndarray]
@@ -28,8 +30,12 @@ def forms(directory: str, facts: Provenance, tags: Tags) -> List[Any]:
       facts: what it remembers of its source.
       tags: of the MetaGraph that it has.
     """
-    objects: Any = EagerObjects if tf.executing_eagerly() else GraphObjects
-    return [objects(directory, facts), SessionGraph(directory, facts, tags)]
+    kind: Any = EagerObjects if tf.executing_eagerly() else GraphObjects
+    objects = kind(directory, facts)
+    found = [objects, SessionGraph(directory, facts, tags)]
+    if not Format(facts.source_format).is_tf2:
+        found.insert(1, Calls(objects, facts))
+    return found
 
 
 def _variant(root: Any, tags: Tags, facts: Provenance) -> Any:
@@ -61,6 +67,10 @@ def _called(function: Any, inputs: Mapping[str, Any]) -> Any:
     return call_by_tensors(function, [inputs[name] for name in names])
 
 
+def _by_signature(model: Any, signature: Signature, inputs: Mapping[str, Any]) -> Any:
+    return _called(model.signatures[signature.name], inputs)
+
+
 class EagerObjects:
     """In TensorFlow's object loader, where operations run at once.
 
@@ -86,9 +96,9 @@ class EagerObjects:
         """Has the next call begin with the values of the checkpoint."""
         self._root = None
 
-    def has(self, tags: Tags, name: str) -> bool:
+    def has(self, tags: Tags, signature: Signature) -> bool:
         """Whether it should have a signature: it has all."""
-        del tags, name
+        del tags, signature
         return True
 
     def call(self, tags: Tags, signature: Signature, feeds: Arrays) -> Dict[str, Any]:
@@ -99,13 +109,19 @@ class EagerObjects:
           signature: the signature.
           feeds: a value for each input, by flattened name.
         """
+        return self.result(_by_signature, tags, signature, feeds)
+
+    def result(
+        self, how: Any, tags: Tags, signature: Signature, feeds: Arrays
+    ) -> Dict[str, Any]:
+        """What a function of a variant's object, the signature and tensors returns."""
         self.start()
         model = _variant(self._root, tags, self._facts)
         inputs = {
             c.name: tf.constant(feeds[c.name], tf.as_dtype(c.dtype))
             for c in signature.flat_inputs()
         }
-        found = _flat(_called(model.signatures[signature.name], inputs), signature)
+        found = _flat(how(model, signature, inputs), signature)
         return {
             name: tensor.numpy()
             for name, tensor in found.items()
@@ -130,23 +146,29 @@ class GraphObjects(Sessions):
         self._facts = facts
         self._root: Any = None
         self._initializers: List[Any] = []
-        self._calls: Dict[Tuple[Tags, str], Tuple[Dict[str, Any], Dict[str, Any]]] = {}
+        self._calls: Dict[Any, Tuple[Dict[str, Any], Dict[str, Any]]] = {}
 
-    def has(self, tags: Tags, name: str) -> bool:
+    def has(self, tags: Tags, signature: Signature) -> bool:
         """Whether it should have a signature: it has all."""
-        del tags, name
+        del tags, signature
         return True
 
     def call(self, tags: Tags, signature: Signature, feeds: Arrays) -> Dict[str, Any]:
         """As ``EagerObjects.call``."""
+        return self.result(_by_signature, tags, signature, feeds)
+
+    def result(
+        self, how: Any, tags: Tags, signature: Signature, feeds: Arrays
+    ) -> Dict[str, Any]:
+        """As ``EagerObjects.result``."""
         self.start()
-        key = (tags, signature.name)
+        key = (how, tags, signature.name)
         if key not in self._calls:
-            self._calls[key] = self._build(tags, signature)
+            self._calls[key] = self._build(*key[:2], signature)
         inputs, outputs = self._calls[key]
         return dict(self.run(outputs, {inputs[name]: feeds[name] for name in feeds}))
 
-    def _build(self, tags: Tags, signature: Signature) -> Any:
+    def _build(self, how: Any, tags: Tags, signature: Signature) -> Any:
         with self.graph.as_default():
             model = _variant(self._root, tags, self._facts)
             inputs = {
@@ -155,7 +177,7 @@ class GraphObjects(Sessions):
                 )
                 for c in signature.flat_inputs()
             }
-            results = _called(model.signatures[signature.name], inputs)
+            results = how(model, signature, inputs)
         return inputs, _flat(results, signature)
 
     def _prepare(self, session: Any) -> None:
@@ -169,6 +191,105 @@ class GraphObjects(Sessions):
         # What else an init op does may read variables.
         for initializer in self._initializers:
             session.run(initializer)
+
+
+class Calls:
+    """The calls of the objects, ``model(x)`` and ``model.logits(x)``.
+
+    Args:
+      objects: loaded in TensorFlow's object loader.
+      facts: what the converted model remembers of its source.
+
+    Attributes:
+      stage: its name, where a process died.
+      how: for a person.
+    """
+
+    stage = "calls"
+    how = "calling the object"
+
+    def __init__(self, objects: Any, facts: Provenance) -> None:
+        self._objects = objects
+        self._facts = facts
+        self._callables = {
+            tags: _callable(tags, names, facts) for tags, names in facts.variants
+        }
+
+    def start(self) -> None:
+        """Loads the objects, unless that has been done."""
+        self._objects.start()
+
+    def restart(self) -> None:
+        """Has the next call begin with the values of the checkpoint."""
+        self._objects.restart()
+
+    def has(self, tags: Tags, signature: Signature) -> bool:
+        """Whether the signature should be behind a call."""
+        values = list(signature.inputs.values())
+        # TF 1.15 may take the trace for training where composite inputs come first.
+        composite = any(value.spec is not None for value in values)
+        if composite and (
+            tf.__version__.startswith("1.") or not all(map(_whole, values))
+        ):
+            return False
+        name = signature.name
+        return name == self._callables.get(tags) or not (
+            tags not in self._callables or name in RESERVED or name.startswith("_")
+        )
+
+    def outputs(self, signature: Signature) -> Dict[str, Value]:
+        """The outputs that a call returns."""
+        if "default" in signature.outputs:
+            return {"default": signature.outputs["default"]}
+        return signature.outputs
+
+    def call(self, tags: Tags, signature: Signature, feeds: Arrays) -> Dict[str, Any]:
+        """As ``EagerObjects.call``."""
+        own = signature.name == self._callables[tags]
+        how = self._by_root if own else self._by_attribute
+        return dict(self._objects.result(how, tags, signature, feeds))
+
+    def _by_root(self, model: Any, signature: Signature, inputs: Any) -> Any:
+        arguments = []
+        if signature.inputs:
+            given = {n: _put_together(v, inputs) for n, v in signature.inputs.items()}
+            arguments = [given if len(given) > 1 else given.popitem()[1]]
+        result = model(*arguments)
+        names = list(self.outputs(signature))
+        return {names[0]: result} if len(names) == 1 else result
+
+    def _by_attribute(self, model: Any, signature: Signature, inputs: Any) -> Any:
+        return self._by_root(getattr(model, signature.name), signature, inputs)
+
+
+def _callable(tags: Tags, names: Tuple[str, ...], facts: Provenance) -> Optional[str]:
+    """The signature behind the call of a variant's object."""
+    if tags == facts.root_tags:
+        return facts.callable
+    known = set(names).union(n for own, n, _ in facts.left_out if own == tags)
+    for name in ("serving_default", "default"):
+        if name in known:
+            return name if name in names else None
+    return names[0] if len(names) == 1 else None
+
+
+def _whole(value: Value) -> bool:
+    """Whether a value can be put together of its components."""
+    if value.spec is None:
+        return True
+    spec = value.spec.type_spec_value
+    kinds = (spec.SPARSE_TENSOR_SPEC, spec.RAGGED_TENSOR_SPEC)
+    return spec.type_spec_class in kinds and len(value.components) > 1
+
+
+def _put_together(value: Value, inputs: Mapping[str, Any]) -> Any:
+    parts = [inputs[c.name] for c in value.components]
+    if value.spec is None:
+        return parts[0]
+    spec = value.spec.type_spec_value
+    if spec.type_spec_class == spec.SPARSE_TENSOR_SPEC:
+        return tf.SparseTensor(*parts)
+    return tf.RaggedTensor.from_nested_row_splits(parts[0], parts[1:], validate=False)
 
 
 class SessionGraph(Sessions):
@@ -189,9 +310,9 @@ class SessionGraph(Sessions):
         self._tags = tags
         self._definitions: Optional[Any] = None
 
-    def has(self, tags: Tags, name: str) -> bool:
+    def has(self, tags: Tags, signature: Signature) -> bool:
         """Whether it should have a signature: those of the root alone."""
-        del name
+        del signature
         return tags == self._facts.root_tags
 
     def restart(self) -> None:

@@ -1,8 +1,9 @@
 """Which signatures keep a converted model from loading.
 
 TensorFlow's loader takes a SavedModel whole or not at all. A signature that its shape
-inference finds invalid, one whose declared shapes it contradicts, and one with an op of
-a package that is not there, each keep all others from loading.
+inference finds invalid, one whose declared shapes it contradicts, one with an op of a
+package that is not there, and one with a table of which there is no kernel, each keep
+all others from loading.
 """
 
 from __future__ import annotations
@@ -45,14 +46,21 @@ class Exclusions(NamedTuple):
 NOTHING = Exclusions()
 
 
-def refusal(directory: str) -> Optional[str]:
-    """Why TensorFlow does not load a SavedModel; None if it does."""
-    # A graph of its own: nothing is added to the program's, and no value is read.
-    with tf.Graph().as_default():
-        try:
+def refusal(directory: str, whole: bool = False) -> Optional[str]:
+    """Why TensorFlow does not load a SavedModel; None if it does.
+
+    Args:
+      directory: the SavedModel.
+      whole: whether to make its tables, too, as eager execution does, and fill them.
+    """
+    try:
+        # A graph of its own: nothing is added to the program's, and no value is read.
+        with tf.Graph().as_default():
             load_saved_model(directory)
-        except LOAD_ERRORS as error:
-            return cause(error)
+        if whole and tf.executing_eagerly():
+            load_saved_model(directory)
+    except LOAD_ERRORS as error:
+        return cause(error)
     return None
 
 
@@ -95,7 +103,7 @@ def find_exclusions(
                 whole=False,
                 exclusions=exclusions,
             )
-            return refusal(directory)
+            return refusal(directory, whole=True)
 
     for own, listed in names.items():
         for name in listed:

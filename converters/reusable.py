@@ -28,10 +28,10 @@ from .object_graph import (
     variable_key,
 )
 
-__all__ = ["Reusable", "build", "root_tags"]
+__all__ = ["RESERVED", "Reusable", "build", "root_tags"]
 
 # Attributes of a loaded object that a sub-object must not replace.
-_RESERVED = frozenset(
+RESERVED = frozenset(
     [
         "as_dict",
         "asset_paths",
@@ -173,7 +173,7 @@ class _Builder:
             self._fill_callable(number, variant, training, name)
         self._fill_lists(number, [variant, training], None)
         for other in variant.signatures:
-            if other == name or other in _RESERVED or other.startswith("_"):
+            if other == name or other in RESERVED or other.startswith("_"):
                 continue
             child = self.objects.user_object()
             keys = self._fill_callable(child, variant, training, other)

@@ -27,6 +27,7 @@ from .graph import (
 from .metagraph import asset_definitions
 from .model import Component, Signature, Value
 from .parsing_specs import PARSERS, constant_strings, features
+from .sample_graph import flat_graph
 
 __all__ = ["SampleInputs"]
 
@@ -97,7 +98,7 @@ class SampleInputs:
     """
 
     def __init__(self, path: str, meta_graph: Any, graph: Graph, seed: int) -> None:
-        self._graph = graph
+        self._graph = graph = flat_graph(meta_graph, graph, PARSERS | set(_DECODERS))
         self._seed = seed
         self._random = np.random.RandomState(0)
         self._choice = _Choice(_RANKS[0], _SIZES[0], _LIMITS[0], _STRINGS[0])

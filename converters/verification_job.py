@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, NamedTuple, Tuple
 
-__all__ = ["FAILS", "Job", "Place", "Tags", "Watch"]
+__all__ = ["FAILS", "NOT_LOADED", "Job", "Place", "Tags", "Watch"]
 
 # How a mismatch begins that is no difference of values.
 FAILS = "the converted one fails"
+# How the error begins where the converted model does not load at all.
+NOT_LOADED = "The converted module does not load in this TensorFlow"
 Tags = Tuple[str, ...]
 # What is being run, "original", "objects" or "session"; the variant; the signature,
 # "" while the model is loaded.

@@ -311,7 +311,7 @@ def _crash(died: _Died) -> SignatureComparison:
                 stage, died.reason
             )
         ) from died
-    mismatch = "{} in the loader of {}: {}".format(FAILS, stage, died.reason)
+    mismatch = "{} by its {}: {}".format(FAILS, stage, died.reason)
     return SignatureComparison(tags, name, (), mismatches=(mismatch,))
 
 

@@ -17,7 +17,7 @@ from .converted import forms
 from .given_inputs import GivenInputs
 from .saved_model import read_saved_model
 from .sessions import unknown_ops
-from .verification_job import Job, Place, Tags, Watch
+from .verification_job import NOT_LOADED, Job, Place, Tags, Watch
 
 __all__ = ["advice", "as_it_was", "run"]
 
@@ -65,10 +65,11 @@ def run(
             variant.run_original(given)
             variants[tags] = variant
     made = detect(job.directory).variants
-    lacking = any(variant.lacks() for variant in variants.values())
-    lacking = lacking and not any(variant.ran() for variant in variants.values())
+    ran = any(variant.ran() for variant in variants.values())
+    lacking = not ran and any(variant.lacks() for variant in variants.values())
+    refusals = [] if ran else [variant.refusal for variant in variants.values()]
     for form in forms(job.directory, facts, made[0].tags if made else ("serve",)):
-        loading = _Form(form, job, detection, watch, provide, lacking)
+        loading = _Form(form, job, detection, watch, provide, lacking, refusals)
         with contextlib.closing(loading):
             if loading.loads():
                 for variant in variants.values():
@@ -107,6 +108,7 @@ class _Form:
         watch: Watch,
         provide: Provide,
         lacking: bool,
+        refusals: List[str],
     ) -> None:
         self._form = form
         self._job = job
@@ -114,6 +116,7 @@ class _Form:
         self._watch = watch
         self._provide = provide
         self._lacking = lacking
+        self._refusals = refusals
         self.reason = job.given_up
 
     def loads(self) -> bool:
@@ -147,7 +150,10 @@ class _Form:
         return True
 
     def _refused(self, error: Exception) -> bool:
-        """No failure, where this TensorFlow lacks what the original needs as well."""
+        """No failure, where the original does not load either, for the same reason."""
+        if cause(error) in self._refusals:
+            self.reason = "nor does the converted one, by " + self._form.how
+            return False
         if not self._lacking or not LACKS.search(str(error)):
             raise self._error(cause(error)) from error
         self.reason = "the converted one does not load in it by {}: {}. {}".format(
@@ -161,8 +167,8 @@ class _Form:
 
     def _error(self, reason: str) -> VerificationError:
         return VerificationError(
-            "The converted module does not load in this TensorFlow, {}, by {}, and so "
-            "cannot be compared. {} Received: {}".format(
+            "{}, {}, by {}, and so cannot be compared. {} Received: {}".format(
+                NOT_LOADED,
                 tf.__version__,
                 self._form.how,
                 advice(self._detection, self._job.directory),

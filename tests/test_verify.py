@@ -405,6 +405,48 @@ def test_inputs_are_made_up(build: Any, tmp_path: Path) -> None:
     assert all(not s.skipped for s in report.signatures)
 
 
+@pytest.mark.tf2
+@pytest.mark.eager
+def test_inputs_of_functions_are_made_up(tmp_path: Path) -> None:
+    """A TF2 model parses and decodes in functions, also in those that others call."""
+    import tensorflow as tf
+
+    @tf.function
+    def parse(examples: Any) -> Any:
+        features = {
+            "numbers": tf.io.FixedLenFeature([2], tf.float32),
+            "ids": tf.io.VarLenFeature(tf.int64),
+            "image": tf.io.FixedLenFeature([], tf.string),
+        }
+        return tf.io.parse_example(examples, features)
+
+    class Model(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec([1], tf.string)])
+        def examples(self, examples: Any) -> Any:
+            parsed = parse(examples)
+            image = tf.io.decode_png(parsed["image"][0])
+            return {
+                "numbers": parsed["numbers"],
+                "ids": tf.sparse.to_dense(parsed["ids"]),
+                "mean": tf.reduce_mean(tf.cast(image, tf.float32)),
+            }
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+        def encoded(self, encoded: Any) -> Any:
+            image = tf.io.decode_jpeg(tf.io.decode_base64(encoded))
+            return {"mean": tf.reduce_mean(tf.cast(image, tf.float32))}
+
+    model = Model()
+    signatures = {"examples": model.examples, "encoded": model.encoded}
+    tf.saved_model.save(model, str(tmp_path / "model"), signatures)
+    report = hub.convert(
+        tmp_path / "model", tmp_path / "out", target="tf1.15", verify=True
+    )
+    assert report.verification is not None
+    assert report.verification.not_compared == ()
+    assert [len(s.outputs) for s in report.verification.compared] == [1, 3]
+
+
 def test_made_up_words_are_those_of_the_vocabulary() -> None:
     """Strings are words of the model's assets, unknown words, and both together."""
     from hub_compat._tf import saved_model_pb2
@@ -642,6 +684,86 @@ def test_missing_kernel_is_no_matter_of_inputs(
     report = hub.verify(tmp_path / "source", tmp_path / "out")
     assert "No OpKernel was registered" in report.not_compared[0].reason
     assert len(runs) == 1
+
+
+def two_trees(tf: Any, v1: Any) -> Signatures:
+    """A table of which TensorFlow 2 has no kernel, and a signature without it."""
+    x = v1.placeholder(tf.int32, [None, None], name="x")
+    handle = tf.raw_ops.BoostedTreesEnsembleResourceHandleOp(shared_name="trees")
+    y = tf.raw_ops.BoostedTreesPredict(
+        tree_ensemble_handle=handle, bucketized_features=[x[0]], logits_dimension=1
+    )
+    return {"bad": ({"x": x}, {"y": y}), "good": ({"x": x}, {"y": x * 2})}
+
+
+@pytest.mark.tf2
+@pytest.mark.eager
+def test_table_without_kernel_costs_its_own_signature_alone(tmp_path: Path) -> None:
+    """TensorFlow finds out when it makes the table, which load() and verify do."""
+    source = save(tmp_path / "source", two_trees)
+    report = hub.convert(source, tmp_path / "out", verify=True)
+    assert report.verification is not None
+    (bad,) = report.verification.not_compared
+    assert bad.name == "bad"
+    assert "No OpKernel was registered" in bad.reason
+    assert [found.name for found in report.verification.compared] == ["good"]
+    loaded = hub.load(source)
+    assert loaded.signatures["good"](x=[[1]])["y"].numpy().tolist() == [[2]]
+    with pytest.raises(errors.SignatureError, match="No OpKernel was registered"):
+        loaded.signatures["bad"]
+
+
+def test_call_of_the_object_is_compared(tmp_path: Path) -> None:
+    """``model(x)`` and ``model.g(x)`` give what the signatures of the original give."""
+
+    def build(tf: Any, v1: Any) -> Signatures:
+        x = v1.placeholder(tf.float32, [None], name="x")
+        return {
+            "default": ({"x": x}, {"default": x * 2.0, "more": x * 4.0}),
+            "g": ({"x": x}, {"default": x * 3.0, "more": x * 5.0}),
+        }
+
+    source = save(tmp_path / "source", build)
+    hub.convert(source, tmp_path / "out")
+    assert len(hub.verify(source, tmp_path / "out").compared) == 2
+
+    def cross(proto: Any) -> None:
+        calls: Dict[str, Any] = {"default": [], "g": []}
+        for function in proto.meta_graphs[0].graph_def.library.function:
+            for name, found in calls.items():
+                if function.signature.name.startswith("call_" + name):
+                    found += [n.attr["f"].func for n in function.node_def if n.input]
+        assert len(calls["g"]) == len(calls["default"]) > 1
+        for own, other in zip(calls["g"], calls["default"]):
+            own.name = other.name
+
+    edit(tmp_path / "out", cross)
+    with pytest.raises(
+        errors.VerificationError, match="'g': output 'default' by calling the object"
+    ):
+        hub.verify(source, tmp_path / "out")
+
+
+def test_original_that_does_not_load_is_no_failure(tmp_path: Path) -> None:
+    """Where a check of the init op refuses both, that is what is said."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        w = v1.get_variable("w", initializer=[1.0, -1.0])
+        session.run(v1.global_variables_initializer())
+        info = v1.saved_model.build_tensor_info(w + 0.0)
+        builder = v1.saved_model.Builder(str(tmp_path / "source"))
+        signature = v1.saved_model.build_signature_def({}, {"y": info})
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], {"f": signature}, main_op=v1.assert_positive(w)
+        )
+        builder.save()
+    report = hub.convert(tmp_path / "source", tmp_path / "out", verify=True)
+    assert report.verification is not None
+    (found,) = report.verification.not_compared
+    assert "the original does not load in this TensorFlow: assertion" in found.reason
+    assert "nor does the converted one, by tf.saved_model.load" in found.reason
 
 
 # ---- what is the same each time
