@@ -27,7 +27,6 @@ from hub_compat.formats import (
     ConversionReport,
     Detection,
     Format,
-    VerificationReport,
 )
 from hub_compat.provenance import CONVERTER_VERSION as VERSION
 
