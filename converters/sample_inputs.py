@@ -281,6 +281,9 @@ class SampleInputs:
                 values = self._array(
                     feature.tensor, feature.dtype, (feature.number,), choice
                 )
+                if feature.key in example.features.feature:
+                    # Another parser of the same bytes asks for it, too.
+                    continue
                 target = example.features.feature[feature.key]
                 if feature.dtype == DT_STRING:
                     target.bytes_list.value.extend(values.tolist())
