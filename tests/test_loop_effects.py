@@ -245,6 +245,33 @@ def in_function(v1: Any, x: Any, weights: Any, steps: Any, defun: Any = None) ->
     return value
 
 
+def in_functions(v1: Any, x: Any, weights: Any, steps: Any, defun: Any = None) -> Any:
+    """Functions that call functions, beside a conditional and within a branch."""
+    import tensorflow as tf
+    from tensorflow.python.framework import function
+
+    defun = defun or function.Defun(tf.float32, tf.float32)
+
+    @defun
+    def product(value: Any, kernel: Any) -> Any:
+        return v1.matmul(v1.reshape(value, [2, 3]), kernel)
+
+    @defun
+    def branched(value: Any, kernel: Any) -> Any:
+        return v1.cond(
+            v1.reduce_sum(value) > 0.0,
+            lambda: v1.tanh(product(value, kernel)),
+            lambda: v1.reshape(value, [2, 3]) * 2.0,
+        )
+
+    @defun
+    def outer(value: Any, kernel: Any) -> Any:
+        return branched(product(value, kernel), kernel) + 1.0
+
+    value = v1.cond(v1.reduce_sum(x) > 0.0, lambda: outer(x, weights), lambda: x)
+    return v1.reshape(outer(v1.reshape(value, [2, 3]), weights), [2, 3])
+
+
 def effects_in_function(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     """A function that asserts and counts, in its loop, in a branch, beside both."""
     import tensorflow as tf
@@ -282,6 +309,7 @@ PROGRAMS = (
     deep,
     effects_in_function,
     in_function,
+    in_functions,
     many_in_turn,
     assign_in_branch,
     assign_in_other_branch,
@@ -383,15 +411,18 @@ def test_branch_that_is_not_taken(tmp_path: Path) -> None:
             run.run(run.loaded.signatures["go"](x=tf.constant(-X))["y"])
 
 
-def test_gradient_through_a_function(tmp_path: Path) -> None:
+@pytest.mark.parametrize("called", [in_function, in_functions])
+def test_gradient_through_a_function(
+    called: Callable[..., Any], tmp_path: Path
+) -> None:
     """It is that of the same program without a function; TF1's own was zero."""
     import tensorflow as tf
 
     def inlined(*arguments: Any) -> Any:
-        return in_function(*arguments, defun=lambda function: function)
+        return called(*arguments, defun=lambda function: function)
 
     found = []
-    for name, program in (("defun", in_function), ("inlined", inlined)):
+    for name, program in (("defun", called), ("inlined", inlined)):
         write(program, tmp_path / name)
         with runtimes.Runtime(lambda name=name: hub.load(tmp_path / name)) as run:
             variables = {v.name.split(":")[0]: v for v in run.loaded.variables}

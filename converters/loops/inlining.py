@@ -6,7 +6,7 @@ have no gradient either, and what is in a graph can be rewritten.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, List, Sequence, Set
+from typing import Collection, Dict, Iterable, List, Sequence, Set
 
 from hub_compat._tf import node_def_pb2
 
@@ -50,27 +50,30 @@ def inline_calls(graph: Graph, kept: Collection[str]) -> Set[str]:
         if graph.nodes[name].attr["f"].func.name in wanted:
             added = inline_call(graph, name)
             stack += [each for each in added if graph.nodes[each].op in _CALLS]
-    called: Set[str] = set()
-    waiting = list(graph.nodes.values())
-    while waiting:
-        for name in called_by(waiting.pop()) - called:
-            if name in graph.library:
-                called.add(name)
-                waiting.extend(graph.library[name].node_def)
+    called = _called(graph, graph.nodes.values())
     for name in (held | wanted) - called:
         del graph.library[name]
     return calling(graph.library, held & called)
 
 
 def _can_be_inlined(graph: Graph, name: str) -> bool:
-    """Whether a function ends, and makes no table."""
-    function = graph.library[name]
-    for node in function.node_def:
-        if name in calling(graph.library, called_by(node) & set(graph.library)):
-            return False
-        if is_table(graph, node.op):
-            return False
-    return True
+    """Whether a function does not call itself, and makes no table."""
+    nodes = graph.library[name].node_def
+    if any(is_table(graph, node.op) for node in nodes):
+        return False
+    return name not in _called(graph, nodes)
+
+
+def _called(graph: Graph, nodes: Iterable[node_def_pb2.NodeDef]) -> Set[str]:
+    """The functions that nodes call, and those that these call, however deep."""
+    called: Set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        for name in called_by(waiting.pop()) - called:
+            if name in graph.library:
+                called.add(name)
+                waiting.extend(graph.library[name].node_def)
+    return called
 
 
 def _effects(graph: Graph, names: Sequence[str]) -> List[str]:
