@@ -370,10 +370,36 @@ class Bodies:
         if graph not in self._known_last_reads:
             written = written_resources(graph) if graph.last_reads else {}
             self._known_last_reads[graph] = {
-                read: written.get(variable, ())
+                read: self._after(graph, read, written.get(variable, ()))
                 for read, variable in graph.last_reads.items()
             }
         return self._known_last_reads[graph]
+
+    def _after(self, graph: Graph, read: str, writers: Sequence[str]) -> List[str]:
+        """What has run once some writers have, if they are to run.
+
+        Of loops and conditionals that are left as they are, what comes after them.
+        """
+        levels = self._levels(graph)
+        found = [name for name in writers if not levels[name]]
+        stack = [name for name in writers if levels[name]]
+        if not stack:
+            return found
+        takers: Dict[str, List[str]] = {}
+        for name in graph.nodes:
+            for edge in graph.inputs(name):
+                takers.setdefault(edge.node, []).append(name)
+        seen = set(stack)
+        while stack:
+            for name in takers.get(stack.pop(), ()):
+                if name in seen or name == read:
+                    continue
+                seen.add(name)
+                if levels[name]:
+                    stack.append(name)
+                else:
+                    found.append(name)
+        return found
 
     def _levels(self, graph: Graph) -> Mapping[str, int]:
         """How many loops and conditionals each node of a graph is inside of."""

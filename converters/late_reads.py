@@ -16,62 +16,19 @@ from typing import (
     Iterable,
     List,
     Mapping,
-    NamedTuple,
     Optional,
     Sequence,
     Set,
     Tuple,
 )
 
-from .graph import Edge, Graph, data_inputs, node_of, normal, topological
+from .aliases import FORWARDS, Alias, Aliases
+from .graph import WAYS_BACK, Edge, Graph, data_inputs, node_of, normal, topological
 
-__all__ = ["Alias", "LateRead", "LateReads"]
+__all__ = ["LateRead", "LateReads"]
 
-# Outputs are inputs: the same tensor, and the same with another shape or type.
-_SAME = frozenset(
-    [
-        "Identity",
-        "IdentityN",
-        "PreventGradient",
-        "RefIdentity",
-        "Snapshot",
-        "StopGradient",
-    ]
-)
-_VIEWS = frozenset(
-    ["Bitcast", "CheckNumerics", "EnsureShape", "ExpandDims", "Reshape", "Squeeze"]
-)
-_FORWARDS = frozenset(
-    "Ref" + kind
-    for kind in (
-        "Enter",
-        "Exit",
-        "Identity",
-        "Merge",
-        "NextIteration",
-        "Select",
-        "Switch",
-    )
-)
-_WAYS_BACK = ("NextIteration", "RefNextIteration")
 # Takes what comes first, and does not wait for the rest.
 _ONE_INPUT = ("Merge", "RefMerge")
-
-
-class Alias(NamedTuple):
-    """A tensor that is the memory of a variable.
-
-    Attributes:
-      variable: its node.
-      path: the Switches and Enters behind which the tensor is, with the output taken.
-      views: the nodes that gave it another shape, in order.
-      read: the first node that takes the reference for a value, if there is one.
-    """
-
-    variable: str
-    path: Tuple[Tuple[str, int], ...] = ()
-    views: Tuple[str, ...] = ()
-    read: Optional[str] = None
 
 
 @dataclasses.dataclass
@@ -116,15 +73,11 @@ class LateReads:
         self._bits: Dict[str, int] = {}
         self._behind: Dict[str, int] = {}
         self._in_turn: Dict[str, int] = {}
-        self._aliases: Dict[str, Optional[Alias]] = {}
-        self._impure: Set[str] = set()
+        self._doubts: Dict[Tuple[str, str], None] = {}
         if any(self._is_write(name) for name in declared):
             order = topological(graph, list(graph.nodes))
-            self._entered = any(
-                node.op in ("Enter", "RefEnter") for node in graph.nodes.values()
-            )
             self._find_writes(order)
-            self._find_aliases(order)
+            self.aliases = Aliases(graph, self._references, set(self._writers), order)
 
     def of_nodes(self) -> List[LateRead]:
         """What nodes have to read for themselves."""
@@ -135,8 +88,8 @@ class LateReads:
             for i, edge in enumerate(data_inputs(self._graph, name)):
                 if name in self._declared and self._declared[name][i]:
                     continue
-                alias = self._aliases.get(edge.tensor)
-                if alias is None or self._handed_on(name, i):
+                alias = self.aliases.get(edge.tensor)
+                if alias is None or self.aliases.handed_on(name, i):
                     continue
                 read = self._late_read(name, i, edge.tensor, alias)
                 if read is not None:
@@ -185,11 +138,13 @@ class LateReads:
         for outputs, fed in signatures if self._bits else ():
             names = set(self._graph.slice(outputs, fed))
             for tensor in map(normal, outputs):
-                alias = self._aliases.get(tensor)
+                alias = self.aliases.get(tensor)
                 if alias is None or alias.path or tensor in found or tensor in fed:
                     continue
-                known = self._behind[alias.read or node_of(tensor)]
-                if self._written(alias.variable, names) & ~known:
+                written = self._written(names)
+                if self._shows(alias, self._behind, written, node_of(tensor)):
+                    if self._doubtful(alias, "what a signature returns"):
+                        continue
                     after = ["^" + node_of(tensor)]
                     found[tensor] = LateRead(None, 0, tensor, alias, after)
         return list(found.values())
@@ -201,25 +156,80 @@ class LateReads:
             # Read for this node in any case.
             return None
         graph = self._graph
-        writes = self._bits.get(alias.variable, 0)
         inputs = graph.inputs(name)
         if graph.nodes[name].op in _ONE_INPUT:
             inputs = [edge for edge in inputs if edge.tensor == tensor]
         for behind in (self._behind, self._in_turn):
-            known = behind.get(alias.read or "", 0)
-            if any(behind[edge.node] & writes & ~known for edge in inputs):
+            done = 0
+            for edge in inputs:
+                done |= behind[edge.node]
+            if self._shows(alias, behind, done, ""):
                 break
         else:
             return None
+        if self._doubtful(alias, "node {!r}".format(name)):
+            return None
         others = [edge for edge in inputs if edge.tensor != tensor]
+        writes = 0
+        for variable in self._variables(alias):
+            writes |= self._bits.get(variable, 0)
         controls = ["^" + node_of(tensor)] + self._controls(others, writes)
         return LateRead(name, place, tensor, alias, controls)
 
-    def _written(self, variable: str, names: Set[str]) -> int:
-        """The writes of a variable among some nodes."""
+    def doubts(self) -> List[str]:
+        """What a run decides alone: values that may be other ones in a session."""
+        return [
+            "node {!r} hands on the memory of the variable {!r}, or a copy of it: a "
+            "session shows, or does not, in {} what was written meanwhile. The "
+            "converted model does not show it.".format(node, variable, taker)
+            for (node, variable), taker in self._doubts.items()
+        ]
+
+    def _doubtful(self, alias: Alias, taker: str) -> bool:
+        node = self.aliases.unsure(alias)
+        if node:
+            for variable in self._variables(alias):
+                self._doubts.setdefault((node, variable), taker)
+        return bool(node)
+
+    def _variables(self, alias: Alias) -> List[str]:
+        """The variables that an alias may be of."""
+        if not alias.chooser:
+            return [alias.variable]
+        entries = self.aliases.entries(alias.chooser).values()
+        return sorted({entry.alias.variable for entry in entries})
+
+    def _shows(
+        self, alias: Alias, behind: Mapping[str, int], done: int, since: str
+    ) -> bool:
+        """Whether some writes are to the memory that an alias is, after its read.
+
+        Args:
+          alias: the alias.
+          behind: the writes behind each node.
+          done: the writes.
+          since: the node that stands for the read of what is a reference itself.
+        """
+        if not alias.chooser:
+            known = behind.get(alias.read or since, 0)
+            return bool(done & self._bits.get(alias.variable, 0) & ~known)
+        for entry in self.aliases.entries(alias.chooser).values():
+            found = done & self._bits.get(entry.alias.variable, 0)
+            for read in entry.reads:
+                found &= ~behind.get(read or since, 0)
+            for name, (bit, _) in self._writers.items() if found else ():
+                others = self.aliases.guards(name)
+                if found & bit and any((p, 1 - i) in others for p, i in entry.unlike):
+                    found &= ~bit
+            if found:
+                return True
+        return False
+
+    def _written(self, names: Set[str]) -> int:
+        """The writes among some nodes."""
         found = 0
         for name in names:
-            if name in self._writers and variable in self._writers[name][1]:
+            if name in self._writers:
                 found |= self._writers[name][0]
         return found
 
@@ -227,7 +237,7 @@ class LateReads:
         op = self._graph.nodes[name].op
         return (
             any(self._declared[name])
-            and op not in _FORWARDS
+            and op not in FORWARDS
             and op != "IsVariableInitialized"
         )
 
@@ -263,7 +273,7 @@ class LateReads:
         while self._add_writes_behind(order, self._behind, ()):
             pass
         # Of a turn of a loop alone: another one has written as well.
-        self._add_writes_behind(order, self._in_turn, _WAYS_BACK)
+        self._add_writes_behind(order, self._in_turn, WAYS_BACK)
 
     def _add_writes_behind(
         self, order: Sequence[str], found: Dict[str, int], without: Sequence[str]
@@ -280,122 +290,3 @@ class LateReads:
                 found[name] = behind
                 changed = True
         return changed
-
-    def _find_aliases(self, order: Sequence[str]) -> None:
-        """What is the memory of one variable, whatever way control flow takes."""
-        while True:
-            self._aliases.clear()
-            for name in order:
-                for i in range(len(self._graph.outputs(name))):
-                    alias = self._alias(name, i)
-                    if alias is not None:
-                        self._aliases["{}:{}".format(name, i)] = alias
-            impure: Set[str] = set()
-            for name in order:
-                if not self._goes_round(name):
-                    # What goes in, and what goes round, is read there.
-                    edges = data_inputs(self._graph, name)
-                    impure.update([name], (edge.node for edge in edges))
-            if impure <= self._impure:
-                return
-            # Not all turns of a loop have the variable in it.
-            self._impure |= impure
-
-    def _goes_round(self, name: str) -> bool:
-        """Whether what a loop hands on is what it began with."""
-        begun = self._aliases.get(name + ":0")
-        if begun is None or self._kind(name) != "Merge":
-            return True
-        return all(
-            after is not None and after.variable == begun.variable and not after.views
-            for after in (
-                self._aliases.get(edge.tensor)
-                for edge in data_inputs(self._graph, name)
-            )
-        )
-
-    def _kind(self, name: str) -> str:
-        op = self._graph.nodes[name].op
-        return op[len("Ref") :] if op in _FORWARDS else op
-
-    def _handed_on(self, name: str, place: int) -> bool:
-        """Whether a node hands an input on as it is."""
-        graph = self._graph
-        kind = self._kind(name)
-        if kind == "IdentityN":
-            return "{}:{}".format(name, place) in self._aliases
-        return (place == 0 or kind == "Merge") and any(
-            "{}:{}".format(name, i) in self._aliases
-            for i in range(len(graph.outputs(name)))
-        )
-
-    def _alias(self, name: str, output: int) -> Optional[Alias]:
-        graph = self._graph
-        node, kind = graph.nodes[name], self._kind(name)
-        if node.op in ("Variable", "VariableV2"):
-            return Alias(name)
-        edges = data_inputs(graph, name)
-        if not edges or (
-            output and node.op not in ("IdentityN", "RefSwitch", "Switch")
-        ):
-            return None
-        place = output if node.op == "IdentityN" else 0
-        source = edges[place].tensor
-        alias = self._aliases.get(source)
-        if kind == "Merge":
-            return self._merged(name, [edge.tensor for edge in edges])
-        if alias is None or name in self._impure:
-            return None
-        if (
-            source in self._references
-            and "{}:{}".format(name, output) not in self._references
-        ):
-            alias = alias._replace(read=name)
-        elif name in self._declared and self._is_write(name):
-            return alias
-        if kind in _SAME or kind == "NextIteration":
-            return alias
-        if kind == "Cast":
-            same = node.attr["SrcT"].type == node.attr["DstT"].type
-            return alias if same else None
-        if kind in _VIEWS:
-            fixed = all(graph.nodes[e.node].op == "Const" for e in edges[1:])
-            if self._entered and not fixed:
-                return None
-            return alias._replace(views=alias.views + (name,))
-        if kind == "Switch":
-            if graph.nodes[edges[1].node].op == "LoopCond":
-                return alias
-            return alias._replace(path=alias.path + ((name, output),))
-        if kind == "Enter":
-            return alias._replace(path=alias.path + ((name, 0),))
-        if kind == "Exit":
-            return self._left(alias, "Enter")
-        return None
-
-    def _merged(self, name: str, tensors: Sequence[str]) -> Optional[Alias]:
-        """What a Merge gives, if it is the same whatever comes."""
-        kinds = [self._kind(node_of(tensor)) for tensor in tensors]
-        if name in self._impure:
-            return None
-        if "NextIteration" in kinds:
-            tensors = [t for t, kind in zip(tensors, kinds) if kind != "NextIteration"]
-            begun = [self._aliases.get(tensor) for tensor in tensors]
-            return None if begun[0] is None or begun[0].views else begun[0]
-        found = [self._aliases.get(tensor) for tensor in tensors]
-        first = found[0]
-        if first is None or any(
-            alias is None or alias.views or alias.variable != first.variable
-            for alias in found
-        ):
-            return None
-        return self._left(first._replace(read=None), "Switch")
-
-    def _left(self, alias: Alias, kind: str) -> Optional[Alias]:
-        """What is outside of the conditional or loop that a tensor was in."""
-        path = list(alias.path)
-        while path:
-            name, _ = path.pop()
-            if self._kind(name) == kind:
-                return alias._replace(path=tuple(path))
-        return None

@@ -122,7 +122,8 @@ def add_variant(
     graph.stopped = stopped_loops.exits(collections)
     dropped_ops.replace_dropped_ops(graph)
     temporaries.replace_temporaries(graph)
-    variables.make_resources(graph, _ends(signatures))
+    for doubt in variables.make_resources(graph, _ends(signatures)):
+        model.warnings.append("variant {}: {}".format(list(tags), doubt))
     tensors += graph.fetched.values()
     counters.replace_counters(graph)
     tables.make_resources(graph)

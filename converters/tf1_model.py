@@ -37,11 +37,11 @@ from .loops.hoisting import written_resources
 from .metagraph import add_variant
 from .model import Model, VariantGraph, make_shape
 from .object_graph import variable_key
+from .reading import STORED_AS
 from .reusable import build, root_tags
 from .saved_model import read_saved_model
 from .shards import BORROW
 from .tables import is_carrier
-from .variables import STORED_AS
 
 __all__ = ["convert_tf1_model", "read_with_signature"]
 

@@ -30,10 +30,12 @@ from .graph import (
     node_of,
     normal,
 )
-from .late_reads import Alias, LateRead, LateReads
+from .late_reads import LateReads
+from .late_values import LateValues
+from .reading import STORED_AS, add_bitcast, add_read
+from .references import REFERENCE_OPS, find_references, hand_on_values
 
 __all__ = [
-    "STORED_AS",
     "Variable",
     "find_variables",
     "listed",
@@ -45,13 +47,8 @@ __all__ = [
 
 # What is between the name of a call and those of a function's nodes in its place.
 INLINED = "/inlined/body/"
-_REFERENCE_OPS = ("Variable", "VariableV2")
 # What hands out a variable, or a reference to one.
-HANDLE_OPS = _REFERENCE_OPS + ("VarHandleOp",)
-# Eager execution has no variables of qint16 and quint16 in any TensorFlow, nor of
-# uint32 and uint64 in TF 1.15 (AssignVariableOp has no kernel for them on a CPU):
-# they are kept as int16, uint16, int32 and int64, and read through Bitcast.
-STORED_AS = {15: 5, 16: 17, 22: 3, 23: 9}
+HANDLE_OPS = REFERENCE_OPS + ("VarHandleOp",)
 _FLOATS = (types_pb2.DT_HALF, types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
 _CONTROL_FLOW = {
     "RefEnter": "Enter",
@@ -215,22 +212,26 @@ def _definitions(collections: Any, name: str) -> List[Any]:
 
 def make_resources(
     graph: Graph, signatures: Sequence[Tuple[Sequence[str], Set[str]]] = ()
-) -> None:
+) -> List[str]:
     """Turns the variables of a graph into resource variables that TF2 has.
 
     Args:
       graph: the graph.
       signatures: what each signature returns, and what it is fed.
 
+    Returns:
+      Warnings of what the graph alone does not say.
+
     Raises:
       ConversionError: an op writes through a reference, and has no twin for
         resources; or it uses a variable of a dtype that TF2 has no variables of.
     """
     _store_bits(graph)
-    if not any(node.op in _REFERENCE_OPS for node in graph.nodes.values()):
-        return
+    if not any(node.op in REFERENCE_OPS for node in graph.nodes.values()):
+        return []
     references = graph.references
-    references.update(_references(graph, list(graph.nodes)))
+    hand_on_values(graph)
+    references.update(find_references(graph, list(graph.nodes)))
     # Inputs are judged by the original ops, so all of them before any changes.
     declared = {
         name: graph.inputs_types(name)
@@ -243,7 +244,7 @@ def make_resources(
         {name: [t > REF_OFFSET for t in types] for name, types in declared.items()},
     )
     reads = late.of_nodes() + late.of_outputs(signatures)
-    dtypes = {read.alias.variable: _dtype(graph, read.alias) for read in reads}
+    values = LateValues(graph, late)
     controls = {
         (name, i): late.controls(name, i)
         for name, types in declared.items()
@@ -252,36 +253,14 @@ def make_resources(
     }
     for name in list(graph.nodes):
         node = graph.nodes[name]
-        if node.op in _REFERENCE_OPS:
+        if node.op in REFERENCE_OPS:
             graph.replace(_handle(graph, node))
         elif name in declared:
             _use(graph, node, declared[name], references, controls)
     graph.redirect(graph.aliases)
-    ways: Dict[Tuple[str, ...], str] = {}
     for read in reads:
-        _read_late(graph, read, dtypes[read.alias.variable], ways)
-
-
-def _references(graph: Graph, names: Sequence[str]) -> Dict[str, int]:
-    """The references to variables among the outputs of some nodes, and their dtypes.
-
-    Queues, and what is a variable for one step only, hand out references as well.
-    """
-    found: Dict[str, int] = {}
-    stack = [name for name in names if graph.nodes[name].op in _REFERENCE_OPS]
-    takers: Dict[str, List[str]] = {}
-    for name in names if stack else ():
-        if any(output.dtype > REF_OFFSET for output in graph.outputs(name)):
-            for edge in graph.inputs(name):
-                takers.setdefault(edge.tensor, []).append(name)
-    while stack:
-        name = stack.pop()
-        for i, output in enumerate(graph.outputs(name)):
-            tensor = "{}:{}".format(name, i)
-            if output.dtype > REF_OFFSET and tensor not in found:
-                found[tensor] = output.dtype - REF_OFFSET
-                stack += takers.get(tensor, ())
-    return found
+        values.read(read)
+    return late.doubts()
 
 
 def _store_bits(graph: Graph) -> None:
@@ -298,11 +277,11 @@ def _store_bits(graph: Graph) -> None:
         if node.op == "VarHandleOp":
             set_attr(node, "dtype", ("type", STORED_AS[dtype]))
         elif node.op == "ReadVariableOp":
-            _add_read(graph, node.name, node.input[0], list(node.input[1:]), dtype)
+            add_read(graph, node.name, node.input[0], list(node.input[1:]), dtype)
         elif node.op == "AssignVariableOp":
             set_attr(node, "dtype", ("type", STORED_AS[dtype]))
             name = graph.unique_name(node.name + "/bits")
-            _add_bitcast(graph, name, node.input[1], dtype, STORED_AS[dtype])
+            add_bitcast(graph, name, node.input[1], dtype, STORED_AS[dtype])
             node.input[1] = name
             graph.forget(node.name)
         else:
@@ -322,7 +301,7 @@ def value_of(graph: Graph, tensor: str) -> str:
     if dtype is None:
         return tensor
     name = graph.unique_name(node_of(tensor) + "/value")
-    _add_read(graph, name, tensor, [], dtype)
+    add_read(graph, name, tensor, [], dtype)
     return name + ":0"
 
 
@@ -354,7 +333,7 @@ def _use(
     controls = [i for i in node.input if i.startswith("^")]
     if node.op == "Identity" and normal(node.input[0]) in references:
         dtype = references[normal(node.input[0])]
-        _add_read(graph, node.name, node.input[0], controls, dtype)
+        add_read(graph, node.name, node.input[0], controls, dtype)
         return
     writes = False
     for i, tensor in enumerate(node.input):
@@ -366,7 +345,7 @@ def _use(
         # Read when the consumer runs, after whatever it waits for.
         name = graph.unique_name("{}/read_{}".format(node.name, i))
         after = list(dict.fromkeys(controls + also[node.name, i]))
-        _add_read(graph, name, tensor, after, references[normal(tensor)])
+        add_read(graph, name, tensor, after, references[normal(tensor)])
         node.input[i] = name
         graph.forget(node.name)
     if not writes:
@@ -381,90 +360,6 @@ def _use(
     _write(graph, node, references)
 
 
-def _dtype(graph: Graph, alias: Alias) -> int:
-    return int(graph.nodes[alias.variable].attr["dtype"].type)
-
-
-def _read_late(
-    graph: Graph, late: LateRead, dtype: int, ways: Dict[Tuple[str, ...], str]
-) -> None:
-    """Has a node, or a signature, take what a variable holds when it runs."""
-    handle = late.alias.variable
-    way: Tuple[str, ...] = (handle,)
-    for step, output in late.alias.path:
-        # As the value came into loops and branches, so does the handle.
-        way += (step,)
-        if way not in ways:
-            copy = node_def_pb2.NodeDef()
-            copy.CopyFrom(graph.nodes[step])
-            copy.name = graph.unique_name(step + "/handle")
-            copy.input[0] = handle
-            set_attr(copy, "T", ("type", DT_RESOURCE))
-            if copy.op == "Enter":
-                set_attr(copy, "is_constant", True)
-            copy.attr.pop("_output_shapes", None)
-            graph.replace(copy)
-            ways[way] = copy.name
-        handle = "{}:{}".format(ways[way], output)
-    base = late.node or node_of(late.tensor)
-    tensor = graph.unique_name("{}/late_{}".format(base, late.place))
-    _add_read(graph, tensor, handle, late.controls, dtype)
-    if late.node is None:
-        # Where bits are kept, the read is not the last node.
-        name = tensor if graph.nodes[tensor].op != "Bitcast" else tensor + "/bits"
-        graph.last_reads[name] = late.alias.variable
-    for view in late.alias.views:
-        copy = node_def_pb2.NodeDef()
-        copy.CopyFrom(graph.nodes[view])
-        copy.name = graph.unique_name("{}/{}".format(base, view))
-        rest = [_constant_here(graph, i, late) for i in copy.input[1:] if i[0] != "^"]
-        del copy.input[:]
-        copy.input.extend([tensor] + rest)
-        graph.replace(copy)
-        tensor = copy.name
-    if late.node is None:
-        graph.fetched[late.tensor] = tensor + ":0"
-    else:
-        graph.nodes[late.node].input[late.place] = tensor
-        graph.forget(late.node)
-
-
-def _constant_here(graph: Graph, tensor: str, late: LateRead) -> str:
-    """A constant where the node is, which may be inside of a loop."""
-    constant = graph.nodes[node_of(tensor)]
-    if constant.op != "Const" or not late.alias.path:
-        return tensor
-    copy = node_def_pb2.NodeDef()
-    copy.CopyFrom(constant)
-    copy.name = graph.unique_name(constant.name + "/late")
-    del copy.input[:]
-    copy.input.append("^" + node_of(late.tensor))
-    graph.replace(copy)
-    return copy.name
-
-
-def _add_read(
-    graph: Graph, name: str, handle: str, controls: List[str], dtype: int
-) -> None:
-    """Adds a node of that name that gives the value behind a handle."""
-    stored = STORED_AS.get(dtype, dtype)
-    read = node_def_pb2.NodeDef(name=name, op="ReadVariableOp")
-    read.input.append(handle)
-    read.input.extend(controls)
-    set_attr(read, "dtype", ("type", stored))
-    if stored != dtype:
-        read.name = graph.unique_name(name + "/bits")
-        _add_bitcast(graph, name, read.name, stored, dtype)
-    graph.replace(read)
-
-
-def _add_bitcast(graph: Graph, name: str, tensor: str, old: int, new: int) -> None:
-    cast = node_def_pb2.NodeDef(name=name, op="Bitcast", input=[tensor])
-    set_attr(cast, "T", ("type", old))
-    set_attr(cast, "type", ("type", new))
-    graph.replace(cast)
-
-
 def obstacle(graph: Graph, names: Sequence[str]) -> Optional[str]:
     """Why one of some nodes of a graph, as it was read, has no resource twin.
 
@@ -472,7 +367,7 @@ def obstacle(graph: Graph, names: Sequence[str]) -> Optional[str]:
       graph: the graph, before any pass.
       names: the nodes, with all that they need.
     """
-    references = _references(graph, names)
+    references = find_references(graph, names)
     for name in names:
         node = graph.nodes[name]
         reason = _uses_bits(graph, node)
