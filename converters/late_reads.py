@@ -183,7 +183,25 @@ class LateReads:
             "session shows, or does not, in {} what was written meanwhile. The "
             "converted model does not show it.".format(node, variable, taker)
             for (node, variable), taker in self._doubts.items()
-        ]
+        ] + self._shared()
+
+    def _shared(self) -> List[str]:
+        """Resource variables that are given the memory of a reference variable."""
+        found = []
+        for name, node in self._graph.nodes.items() if self._bits else ():
+            if node.op != "AssignVariableOp":
+                continue
+            handle, value = data_inputs(self._graph, name)[:2]
+            alias = self.aliases.get(value.tensor)
+            for variable in self._variables(alias) if alias is not None else ():
+                if variable in self._bits:
+                    found.append(
+                        "node {!r} assigns the variable {!r} to the resource variable "
+                        "{!r}: in a session both are one memory from then on, and what "
+                        "is written to the first changes the second. The converted "
+                        "model keeps them apart.".format(name, variable, handle.node)
+                    )
+        return found
 
     def _doubtful(self, alias: Alias, taker: str) -> bool:
         node = self.aliases.unsure(alias)

@@ -7,7 +7,8 @@ tf.compat.v1.GraphKeys; ``saved_model_assets`` is of saved_model/constants.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Collection, Dict, List, Set, Tuple
+from types import MappingProxyType
+from typing import Any, Collection, Dict, List, Mapping, Set, Tuple
 
 import numpy as np
 
@@ -146,6 +147,11 @@ def add_variant(
     lost = custom_gradients.settle_gradients(graph)
     paths = {node_of(definition.tensor_info.name) for definition in assets}
     wanted = len(variant.update_ops)
+    moved = loops.part_from_gradients(
+        graph, _ends(signatures) + [([loss], set()) for loss in variant.losses], paths
+    )
+    variant.losses[:] = [moved.get(normal(loss), loss) for loss in variant.losses]
+    tensors += moved.values()
     left = loops.make_functional(graph, variant.update_ops, tensors, paths)
     handles.say_variables(graph)
     handles.wait_for_takers(graph)
@@ -171,7 +177,8 @@ def add_variant(
     _add_variables(model, variant, found, initial.restored, written)
     tables.add_tables(model, variant)
     for signature in signatures:
-        variant.signatures[signature.name] = _by_value(graph, signature)
+        # A tensor that a loop gives may be that of a copy of the loop by now.
+        variant.signatures[signature.name] = _by_value(graph, signature, moved)
     model.variants.append(variant)
     return variant
 
@@ -283,12 +290,18 @@ def _unshaped(signature: Signature, definition: Any) -> Signature:
     return dataclasses.replace(signature, outputs=read_values(unknown.outputs))
 
 
-def _by_value(graph: Graph, signature: Signature) -> Signature:
+def _by_value(
+    graph: Graph, signature: Signature, moved: Mapping[str, str] = MappingProxyType({})
+) -> Signature:
     """The signature with the values of what were references among its outputs."""
+
+    def found(tensor: str) -> str:
+        return variables.value_of(graph, moved.get(normal(tensor), tensor))
+
     outputs = {}
     for key, value in signature.outputs.items():
         components = tuple(
-            Component(c.name, variables.value_of(graph, c.tensor), c.dtype, c.shape)
+            Component(c.name, found(c.tensor), c.dtype, c.shape)
             for c in value.components
         )
         outputs[key] = Value(key, components, value.spec)

@@ -6,6 +6,7 @@ that a loaded graph does not have. It can differentiate While and If, whose bran
 and bodies are functions, and TensorLists, which are values.
 
 * ``inlining``: functions that hold it, put in the place of their calls.
+* ``forward``: loops whose gradient is in the graph, copied for what needs none.
 * ``regions``: which nodes are in which loop and in which branch.
 * ``ends``: conditionals that have no Merge, but of which something is wanted.
 * ``tangles``: which of them can only be rewritten together.
@@ -23,11 +24,12 @@ from typing import Any, Collection, Dict, Iterable, List, Mapping
 
 from ..graph import CONTROL_FLOW_OPS, DT_RESOURCE, PLACEHOLDERS, Graph, node_of
 from . import conditionals, ends, frames, hoisting, tensor_arrays
+from .forward import part_from_gradients
 from .inlining import inline_call, inline_calls
 from .regions import Frame, NotUnderstood, Regions, topological
 from .tangles import find_tangles, has_control_flow
 
-__all__ = ["inline_call", "inline_calls", "inside_of_loops", "make_functional"]
+__all__ = ["inline_call", "inline_calls", "inside_of_loops", "make_functional", "part_from_gradients"]
 
 
 def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:
