@@ -187,7 +187,8 @@ class Aliases:
             for each, tensor in zip(made.inputs, made.tensors):
                 if each is None:
                     continue
-                if each.chooser and each.views:
+                if each.views and self._reaches(each.chooser, alias.chooser):
+                    # Another number in each turn.
                     return each.views[-1].node
                 if alias.chooser in self._mixed:
                     if kind(self._graph, node_of(tensor)) not in _TURNS:
@@ -197,6 +198,19 @@ class Aliases:
                         return view.node
                 stack.append(each)
         return ""
+
+    def _reaches(self, chooser: str, wanted: str) -> bool:
+        """Whether what a chooser gives may have come from another one."""
+        stack, seen = [chooser], set()
+        while stack:
+            name = stack.pop()
+            if name == wanted:
+                return True
+            if name and name not in seen:
+                seen.add(name)
+                inputs = self.choosers[name].inputs
+                stack += [each.chooser for each in inputs if each is not None]
+        return False
 
     def _fixed(self, name: str, place: int) -> bool:
         """Whether all inputs but one are constants."""
@@ -212,6 +226,10 @@ class Aliases:
             return 0
         key = (alias.variable, alias.views)
         return self._numbers.setdefault(key, len(self._numbers) + 1)
+
+    def further(self, alias: Alias, way: Alias) -> Alias:
+        """What comes of the memory that a chooser chose, on its way from there."""
+        return alias._replace(path=alias.path + way.path, views=alias.views + way.views)
 
     def _collect(self, chooser: str, found: Dict[int, Entry], seen: Set[str]) -> None:
         seen.add(chooser)
@@ -234,12 +252,11 @@ class Aliases:
             else:
                 inner: Dict[int, Entry] = {}
                 self._collect(alias.chooser, inner, seen)
-                entries = [
-                    entry._replace(
-                        alias=entry.alias._replace(path=entry.alias.path + alias.path)
-                    )
-                    for entry in inner.values()
-                ]
+                entries = []
+                for entry in inner.values():
+                    further = self.further(entry.alias, alias)
+                    number = self.number(further)
+                    entries.append(entry._replace(number=number, alias=further))
             for entry in entries:
                 known = found.get(entry.number, entry)
                 found[entry.number] = entry._replace(
@@ -404,11 +421,13 @@ class Aliases:
 
     def _left(self, alias: Alias, op: str) -> Alias:
         """What is outside of the conditional or loop that a tensor was in."""
-        path = list(alias.path)
-        while op and path:
-            name, _ = path.pop()
-            if kind(self._graph, name) == op:
-                return alias._replace(path=tuple(path))
+        kinds = [kind(self._graph, name) for name, _ in alias.path]
+        if op == "Switch" and kinds[-1:] == ["Switch"]:
+            return alias._replace(path=alias.path[:-1])
+        if op == "Enter" and "Enter" in kinds:
+            last = len(kinds) - kinds[::-1].index("Enter") - 1
+            return alias._replace(path=alias.path[:last])
+        # What a branch takes without a Switch is there outside of it as well.
         return alias
 
     def _find_guards(self, order: Sequence[str]) -> None:

@@ -138,10 +138,7 @@ class LateValues:
         tensor = late.tensor
         base = late.node or node_of(late.tensor)
         for number, entry in sorted(entries.items()):
-            memory_of = entry.alias._replace(
-                path=entry.alias.path + alias.path,
-                views=entry.alias.views + alias.views,
-            )
+            memory_of = self._late.aliases.further(entry.alias, alias)
             value = self._value(late, memory_of, "_{}".format(number))
             wanted = self._add_number(number, base, ["^" + node_of(late.tensor)])
             asked = self._add(
@@ -270,12 +267,29 @@ class LateValues:
         set_attr(here, "T", ("type", graph.output(normal(tensor)).dtype))
         graph.replace(here)
         after = ["^" + here.name]
+        aliases = self._late.aliases
         if alias is None or not alias.chooser:
-            number = self._late.aliases.number(alias)
-            return self._add_number(number, base, after)
+            return self._add_number(aliases.number(alias), base, after)
         which = self._brought(self._number_of(alias.chooser), alias.path, DT_INT32)
         int32 = ("type", DT_INT32)
-        return self._add("Identity", base + "/number", [which] + after, T=int32)
+        found = self._add("Identity", base + "/number", [which] + after, T=int32)
+        if not alias.views:
+            return found
+        # Of what was chosen, the part or shape has a number of its own.
+        which = found
+        for number, entry in sorted(aliases.entries(alias.chooser).items()):
+            other = aliases.number(aliases.further(entry.alias, alias))
+            asked = self._add(
+                "Equal",
+                base + "/is_number",
+                [which, self._add_number(number, base, after)],
+                T=int32,
+            )
+            constant = self._add_number(other, base, after)
+            found = self._add(
+                "Select", base + "/number", [asked, constant, found], T=int32
+            )
+        return found
 
     def _add_number(
         self, number: int, base: str, after: List[str], scalar: bool = True
