@@ -1,8 +1,8 @@
 """Which tensors of a session are the memory of a reference variable.
 
-Identity, Reshape, Switch or Enter hand on the memory that they get. A Merge may give the
-memory of one variable or another, or what was computed: which, a run decides. So does a
-Select with a scalar condition, and an Exit where a loop was left. Those are the
+Identity, Reshape, Switch or Enter hand on the memory that they get. A Merge may give
+the memory of one variable or another, or what was computed: which, a run decides. So
+does a Select with a scalar condition, and an Exit where a loop was left. Those are the
 *choosers*.
 """
 

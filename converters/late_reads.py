@@ -73,7 +73,7 @@ class LateReads:
         self._bits: Dict[str, int] = {}
         self._behind: Dict[str, int] = {}
         self._in_turn: Dict[str, int] = {}
-        self._doubts: Dict[Tuple[str, str], None] = {}
+        self._doubts: Dict[Tuple[str, str], str] = {}
         if any(self._is_write(name) for name in declared):
             order = topological(graph, list(graph.nodes))
             self._find_writes(order)

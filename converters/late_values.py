@@ -1,4 +1,4 @@
-"""Nodes that give what a variable holds when an op uses the tensor that is its memory."""
+"""Nodes that give what a variable holds, where an op uses what is its memory."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class LateValues:
 
     def _chosen(self, late: LateRead) -> str:
         """What was chosen, if that was a variable as it is by now."""
-        graph, alias = self._graph, late.alias
+        alias = late.alias
         entries = self._late.aliases.entries(alias.chooser)
         which = self._brought(self._number_of(alias.chooser), alias.path, DT_INT32)
         tensor = late.tensor
@@ -155,8 +155,7 @@ class LateValues:
         dtype = ("type", graph.output(normal(yes)).dtype)
         shape = memory.static_shape(graph, late.tensor)
         if shape is not None and None not in shape:
-            name = self._add("Select", base + "/chosen", [asked, yes, no], T=dtype)
-            return name
+            return self._add("Select", base + "/chosen", [asked, yes, no], T=dtype)
         int32 = ("type", DT_INT32)
         shapes, sizes, ranks = [], [], []
         for tensor in (yes, no):

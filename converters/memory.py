@@ -179,11 +179,11 @@ def _slice(graph: Graph, name: str) -> Optional[bool]:
     if shape is None or begin is None or length is None:
         return None
     begins = [int(number) for number in begin]
-    ends = []
+    ends: List[int] = []
     for start, number, dim in zip(begins, length, shape):
         if number < 0 and dim is None:
             return None
-        ends.append(dim if number < 0 else start + int(number))
+        ends.append((dim or 0) if number < 0 else start + int(number))
     return _rows(shape, begins, ends, _size(graph, name))
 
 

@@ -33,6 +33,7 @@ def add_read(
 
 
 def add_bitcast(graph: Graph, name: str, tensor: str, old: int, new: int) -> None:
+    """Adds a node of that name that takes bits for another dtype."""
     cast = node_def_pb2.NodeDef(name=name, op="Bitcast", input=[tensor])
     set_attr(cast, "T", ("type", old))
     set_attr(cast, "type", ("type", new))

@@ -88,7 +88,7 @@ def _forwards(
     stack = [name]
     while stack:
         name = stack.pop()
-        for i, output in enumerate(graph.outputs(name)):
+        for i in range(len(graph.outputs(name))):
             tensor = "{}:{}".format(name, i)
             for taker in takers.get(tensor, ()):
                 types = graph.inputs_types(taker)

@@ -29,7 +29,13 @@ from .inlining import inline_call, inline_calls
 from .regions import Frame, NotUnderstood, Regions, topological
 from .tangles import find_tangles, has_control_flow
 
-__all__ = ["inline_call", "inline_calls", "inside_of_loops", "make_functional", "part_from_gradients"]
+__all__ = [
+    "inline_call",
+    "inline_calls",
+    "inside_of_loops",
+    "make_functional",
+    "part_from_gradients",
+]
 
 
 def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:

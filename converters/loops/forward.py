@@ -66,9 +66,7 @@ def _repeats(graph: Graph, names: List[str]) -> bool:
     return not any(is_random(op) or is_write(op) for op in ops)
 
 
-def _copy(
-    graph: Graph, names: List[str], takers: Collection[str]
-) -> Dict[str, str]:
+def _copy(graph: Graph, names: List[str], takers: Collection[str]) -> Dict[str, str]:
     """Copies nodes, and has some others take what the copies give."""
     suffix = "/forward"
     copies = {name: graph.unique_name(name + suffix) for name in names}
