@@ -33,6 +33,9 @@ __all__ = ["make_lists"]
 _PASSES_ON = CONTROL_FLOW_OPS | {"Identity"}
 _FLOW_INPUTS = ("flow_in",)
 
+# What ScatterNd puts together on each device: half, float, double, int32, int64.
+_SCATTERED = (19, 1, 2, 3, 9)
+
 
 def make_lists(graph: Graph, names: List[str]) -> List[str]:
     """Rewrites the TensorArrays among some nodes.
@@ -365,9 +368,66 @@ class _Arrays:
                 "Max", "most", [indices, zero], T=int32, Tidx=int32, keep_dims=False
             )
             flow = self._grown(flow, most)
+        elif self._is_first(node) and dtype[1] in _SCATTERED:
+            # XLA has no kernel of TensorListScatterIntoExistingList.
+            rows = self._scattered(node, indices, value)
+            inputs = [rows, self._element_shape(node)]
+            attrs = {"element_dtype": dtype, "shape_type": ("type", DT_INT32)}
+            self._become(node, "TensorListFromTensor", inputs, **attrs)
+            return
         inputs = [flow, value, indices]
         self._become(
             node, "TensorListScatterIntoExistingList", inputs, element_dtype=dtype
+        )
+
+    def _is_first(self, node: Any) -> bool:
+        """Whether nothing was written to an array before."""
+        flow = normal(self._inputs(node)[3])
+        return flow == self._array(node.input[0]).name + ":1"
+
+    def _scattered(self, node: Any, indices: str, value: str) -> str:
+        """The rows of a tensor in the places that they have in an array."""
+        int32 = ("type", DT_INT32)
+        constants = [
+            self._node("Const", "number", [], dtype=int32, value=value_of)
+            for value_of in (
+                int32_tensor(1, scalar=False),
+                int32_tensor(2**31 - 1, scalar=False),
+                int32_tensor(0),
+                int32_tensor(1),
+            )
+        ]
+        one, all_of, axis, last = constants
+        shape = self._node(
+            "Shape", "shape", [value], T=self._dtype(node), out_type=int32
+        )
+        rest = self._node(
+            "StridedSlice",
+            "rest",
+            [shape, one, all_of, one],
+            T=int32,
+            Index=int32,
+            end_mask=1,
+        )
+        size = self._node(
+            "ExpandDims",
+            "size",
+            [self._array(node.input[0]).input[0], axis],
+            T=int32,
+            Tdim=int32,
+        )
+        whole = self._node(
+            "ConcatV2", "whole", [size, rest, axis], T=int32, Tidx=int32, N=2
+        )
+        places = self._node(
+            "ExpandDims", "places", [indices, last], T=int32, Tdim=int32
+        )
+        return self._node(
+            "ScatterNd",
+            "scattered",
+            [places, value, whole],
+            T=self._dtype(node),
+            Tindices=int32,
         )
 
     def rewrite_splitv3(self, node: Any) -> None:
