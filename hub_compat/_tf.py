@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import json
+import weakref
 from typing import (
     Any,
     Callable,
@@ -151,7 +152,8 @@ def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:
     # The one name that exists in TF 1.15 and in every TF 2.
     load: Any = tf.compat.v1.saved_model.load_v2
     if options is None:
-        return load(path, tags=tags)
+        with _functions_released():
+            return load(path, tags=tags)
     # TF < 2.3 has no LoadOptions; drop the branch with TF 1.15.
     if load_options_class() is None:
         raise OptionsError(
@@ -160,7 +162,8 @@ def load_saved_model(path: str, tags: Any = None, options: Any = None) -> Any:
                 tf.__version__, options
             )
         )
-    return load(path, tags=tags, options=options)
+    with _functions_released():
+        return load(path, tags=tags, options=options)
 
 
 def loads_alone(path: str) -> bool:
@@ -712,6 +715,70 @@ def _keep_functions(op: Any, get_func_graph: Callable[..., Any]) -> None:
         for inner in graph.get_operations():
             if inner.type in _FUNCTIONS_OF:
                 _keep_functions(inner, get_func_graph)
+
+
+def gradients_of_functions() -> Set[str]:
+    """The names under which gradients of functions are registered in the process.
+
+    Private: ``gradient_registry``, or ``_gradient_registry`` before TF 2.5. From TF 2.2
+    on functions have their gradients themselves, and there are none.
+    """
+    return {name for name in _gradient_entries() if name.startswith("PartitionedCall-")}
+
+
+def _gradient_entries() -> Dict[str, Any]:
+    from tensorflow.python.framework import ops
+
+    registry: Any = getattr(ops, "gradient_registry", None)
+    if registry is None:
+        registry = getattr(ops, "_gradient_registry", None)
+    return getattr(registry, "_registry", {})
+
+
+@contextlib.contextmanager
+def _functions_released() -> Iterator[None]:
+    """Has functions that are loaded in it go with their last user.
+
+    TF 1.15 registers a gradient for each function that it loads, and has the default
+    graph hold it, also in eager execution. It never lets go of either, nor of the
+    graphs behind them. A graph that calls a function holds that function's gradient;
+    a graph for sessions holds its functions.
+
+    Private: the entries of the registry, ``_func_graph`` of what makes a gradient, and
+    ``_functions`` of a graph; without them, nothing is done. It can go with TF 1.15.
+    """
+    known = gradients_of_functions()
+    default: Any = tf.compat.v1.get_default_graph() if tf.executing_eagerly() else None
+    held = getattr(default, "_functions", {})
+    names = set(held)
+    try:
+        yield
+    finally:
+        found = gradients_of_functions() - known
+        for name in found:
+            _release_gradient(name)
+        # Where functions have their gradients themselves, none is held for ever.
+        for name in set(held) - names if found else ():
+            del held[name]
+
+
+def _release_gradient(name: str) -> None:
+    entries = _gradient_entries()
+    gradient = entries[name].get("type")
+    for cell in getattr(gradient, "__closure__", None) or ():
+        graph = getattr(cell.cell_contents, "_func_graph", None)
+        if graph is not None:
+            graph._hub_compat_gradient = gradient
+            entries[name]["type"] = _held_elsewhere(weakref.ref(gradient))
+            forget = functools.partial(entries.pop, name, None)
+            weakref.finalize(gradient, forget).atexit = False
+
+
+def _held_elsewhere(found: Callable[[], Any]) -> Callable[..., Any]:
+    def gradient(op: Any, *upstream: Any) -> Any:
+        return found()(op, *upstream)
+
+    return gradient
 
 
 def in_tf1_graph() -> bool:

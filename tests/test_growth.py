@@ -1,0 +1,70 @@
+"""What a load takes goes with the loaded object, and not before its last user."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hub_compat as hub
+from hub_compat import _tf
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
+
+
+def graphs() -> int:
+    """How many graphs of functions there are."""
+    gc.collect()
+    return sum(type(found).__name__ == "FuncGraph" for found in gc.get_objects())
+
+
+def use(testdata: Path) -> Any:
+    """Loads a module and calls it."""
+    import tensorflow as tf
+
+    loaded = hub.load(testdata / "image_bn" / "module")
+    images = tf.ones([1, 8, 8, 3])
+    return loaded.signatures["default"](images)["default"].numpy()
+
+
+def test_no_load_leaves_a_graph_behind(testdata: Path) -> None:
+    """TF 1.15 keeps a gradient, and with it the graph, of each function for ever."""
+    first = use(testdata)
+    before = graphs(), len(_tf.gradients_of_functions())
+    for _ in range(2):
+        again = use(testdata)
+        np.testing.assert_allclose(first, again, rtol=1e-5)
+    assert (graphs(), len(_tf.gradients_of_functions())) == before
+
+
+def test_a_function_outlives_what_it_calls(testdata: Path) -> None:
+    """It has a gradient when the loaded object is gone."""
+    import tensorflow as tf
+
+    loaded = hub.load(testdata / "image_bn" / "module")
+    variables = loaded.trainable_variables
+    images = tf.ones([1, 8, 8, 3])
+    signature = loaded.signatures["default"]
+
+    @tf.function(autograph=False)
+    def call(x: Any) -> Any:
+        return tf.reduce_sum(signature(x)["default"] ** 2)
+
+    with tf.GradientTape() as tape:
+        wanted = call(images)
+    wanted = tape.gradient(wanted, variables)
+    function = call.get_concrete_function(tf.TensorSpec([2, 8, 8, 3], tf.float32))
+    # Functions of TensorFlow's own hold no variables.
+    kept = signature._hub_compat_state
+    assert kept
+    loaded = signature = call = None
+    gc.collect()
+    with tf.GradientTape() as tape:
+        loss = function(tf.concat([images, images], 0))
+    for one, other in zip(wanted, tape.gradient(loss, variables)):
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_allclose(other, one * 2.0, rtol=1e-4)
