@@ -85,6 +85,7 @@ __all__ = [
     "load_saved_model",
     "loads_alone",
     "meta_graph_pb2",
+    "name_slots",
     "name_uncallable",
     "node_def_pb2",
     "op_def_pb2",
@@ -527,6 +528,41 @@ def settle_shape(variable: Any) -> None:
         with tf.init_scope():
             if tf.executing_eagerly():
                 variable._shape = tf.convert_to_tensor(variable).shape
+
+
+def name_slots(variable: Any, name: Callable[[str], str]) -> None:
+    """Names the slots that optimizers of Keras 2 make for a variable.
+
+    Private: ``_shared_name``, a property that slots are named by (1.15 to 2.21), so the
+    variable becomes one of a sub-class. Without it, and in graphs, where names are
+    unique, nothing is done.
+
+    Args:
+      variable: the variable; its own name stays.
+      name: from what they would be called by to what they are called by.
+    """
+    with tf.init_scope():
+        if not tf.executing_eagerly() or not hasattr(variable, "_shared_name"):
+            return
+    own = variable._shared_name
+    wanted = name(own)
+    if wanted != own:
+        # Not tracked: a string is no part of a variable's state.
+        object.__setattr__(variable, "_hub_compat_slots", wanted)
+        variable.__class__ = _with_named_slots(type(variable))
+
+
+@functools.lru_cache(maxsize=None)
+def _with_named_slots(kind: Any) -> Any:
+    if "_hub_compat_slots_of" in vars(kind):
+        return kind
+    names = {
+        "__module__": kind.__module__,
+        "__doc__": kind.__doc__,
+        "_hub_compat_slots_of": kind,
+        "_shared_name": property(lambda variable: variable._hub_compat_slots),
+    }
+    return type(kind)(kind.__name__, (kind,), names)
 
 
 def rename_variable(variable: Any, name: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any, Dict, List, Mapping, Optional
 
-from hub_compat._tf import in_tf1_graph, prepare_gradients, tf
+from hub_compat._tf import in_tf1_graph, name_slots, prepare_gradients, tf
 from hub_compat._tf_keras import calling_layer, graph_session, keras2
 from hub_compat.graph_mode import Switch
 from hub_compat.keras_core import KerasCore
@@ -15,6 +16,8 @@ __all__ = ["KerasLayer"]
 
 keras = keras2()
 _Layer: Any = keras.layers.Layer
+# The weights of all layers, by what the slots that optimizers have for them are called.
+_slots: Any = weakref.WeakValueDictionary()
 
 
 class KerasLayer(LayerMixin, _Layer):  # noqa: D101
@@ -92,6 +95,16 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             getter=lambda *unused, **ignored: variable,
             **keywords,
         )
+        if is_trainable:
+            name_slots(variable, lambda name: self._slot_name(variable, name))
+
+    def _slot_name(self, variable: Any, name: str) -> str:
+        """A name that no other layer's slots have: an .h5 file has each name once."""
+        found, number = name, 0
+        while _slots.setdefault(found, variable) is not variable:
+            found = "{}/{}{}".format(self.name, name, "_%d" % number if number else "")
+            number += 1
+        return found
 
     def _only_if_trainable(self, loss: Any) -> Any:
         def value() -> Any:

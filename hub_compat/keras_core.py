@@ -108,6 +108,10 @@ class KerasCore:
         self.inputs = self._input_specs()
         for variable in self.trainable_variables + self.other_variables:
             settle_shape(variable)
+        self._first = {
+            id(variable): tf.convert_to_tensor(variable)
+            for variable in (self.string_variables if tf.executing_eagerly() else ())
+        }
 
     # ---- what is called
 
@@ -285,6 +289,14 @@ class KerasCore:
         """The variables that Keras cannot have for weights: HDF5 has no such arrays."""
         every = self.trainable_variables + self.other_variables
         return [variable for variable in every if variable.dtype == tf.string]
+
+    def has_changed(self, variable: Any) -> bool:
+        """Whether one of those has another value than the module has."""
+        first = self._first.get(id(variable))
+        now = tf.convert_to_tensor(variable)
+        if first is None or first.shape != now.shape:
+            return first is not None
+        return not bool(tf.reduce_all(tf.equal(first, now)))
 
     @property
     def order_in_tensorflow_hub(self) -> List[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -365,6 +366,14 @@ class LayerMixin:
         if not self._positions:
             embedded = core.embedded
             config["embed"] = False if embedded is None else embedded.to_config()
+        strings = {
+            name: base64.b64encode(_to_bytes(variable)).decode("ascii")
+            for name, variable in self._strings().items()
+            if core.has_changed(variable)
+        }
+        if strings:
+            # An .h5 file has no other place for them.
+            config["strings"] = strings
         return config
 
     @classmethod
@@ -398,10 +407,27 @@ class LayerMixin:
                     config.get("name"), handle
                 )
             )
+        strings = config.get("strings") or {}
+        config = {key: value for key, value in config.items() if key != "strings"}
         layer = super().from_config(config)  # type: ignore[misc]
         if "embed" not in config:
             layer._take_order_of_tensorflow_hub()
+        layer._take_strings(strings)
         return layer
+
+    def _take_strings(self, values: Mapping[str, str]) -> None:
+        """Gives variables that are no weights the values of a configuration."""
+        variables = self._strings()
+        for name, text in values.items():
+            if name not in variables:
+                raise LayerError(
+                    "The layer {!r} was saved with changed values of string variables; "
+                    "they can be set in eager execution only, and where the module has "
+                    "such variables. Received: {!r}, and variables {!r}".format(
+                        self.name, sorted(values), sorted(variables)
+                    )
+                )
+            _set_bytes(variables[name], base64.b64decode(text))
 
     # ---- weights of a model that was saved with tensorflow_hub's layer
 
@@ -431,8 +457,7 @@ class LayerMixin:
         for number, position in enumerate(order):
             store[str(number)] = values[str(position)]
         for name, variable in self._strings().items():
-            text = tf.io.serialize_tensor(tf.convert_to_tensor(variable)).numpy()
-            store[name] = np.frombuffer(text, np.uint8)
+            store[name] = np.frombuffer(_to_bytes(variable), np.uint8)
 
     def load_own_variables(self, store: Any) -> None:
         """Takes the values of the weights from a .keras file."""
@@ -442,8 +467,7 @@ class LayerMixin:
         super().load_own_variables(values)  # type: ignore[misc]
         for name, variable in self._strings().items():
             if name in store.keys():
-                text = np.asarray(store[name]).tobytes()
-                variable.assign(tf.io.parse_tensor(text, tf.string))
+                _set_bytes(variable, np.asarray(store[name]).tobytes())
 
     def _strings(self) -> Dict[str, Any]:
         """Variables that are no weights, by their names in a .keras file."""
@@ -464,6 +488,16 @@ class _OwnHandle(str):
     """
 
     __slots__ = ()
+
+
+def _to_bytes(variable: Any) -> bytes:
+    """The value of a variable of strings."""
+    text: bytes = tf.io.serialize_tensor(tf.convert_to_tensor(variable)).numpy()
+    return text
+
+
+def _set_bytes(variable: Any, text: bytes) -> None:
+    variable.assign(tf.io.parse_tensor(text, tf.string))
 
 
 def _computed(inputs: Any) -> List[Any]:

@@ -78,11 +78,12 @@ def test_shapes(resource: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.keras3
-def test_keras_layer(tmp_path: Path) -> None:
-    """A layer of Keras 3 trains it."""
+@pytest.mark.parametrize("grows", [False, True], ids=["fixed", "grows"])
+def test_keras_layer(grows: bool, tmp_path: Path) -> None:
+    """A layer of Keras 3 trains it, also where another signature changes its shape."""
     import keras
 
-    write(tmp_path / "model", False, grows=False)
+    write(tmp_path / "model", False, grows=grows)
     from hub_compat.keras3 import KerasLayer
 
     layer = KerasLayer(str(tmp_path / "model"), trainable=True)
