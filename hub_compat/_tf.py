@@ -85,6 +85,7 @@ __all__ = [
     "load_saved_model",
     "loads_alone",
     "meta_graph_pb2",
+    "mark_slice",
     "name_slots",
     "name_uncallable",
     "node_def_pb2",
@@ -549,7 +550,8 @@ def name_slots(variable: Any, name: Callable[[str], str]) -> None:
     if wanted != own:
         # Not tracked: a string is no part of a variable's state.
         object.__setattr__(variable, "_hub_compat_slots", wanted)
-        variable.__class__ = _with_named_slots(type(variable))
+        kind: Any = type(variable)
+        variable.__class__ = _with_named_slots(kind)
 
 
 @functools.lru_cache(maxsize=None)
@@ -576,6 +578,26 @@ def rename_variable(variable: Any, name: str) -> None:
             variable._handle_name = name
 
 
+def mark_slice(variable: Any, whole: str, shape: Sequence[int], part: Any) -> None:
+    """Has a Saver take a variable for a part of a partitioned one.
+
+    Private: ``_set_save_slice_info`` (1.15 to 2.21), which ``get_variable()`` calls for
+    the parts that a partitioner makes. Without it, nothing is done.
+
+    Args:
+      variable: the part.
+      whole: the name of the partitioned variable: its key in a checkpoint.
+      shape: of the whole.
+      part: (offset, length) per dimension.
+    """
+    if hasattr(variable, "_set_save_slice_info"):
+        offset = [start for start, _ in part]
+        lengths = [length for _, length in part]
+        variable._set_save_slice_info(
+            tf.Variable.SaveSliceInfo(whole, list(shape), offset, lengths)
+        )
+
+
 def restore_parts(found: Any) -> None:
     """Has the parts of a variable restored when the graph's variables are initialized.
 
@@ -585,6 +607,10 @@ def restore_parts(found: Any) -> None:
     done. It can go with TF 1.15.
     """
     restore = getattr(found, "_initializer_op", None)
+    if isinstance(restore, list):
+        # A VariableDef has the name of one op: without, no MetaGraphDef has the list.
+        restore = restore[0] if len(restore) == 1 else tf.group(*restore)
+        found._initializer_op = restore
     parts = getattr(found, "values", None) if restore else None
     for part in parts or ():
         if getattr(part, "_initializer_op", restore) is None:

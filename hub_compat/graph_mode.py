@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import uuid
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hub_compat._tf import (
     in_control_flow,
+    mark_slice,
     restore_parts,
     run_with_initializers,
     tf,
@@ -24,6 +26,7 @@ __all__ = [
     "fill_collections",
     "act_after_variables",
     "initialize_replicas",
+    "join_parts",
     "name_scope",
     "variables",
 ]
@@ -115,6 +118,37 @@ def _acts(op: Any) -> bool:
         for node in function.node_def if function is not None else ():
             stack.append(node.attr["f"].func.name if "f" in node.attr else node.op)
     return False
+
+
+def join_parts(
+    variables: Sequence[Any],
+    keys: Sequence[Tuple[str, str, Optional[Tuple[Tuple[int, int], ...]]]],
+) -> None:
+    """Has a ``Saver`` keep the parts of a partitioned variable under its one name.
+
+    So it does for the graph that a module comes from, and for ``hub.Module``'s: the
+    checkpoint of an old training job is restored.
+
+    Args:
+      variables: those of a converted module, in a graph.
+      keys: for each its name, its key in the module's checkpoint, and for a part
+        (offset, length) per dimension.
+    """
+    wholes: Dict[str, List[Any]] = {}
+    for variable, (name, key, part) in zip(variables, keys):
+        scoped = variable.name.split(":")[0]
+        # Without a scope, a second load has other names; its parts stay alone.
+        if part is not None and ("/" + scoped).endswith("/" + name):
+            found = re.match(r"(.+)/part_\d+$", scoped)
+            whole = found.group(1) if found else scoped[: -len(name)] + key
+            wholes.setdefault(whole, []).append((variable, part))
+    for whole, parts in wholes.items():
+        shape = [
+            max(sum(part[axis]) for _, part in parts)
+            for axis in range(len(parts[0][1]))
+        ]
+        for variable, part in parts:
+            mark_slice(variable, whole, shape, part)
 
 
 def add_assets(loaded: Any) -> None:

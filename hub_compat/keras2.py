@@ -100,9 +100,10 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
 
     def _slot_name(self, variable: Any, name: str) -> str:
         """A name that no other layer's slots have: an .h5 file has each name once."""
-        found, number = name, 0
+        found, own = name, "{}/{}".format(self.name, name)
+        number = 0
         while _slots.setdefault(found, variable) is not variable:
-            found = "{}/{}{}".format(self.name, name, "_%d" % number if number else "")
+            found = "{}_{}".format(own, number) if number else own
             number += 1
         return found
 

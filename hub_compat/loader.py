@@ -172,6 +172,8 @@ def _load_any(
         assert facts is not None
     if facts.weights_elsewhere:
         restore.restore_variables(root.variables, facts.variables, path)
+    if not tf.executing_eagerly():
+        graph_mode.join_parts(root.variables, facts.variables)
     loaded = _select(root, facts, wanted, path)
     own = wanted or facts.root_tags
     reasons = {name: reason for tags, name, reason in facts.left_out if tags == own}

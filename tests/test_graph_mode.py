@@ -234,3 +234,38 @@ def test_object_goes_with_its_last_user() -> None:
         assert alive[1]() is None
     finally:
         gc.enable()
+
+
+def test_checkpoint_with_partitioned_variables(tmp_path: Path) -> None:
+    """A Saver takes the parts for one variable, as it does those of hub.Module."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    prefix = str(tmp_path / "job")
+    shapes = {"dense/kernel": ([5, 3], 2), "rows": ([7, 3], 3), "alone": ([2, 3], 1)}
+    with tf.Graph().as_default(), v1.Session() as session:
+        with v1.variable_scope("module"):
+            v1.get_variable("bias", [3])
+            for name, (shape, parts) in shapes.items():
+                partitioner = v1.fixed_size_partitioner(parts)
+                v1.get_variable(name, shape, partitioner=partitioner)
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, prefix)
+    old = tf.train.load_checkpoint(prefix)
+    path = str(expected.load_expected("ref_partitioned").path)
+    with tf.Graph().as_default(), v1.Session() as session:
+        hub.load(path, name="module")
+        saver = v1.train.Saver()
+        saver.restore(session, prefix)
+        saver.save(session, prefix + "-2")
+    # Programs find the variables in the MetaGraphDef, too.
+    with tf.Graph().as_default(), v1.Session() as session:
+        saver = v1.train.import_meta_graph(prefix + "-2.meta")
+        assert len(v1.global_variables()) == 7
+        saver.restore(session, prefix + "-2")
+        saver.save(session, prefix + "-3")
+    for name in ("-2", "-3"):
+        new = tf.train.load_checkpoint(prefix + name)
+        assert new.get_variable_to_shape_map() == old.get_variable_to_shape_map()
+        for key in old.get_variable_to_shape_map():
+            np.testing.assert_array_equal(new.get_tensor(key), old.get_tensor(key))
