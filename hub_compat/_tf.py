@@ -104,6 +104,7 @@ __all__ = [
     "stop_gradient_at",
     "struct_pb2",
     "takes_no_gradients",
+    "tell_handles",
     "tensor_pb2",
     "tensor_shape_pb2",
     "tf",
@@ -902,6 +903,47 @@ def lacks_gradients(function: Any) -> bool:
                     if any(map(carries_gradients, op.outputs)):
                         return True
     return False
+
+
+def tell_handles(functions: Sequence[Any]) -> None:
+    """Has the graphs of loaded functions know the dtypes and shapes of variables.
+
+    The loaders of TF 2.4 and 2.5 leave them out, and a gradient of a variable that is
+    handed on to a function is lost, or ends in "without handle data". Private:
+    handle_data_util (2.4 to 2.21), ``_handle_data`` behind it, and the graphs of
+    functions; without them, nothing is done. It can go with TF 2.5.
+
+    Args:
+      functions: traces.
+    """
+    if not tf.__version__.startswith(("2.4.", "2.5.")):
+        return
+    from tensorflow.python.ops import handle_data_util
+
+    def tell(sources: Sequence[Any], targets: Sequence[Any]) -> None:
+        for source, target in zip(sources, targets):
+            if target.dtype == tf.resource:
+                handle_data_util.copy_handle_data(source, target)
+
+    seen: Set[int] = set()
+    pending = []
+    for function in functions:
+        captured = list(function.captured_inputs)
+        tell(captured, function.graph.inputs[len(function.inputs) - len(captured) :])
+        pending.append(function.graph)
+    while pending:
+        graph = pending.pop()
+        if id(graph) in seen:
+            continue
+        seen.add(id(graph))
+        for op in graph.get_operations():
+            if op.type == "Identity":
+                tell(list(op.inputs), op.outputs)
+            elif op.type in _CALLS:
+                for inner in called_graphs(op):
+                    tell(list(op.inputs), inner.inputs)
+                    seen.discard(id(inner))
+                    pending.append(inner)
 
 
 def traces_or_self(function: Any) -> List[Any]:

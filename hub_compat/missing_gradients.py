@@ -19,6 +19,7 @@ from hub_compat._tf import (
     guard_results,
     stop_gradient_at,
     takes_no_gradients,
+    tell_handles,
     traces_or_self,
 )
 from hub_compat.lifetime import objects_of
@@ -52,6 +53,9 @@ def train_other_outputs(loaded: Any) -> None:
         # A callable object has traces as well; they are those of its function.
         if hasattr(found, "concrete_functions") or hasattr(found, "captured_inputs")
     ]
+    tell_handles(
+        [trace for function in functions for trace in traces_or_self(function)]
+    )
     graphs = _Graphs()
     entries = []
     cut: List[Any] = []
