@@ -14,6 +14,7 @@ from typing import Any, Callable, Collection, Dict, Optional, Tuple, TypeVar
 from hub_compat import _files, _guard, _links, _preflight
 from hub_compat._collector import collector_paused
 from hub_compat._fingerprint import fingerprint_of, is_unchanged, source_files
+from hub_compat._handles.resolving import resolve
 from hub_compat._publish import atomic_directory, resolved
 from hub_compat.detector import detect
 from hub_compat.errors import (
@@ -98,7 +99,7 @@ def convert(
       DestinationError: ``destination`` exists, or cannot be written.
       VerificationError: the result differs from the source; nothing is written.
     """
-    source, destination = _files.as_path(source), _files.as_path(destination)
+    source, destination = resolve(source), _files.as_path(destination)
     if _files.is_remote(source) or _files.is_remote(destination):
         _import_tensorflow()
     started = time.perf_counter()

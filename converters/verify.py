@@ -10,7 +10,8 @@ import numbers
 import time
 from typing import Any, Dict, Mapping, Optional
 
-from hub_compat import _files, _guard, provenance
+from hub_compat import _guard, provenance
+from hub_compat._handles.resolving import resolve
 from hub_compat.detector import detect
 from hub_compat.errors import FormatError, VerificationError
 from hub_compat.formats import Detection, VerificationReport
@@ -80,7 +81,7 @@ def verify(
     Example:
       ``hub.verify("module", "saved_model", {"default": {"images": images}})``
     """
-    source, converted = _files.as_path(source), _files.as_path(converted)
+    source, converted = resolve(source), resolve(converted)
     detection = detect(source)
     detect(converted)
     return verify_conversion(detection, converted, inputs, tolerance, seed)

@@ -26,6 +26,8 @@ _HOME = {
     "ImageModuleInfo": "hub_compat.attachments",
     "KerasLayer": "hub_compat",
     "load": "hub_compat.loader",
+    "register_resolver": "hub_compat._handles.resolving",
+    "resolve": "hub_compat._handles.resolving",
     "save": "hub_compat.saver",
     "VerificationReport": "hub_compat.formats",
     "verify": "hub_compat.converters.verify",
@@ -59,7 +61,6 @@ _INSTEAD = {
     "load_module_spec": "detect(directory)",
     "register_module_for_export": "save(model, directory), when the job has ended "
     "or in a hook",
-    "resolve": "load(directory), of a module that is downloaded and unpacked",
     "sparse_text_embedding_column": "KerasLayer(directory)",
     "text_embedding_column": "KerasLayer(directory)",
     "text_embedding_column_v2": "KerasLayer(directory)",

@@ -36,12 +36,20 @@ def lock_file(entry: str) -> str:
 
 
 @contextlib.contextmanager
-def locked(entry: str) -> Iterator[bool]:
-    """Keeps other builders of an entry out; yields whether that worked."""
+def locked(
+    entry: str, work: str = "converts", patience: float = _PATIENCE
+) -> Iterator[bool]:
+    """Keeps other builders of an entry out; yields whether that worked.
+
+    Args:
+      entry: the entry.
+      work: what they do to the module, for messages.
+      patience: seconds to wait for another process that does it.
+    """
     handle = _locks.NONE
     if not _files.is_remote(entry):
         with contextlib.suppress(OSError):
-            handle = _acquire(lock_file(entry), entry)
+            handle = _acquire(lock_file(entry), entry, work, patience)
     try:
         yield handle != _locks.NONE
     finally:
@@ -49,7 +57,7 @@ def locked(entry: str) -> Iterator[bool]:
         _locks.release(handle)
 
 
-def _acquire(path: str, entry: str) -> int:
+def _acquire(path: str, entry: str, work: str, longest: float) -> int:
     started = time.monotonic()
     said = False
     stopped_since: Optional[float] = None
@@ -67,7 +75,7 @@ def _acquire(path: str, entry: str) -> int:
         now = time.monotonic()
         process, stopped = _builder(path)
         stopped_since = (stopped_since or now) if stopped else None
-        patience = _PATIENCE
+        patience = longest
         if stopped_since is not None:
             patience = min(patience, stopped_since - started + _STOPPED)
         if now - started > patience:
@@ -83,11 +91,13 @@ def _acquire(path: str, entry: str) -> int:
         if now - started > _SILENCE and not said:
             said = True
             _logger.warning(
-                "Waiting for process %s, which converts the same module into the cache "
-                "entry %r; after %d seconds this one converts it itself",
+                "Waiting for process %s, which %s the same module into the cache entry "
+                "%r; after %d seconds this one %s it itself",
                 process or "unknown",
+                work,
                 entry,
-                _PATIENCE,
+                longest,
+                work,
             )
         time.sleep(pause)
         pause = min(2 * pause, 0.25)

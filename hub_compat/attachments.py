@@ -13,6 +13,7 @@ import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from hub_compat import _files, _guard, _wire, origin
+from hub_compat._handles.resolving import resolve
 from hub_compat.detector import detect
 from hub_compat.errors import (
     AttachmentError,
@@ -107,8 +108,9 @@ def attached_messages(
             )
         )
     wanted = None if tags is None else tuple(sorted(tags))
-    with _guard.reading(handle, "searched for messages"):
-        return _pick(_variants(detect(handle)), wanted, str(handle))
+    path = resolve(handle)
+    with _guard.reading(path, "searched for messages"):
+        return _pick(_variants(detect(path)), wanted, str(handle))
 
 
 def _variants(detection: Detection) -> List[_Variant]:

@@ -44,7 +44,16 @@ from hub_compat._publish import atomic_directory
 from hub_compat._trust import distrust
 from hub_compat.errors import CacheError, CorruptModuleError, DestinationError
 
-__all__ = ["directory", "fingerprint", "forget", "keep", "normalised", "prune"]
+__all__ = [
+    "absolute",
+    "directory",
+    "fingerprint",
+    "forget",
+    "keep",
+    "normalised",
+    "of_user",
+    "prune",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -69,18 +78,27 @@ def directory() -> str:
     """
     own = os.environ.get("HUB_COMPAT_CACHE_DIR")
     if own:
-        return _absolute(own)
+        return absolute(own)
     shared = os.environ.get("TFHUB_CACHE_DIR")
     if shared:
-        path = _absolute(shared)
+        path = absolute(shared)
         # Downloads may well go to gs://; weights are better linked than sent there.
         if not _files.is_remote(path):
             return os.path.join(path, "hub_compat")
+    return os.path.join(of_user(), "models")
+
+
+def of_user() -> str:
+    """The directory for what this user's hub_compat keeps.
+
+    Raises:
+      CacheError: there is no home.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         # The specification says to ignore a relative one.
-        base = _absolute("~/.cache")
-    return os.path.join(base, "hub_compat", "models")
+        base = absolute("~/.cache")
+    return os.path.join(base, "hub_compat")
 
 
 def normalised(
@@ -311,7 +329,7 @@ def _temporary_root(reason: OSError) -> str:
     return path
 
 
-def _absolute(value: str) -> str:
+def absolute(value: str) -> str:
     """An absolute path, or a remote one, of what a variable says."""
     path = _files.as_path(value)
     if _files.is_remote(path):

@@ -343,6 +343,26 @@ def _convert(arguments: List[str], values: flags.FlagValues) -> int:
     return 0
 
 
+def _define_resolve(values: flags.FlagValues) -> None:
+    flags.DEFINE_bool("json", False, "Print a JSON object, path by handle.", values)
+
+
+def _resolve(arguments: List[str], values: flags.FlagValues) -> int:
+    found: Dict[str, Any] = {}
+    for handle in arguments:
+        try:
+            found[handle] = hub_compat.resolve(handle)
+        except HubCompatError as error:
+            found[handle] = {"error": _error_to_json(error)}
+            _print_error(str(error))
+        else:
+            if not values.json:
+                print(found[handle])
+    if values.json:
+        _print_json(found)
+    return int(any(isinstance(place, dict) for place in found.values()))
+
+
 def _define_prune(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("all", False, "Remove what is still of use, too.", values)
     flags.DEFINE_bool("json", False, "Print what was removed as JSON.", values)
@@ -385,6 +405,13 @@ _COMMANDS = {
         _define_convert,
         (2, 2),
         _convert,
+    ),
+    "resolve": _Command(
+        "HANDLE...",
+        "Fetch what each handle names into the cache, and print its directory.",
+        _define_resolve,
+        (1, None),
+        _resolve,
     ),
     "prune": _Command(
         "",

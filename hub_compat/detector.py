@@ -44,6 +44,7 @@ from typing import Any, List, Optional, Union
 
 from hub_compat import _files, _guard, _leftovers, _wire
 from hub_compat._chunked import ChunkedFile, UnreadableRecords
+from hub_compat._handles.resolving import resolve
 from hub_compat._lookalikes import (
     KERAS_METADATA_FILE,
     MARKER_FILE,
@@ -69,7 +70,7 @@ __all__ = ["MARKER_FILE", "MODEL_FILES", "detect"]
 
 _MODULE_FORMAT = 3
 # What addresses begin with that no file system of TensorFlow's has.
-_HANDLES = ("http", "https", "ftp", "sftp", "ssh", "git", "hf", "kaggle", "tfhub")
+_HANDLES = ("ftp", "sftp", "ssh", "git", "hf", "tfhub")
 
 
 def detect(path: Union[str, os.PathLike[str]]) -> Detection:
@@ -79,8 +80,9 @@ def detect(path: Union[str, os.PathLike[str]]) -> Detection:
     weights or, for a local path, TensorFlow.
 
     Args:
-      path: directory with a ``saved_model.pb`` (or ``.pbtxt``, ``.cpb``); local, or
-        on any file system that ``tf.io.gfile`` knows.
+      path: directory with a ``saved_model.pb`` (or ``.pbtxt``, ``.cpb``), local, or
+        on any file system that ``tf.io.gfile`` knows; or a handle that ``resolve()``
+        takes.
 
     Returns:
       The format with its evidence, the variants and the producer. A
@@ -98,7 +100,7 @@ def detect(path: Union[str, os.PathLike[str]]) -> Detection:
         >>> detect("/models/half_plus_two").format
         <Format.TF1_HUB_MODULE: 'tf1_hub_module'>
     """
-    directory = _files.as_path(path)
+    directory = resolve(path)
     given = path if isinstance(path, str) else directory
     with _guard.reading(given, "read"):
         return _detect(directory, given)
@@ -305,10 +307,9 @@ def _list_module(directory: str) -> List[str]:
     scheme = directory.lower().split("://")[0] if _files.is_remote(directory) else ""
     if scheme in _HANDLES:
         raise HandleError(
-            "{} is a handle, not a directory: detect reads local or mounted files. "
-            "Download and unpack it, and pass its directory. Received: {!r}".format(
-                directory, directory
-            )
+            "Nothing here fetches an address that begins with {}://. Fetch and unpack "
+            "the module, and pass its directory; or see register_resolver(). Received: "
+            "{!r}".format(scheme, directory)
         )
     if scheme == "ram" and "tensorflow" not in sys.modules:
         # It holds what this process put there, through TensorFlow.

@@ -8,6 +8,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |   `-- MissingModuleError (ValueError)   what a saved model was made of is gone
     |-- FormatError (ValueError)            not a module, or a format we refuse
     |   `-- CorruptModuleError              a module, but damaged or incomplete
+    |       `-- ArchiveError (HandleError)    an archive that is not unpacked
     |-- VariantError (ValueError, RuntimeError)   no such tag set
     |-- SignatureError (KeyError, ValueError)   no such signature
     |-- InputError (TypeError, ValueError)    a signature does not take these inputs
@@ -32,6 +33,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 __all__ = [
+    "ArchiveError",
     "AttachmentError",
     "CacheError",
     "ConversionError",
@@ -77,6 +79,10 @@ class FormatError(HubCompatError, ValueError):
 
 class CorruptModuleError(FormatError):
     """The directory is a module, but damaged or incomplete."""
+
+
+class ArchiveError(CorruptModuleError, HandleError):
+    """What was to be a module's archive is none, damaged, or not to be trusted."""
 
 
 class VariantError(HubCompatError, ValueError, RuntimeError):

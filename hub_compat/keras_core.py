@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from typing import Any, List, Mapping, Optional, Sequence
 
-from hub_compat import _files, origin
+from hub_compat import origin
+from hub_compat._handles.resolving import resolve
 from hub_compat._tf import (
     call_arguments,
     lacks_gradients,
@@ -128,7 +129,7 @@ class KerasCore:
         handle = self.handle
         if isinstance(handle, (str, os.PathLike)):
             if self.embedded is not None:
-                source = _files.as_path(handle)
+                source = resolve(handle)
                 handle = self.embedded.directory(source)
                 self.weights_missing = handle != source
             return load(handle, tags=self.tags or None, options=load_options)

@@ -14,6 +14,8 @@ from typing import Any, Dict, List, Mapping, Sequence
 import numpy as np
 
 from hub_compat import _files
+from hub_compat._handles.grammar import Kind, parse
+from hub_compat._handles.resolving import resolve
 from hub_compat._tf import (
     in_tf1_graph,
     prepare_gradients,
@@ -399,7 +401,7 @@ class LayerMixin:
                     ", embedded in the file" if config.get("embed") else "",
                 )
             )
-        if not config.get("embed") and not _files.exists(_files.as_path(handle)):
+        if not config.get("embed") and _is_gone(handle):
             raise MissingModuleError(
                 "The module of the layer {!r} is no longer where it was. Put it back, "
                 "or save the model again with a layer that keeps the module in the "
@@ -508,3 +510,8 @@ def _computed(inputs: Any) -> List[Any]:
 
 def _all_nan(variable: Any) -> Any:
     return tf.reduce_all(tf.math.is_nan(tf.convert_to_tensor(variable)))
+
+
+def _is_gone(handle: Any) -> bool:
+    """Whether a directory is not there; of another handle, loading it tells."""
+    return parse(handle).kind is Kind.PATH and not _files.exists(resolve(handle))

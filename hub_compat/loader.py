@@ -25,6 +25,7 @@ from hub_compat import (
 )
 from hub_compat._causes import cause
 from hub_compat._collector import collector_paused
+from hub_compat._handles.resolving import resolve
 from hub_compat._registration import register
 from hub_compat._tf import (
     LOAD_ERRORS,
@@ -71,8 +72,8 @@ def load(
     earlier load of the same module.
 
     Args:
-      handle: directory of the module; a string or ``os.PathLike``, on any file
-        system TensorFlow reads.
+      handle: directory of the module, a string or ``os.PathLike``, on any file
+        system TensorFlow reads; or another handle that ``resolve()`` takes.
       tags: the variant to load, ``{"train"}``; by default the untagged one of
         a TF1 Hub module, ``{"serve"}`` of a TF1 SavedModel, or the only one.
       options: a ``tf.saved_model.LoadOptions`` (TF 2.3 or newer).
@@ -104,7 +105,7 @@ def load(
         graph_mode.check_collections()
     wanted = None if tags is None else _tag_set(tags)
     before = graph_mode.variables()
-    path = _files.as_path(handle)
+    path = resolve(handle)
     loading: List[str] = []
     with graph_mode.name_scope(name), _guard.reading(path, "loaded", loading):
         loaded = _load_any(path, wanted, options, loading)

@@ -300,11 +300,11 @@ def test_damaged_markers(tmp_path: Path, marker: bytes) -> None:
 
 
 def test_a_link_to_nothing_and_a_tilde(tmp_path: Path) -> None:
-    """A link that leads nowhere says where; of a ~ the error says who expands it."""
+    """A link that leads nowhere says where; a ~ is the user's home."""
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     with pytest.raises(HandleError, match="a symbolic link to .*gone"):
         detect(str(tmp_path / "link"))
-    with pytest.raises(HandleError, match="expanduser"):
+    with pytest.raises(HandleError, match="/no_such_module does not exist"):
         detect("~/no_such_module")
 
 
@@ -324,8 +324,8 @@ def test_an_absent_path(tmp_path: Path) -> None:
         detect("")
     with pytest.raises(HandleError):
         detect("a\0b")
-    with pytest.raises(HandleError, match="Download and unpack it"):
-        detect("https://tfhub.dev/google/x/1")
+    with pytest.raises(HandleError, match="register_resolver"):
+        detect("ftp://host/google/x/1")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ class Environment:
 
 
 _TEST_TOOLS = ("numpy", "parameterized", "pytest")
+# What fetches modules; the TensorFlows in between bring the first with them.
+_FETCHING = ("requests", "tqdm")
 
 # The oldest and the newest patch of every second TensorFlow in between: its Pythons,
 # what its own requirements leave too open, and what comes after without dependencies.
@@ -113,7 +115,8 @@ ENVIRONMENTS: Dict[str, Environment] = {
                 "protobuf<3.21",
                 "tensorflow_hub==0.12.0",
             )
-            + _TEST_TOOLS,
+            + _TEST_TOOLS
+            + _FETCHING,
         ),
         Environment(
             "tf215",
@@ -121,12 +124,13 @@ ENVIRONMENTS: Dict[str, Environment] = {
             # tensorflow_hub imports pkg_resources, which setuptools 81 dropped.
             _tensorflow("2.15.1")
             + ("tensorflow_hub==0.15.0", "setuptools<81")
-            + _TEST_TOOLS,
+            + _TEST_TOOLS
+            + _FETCHING,
         ),
         Environment(
             "tf221",
             ("3.13", "3.12", "3.11", "3.10"),
-            _tensorflow("2.21.*") + ("setuptools<81",) + _TEST_TOOLS,
+            _tensorflow("2.21.*") + ("setuptools<81",) + _TEST_TOOLS + _FETCHING,
             # Both require the distribution "tensorflow" by name, which would
             # come on top of tensorflow-cpu.
             bare=("tf-keras==2.21.*", "tensorflow_hub==0.16.1"),

@@ -1,0 +1,223 @@
+"""The cache of downloads: one directory for each handle, complete or not there.
+
+Where: ``$TFHUB_CACHE_DIR`` or ``--tfhub_cache_dir``; without them
+``$HUB_COMPAT_CACHE_DIR/downloads``; then the ``tfhub_modules`` that TensorFlow Hub left
+in the temporary directory, if it is this user's alone; then
+``hub_compat/downloads`` in ``$XDG_CACHE_HOME`` or ``~/.cache``, which no restart of the
+machine clears. What::
+
+    <root>/<SHA-1 of the handle>/...               the module, as TensorFlow Hub has it
+    <root>/<SHA-1 of the handle>.hub_compat.json   its files' sizes and checksums
+    <root>/<SHA-1 of the handle>.descriptor.txt    for people
+    <root>/.<SHA-1 of the handle>.lock             held by who fetches it
+
+An entry that TensorFlow Hub made has no list of files; it is taken as it is. A hit
+writes nothing, and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+import tempfile
+import time
+from typing import Any, Callable, Dict, Optional
+
+from hub_compat import _files, cache
+from hub_compat._builders import locked
+from hub_compat._handles import settings
+from hub_compat._handles.archives import File
+from hub_compat._publish import atomic_directory
+from hub_compat._trust import distrust
+from hub_compat.errors import CacheError, DestinationError, HandleError, HubCompatError
+
+__all__ = ["entry_of", "fetched", "root"]
+
+_logger = logging.getLogger(__name__)
+
+_PRIVATE = 0o700
+_UPSTREAM = "tfhub_modules"
+_MANIFEST, _DESCRIPTOR = ".hub_compat.json", ".descriptor.txt"
+# A manifest of so many bytes has a list of a million files.
+_LARGEST = 256 << 20
+
+
+def root() -> str:
+    """Where downloads are kept, whether or not it exists."""
+    named = settings.cache_dir()
+    if named:
+        return cache.absolute(named)
+    if os.environ.get("HUB_COMPAT_CACHE_DIR"):
+        return os.path.join(cache.directory(), "downloads")
+    upstream = os.path.join(tempfile.gettempdir(), _UPSTREAM)
+    with contextlib.suppress(OSError):
+        if os.path.isdir(upstream) and distrust(os.stat(upstream)) is None:
+            return upstream
+    return os.path.join(cache.of_user(), "downloads")
+
+
+def entry_of(handle: str) -> str:
+    """The directory of a handle's module, whether or not it is there."""
+    name = hashlib.sha1(handle.encode("utf-8", "surrogatepass")).hexdigest()
+    return _files.join(root(), name)
+
+
+def fetched(
+    handle: str, fetch: Callable[[str], Dict[str, File]], why_not: str = ""
+) -> str:
+    """The directory of a handle's module, fetched now if it is not there.
+
+    Args:
+      handle: what the entry is known by.
+      fetch: writes the module into the empty directory it is given.
+      why_not: if not empty, the reason for which nothing may be fetched.
+
+    Raises:
+      HandleError: it is not there, and must not be fetched.
+      CacheError: the cache cannot be written, or others may write to it.
+    """
+    entry = entry_of(handle)
+    if _is_whole(entry, handle):
+        return entry
+    if why_not:
+        raise HandleError(
+            "The module is not in the cache, and {}. Fetch it where that is possible, "
+            "with hub-compat resolve, and copy the cache; or give the path of a "
+            "directory. The cache would have it at {!r}. Received: {!r}".format(
+                why_not, entry, handle
+            )
+        )
+    with _explained(entry):
+        _make_root(os.path.dirname(entry))
+        with locked(entry, "fetches", settings.patience()):
+            # Who held the lock may have fetched it.
+            if not _is_whole(entry, handle):
+                with atomic_directory(entry, overwrite=True, mode=_PRIVATE) as new:
+                    _note(entry, handle, fetch(new))
+    return entry
+
+
+@contextlib.contextmanager
+def _explained(entry: str) -> Any:
+    try:
+        yield
+    except DestinationError as error:
+        raise CacheError(
+            "The module cannot be put into the cache of downloads: {} Set "
+            "TFHUB_CACHE_DIR to a directory of your own, with enough space. Received: "
+            "{!r}".format(error, entry)
+        ) from error
+    except OSError as error:
+        if isinstance(error, HubCompatError):
+            raise
+        raise CacheError(
+            "The module cannot be put into the cache of downloads: {}. Set "
+            "TFHUB_CACHE_DIR to a directory of your own, with enough space. Received: "
+            "{!r}".format(error, entry)
+        ) from error
+
+
+def _make_root(folder: str) -> None:
+    if _files.is_remote(folder):
+        _files.make_dirs(folder)
+        return
+    os.makedirs(folder, _PRIVATE, exist_ok=True)
+    reason = distrust(os.stat(folder))
+    if reason is not None:
+        raise _untrusted(folder, reason)
+
+
+def _untrusted(path: str, reason: str) -> CacheError:
+    return CacheError(
+        "The cache of downloads is not used, as {}: a module is a program. Set "
+        "TFHUB_CACHE_DIR to a directory of your own; or give the directory as the "
+        "handle, if you trust it. Received: {!r}".format(reason, path)
+    )
+
+
+def _is_whole(entry: str, handle: str) -> bool:
+    """Whether an entry is there, and nothing is missing of what it had.
+
+    Raises:
+      CacheError: others may have written it.
+    """
+    if _files.is_remote(entry):
+        return _files.is_dir(entry) and bool(_files.list_dir(entry))
+    try:
+        if not os.listdir(entry):
+            return False
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise CacheError(
+            "The cache of downloads cannot be read: {}. Received: {!r}".format(
+                error, entry
+            )
+        ) from error
+    for path in (os.path.dirname(entry), entry):
+        reason = distrust(os.stat(path))
+        if reason is not None:
+            raise _untrusted(path, reason)
+    missing = _missing(entry)
+    if missing is not None:
+        _logger.warning(
+            "The cache has lost %r of %r, which is fetched again; does a program clear "
+            "%r?",
+            missing,
+            handle,
+            os.path.dirname(entry),
+        )
+    return missing is None
+
+
+def _missing(entry: str) -> Optional[str]:
+    """A file of an entry that is gone, or of another size; None if none is."""
+    for name, facts in _manifest(entry).items():
+        try:
+            if os.stat(os.path.join(entry, *name.split("/"))).st_size != facts[0]:
+                return name
+        except OSError:
+            return name
+    return None
+
+
+def _manifest(entry: str) -> Dict[str, Any]:
+    """Size and checksum by file; nothing where there is no list that can be read."""
+    try:
+        content = json.loads(_files.read_bytes(entry + _MANIFEST, _LARGEST).decode())
+        files = content["files"]
+        return {
+            str(name): (int(size), str(digest))
+            for name, (size, digest) in files.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def _note(entry: str, handle: str, files: Dict[str, File]) -> None:
+    """Writes what an entry is to have, before it is there."""
+    content = {"handle": handle, "files": {n: list(f) for n, f in files.items()}}
+    _replace(entry + _MANIFEST, json.dumps(content, indent=1, sort_keys=True))
+    _replace(
+        entry + _DESCRIPTOR,
+        "Module: {}\nDownload Time: {}\nDownloader Hostname: {} (PID:{})\n".format(
+            handle, time.ctime(), platform.node(), os.getpid()
+        ),
+    )
+
+
+def _replace(path: str, text: str) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    if _files.is_remote(path):
+        _files.write_bytes(path, data)
+        return
+    temporary = "{}.{}.tmp".format(path, os.getpid())
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,300 @@
+"""What a server sends: asked for again after a failure, read on after a cut.
+
+Requests are those of the library ``requests``, which knows proxies and certificates by
+the usual variables (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``). Its
+``urllib3`` repeats what a server refuses for now (429, 5xx, and as ``Retry-After``
+says). A body that is cut is read on with ``Range`` and ``If-Range``, from the original
+address: what a redirect leads to may have expired.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import re
+import time
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from hub_compat._handles import settings
+from hub_compat.errors import HandleError, MissingDependencyError
+
+__all__ = ["Body", "Changed", "ask", "mirrored", "session", "with_format"]
+
+_REDIRECTS = 10
+_FOR_NOW = (429, 500, 502, 503, 504)
+# A server that asks for more is asked again sooner.
+_LONGEST_PAUSE = 60.0
+_FIRST_PAUSE = 0.5
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
+_BODY_START = 2000
+
+
+class Changed(Exception):
+    """The server began anew, or has another file by now."""
+
+
+def with_format(address: str, kind: str) -> str:
+    """An address that asks for a format; what its query says besides stays."""
+    parts = urlsplit(address)
+    query = [
+        pair
+        for pair in parse_qsl(parts.query, keep_blank_values=True)
+        if pair[0] != "tf-hub-format"
+    ]
+    # As it is written: a signature may be of the text.
+    kept = parts.query if len(query) == parts.query.count("=") else urlencode(query)
+    added = "tf-hub-format=" + kind
+    return urlunsplit(parts._replace(query=kept + "&" + added if kept else added))
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Any]:
+    """A session of ``requests``.
+
+    Raises:
+      MissingDependencyError: there is no ``requests``.
+    """
+    requests = _requests()
+    from requests.adapters import HTTPAdapter
+    from urllib3.util.retry import Retry
+
+    class Patient(Retry):
+        """Pauses that differ, so that many clients do not come back at once."""
+
+        def get_backoff_time(self) -> float:
+            return float(super().get_backoff_time()) * random.uniform(0.5, 1.0)
+
+        def get_retry_after(self, response: Any) -> Optional[float]:
+            found = super().get_retry_after(response)
+            return None if found is None else min(float(found), _LONGEST_PAUSE)
+
+    retry = Patient(
+        total=settings.retries(),
+        redirect=0,
+        status_forcelist=_FOR_NOW,
+        backoff_factor=_FIRST_PAUSE,
+        raise_on_status=False,
+    )
+    with requests.Session() as made:
+        made.max_redirects = _REDIRECTS
+        if not settings.verifies_certificates():
+            made.verify = False
+        for scheme in ("http://", "https://"):
+            made.mount(scheme, HTTPAdapter(max_retries=retry))
+        yield made
+
+
+def _requests() -> Any:
+    try:
+        import requests
+    except ImportError as error:
+        raise MissingDependencyError(
+            "A module is fetched by the package requests, which is not here: pip "
+            "install requests. Received: {}".format(error)
+        ) from error
+    return requests
+
+
+def ask(made: Any, address: str, headers: Dict[str, str], follow: bool = True) -> Any:
+    """Sends a request; returns the answer, whose body is not read yet.
+
+    Raises:
+      HandleError: the server cannot be reached.
+    """
+    requests = _requests()
+    try:
+        return made.get(
+            address,
+            headers=dict(headers, **{"Accept-Encoding": "identity"}),
+            stream=True,
+            allow_redirects=follow,
+            timeout=(settings.connect_timeout(), settings.read_timeout()),
+        )
+    except requests.exceptions.TooManyRedirects as error:
+        raise HandleError(
+            "The server redirects more than {} times. Received: {!r}".format(
+                _REDIRECTS, address
+            )
+        ) from error
+    except requests.exceptions.SSLError as error:
+        raise HandleError(
+            "The server's certificate is not accepted: {}. Name the authorities that "
+            "are, in REQUESTS_CA_BUNDLE. Received: {!r}".format(_cause(error), address)
+        ) from error
+    except (requests.exceptions.RequestException, ValueError, OSError) as error:
+        raise HandleError(
+            "The server cannot be reached: {}. Try again; behind a proxy, set "
+            "HTTPS_PROXY; without a network, copy the cache of another machine. "
+            "Received: {!r}".format(_cause(error), address)
+        ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason, as the outer ones hold objects' addresses."""
+    inner: Any = error
+    for _ in range(10):
+        following = getattr(inner, "reason", None)
+        if not isinstance(following, BaseException):
+            following = next(
+                (a for a in inner.args if isinstance(a, BaseException)), None
+            )
+        if following is None:
+            break
+        inner = following
+    text = str(inner).partition("object at 0x")[2].partition(">: ")[2] or str(inner)
+    return text or type(inner).__name__
+
+
+class Body(io.RawIOBase):
+    """The body of an answer, read on where the connection is cut.
+
+    Args:
+      made: a session.
+      address: what is asked for, each time.
+      entry: where the module is to be put, for messages.
+
+    Attributes:
+      size: in bytes; None if the server does not say.
+
+    Raises:
+      HandleError: the server does not have it, or does not give it.
+    """
+
+    def __init__(self, made: Any, address: str, entry: str) -> None:
+        super().__init__()
+        self._session = made
+        self._address = address
+        self._entry = entry
+        self._offset = 0
+        self._failures = 0
+        self._validator: Optional[str] = None
+        self._response: Any = None
+        self.size: Optional[int] = None
+        self._connect()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads; raises ``Changed`` where what was read is of no use any more."""
+        while True:
+            problem = ""
+            try:
+                data = self._response.raw.read(len(buffer), decode_content=False)
+            except _read_errors() as error:
+                data, problem = b"", _cause(error)
+            if data:
+                self._failures = 0
+                self._offset += len(data)
+                buffer[: len(data)] = data
+                return len(data)
+            if not problem and (self.size is None or self._offset >= self.size):
+                return 0
+            self._failures += 1
+            if self._failures > settings.retries():
+                raise HandleError(
+                    "The connection was cut {} times after {} of {} bytes{}. Try "
+                    "again. Received: {!r}".format(
+                        self._failures,
+                        self._offset,
+                        "an unknown number of" if self.size is None else self.size,
+                        ": " + problem if problem else "",
+                        self._address,
+                    )
+                )
+            pause = _FIRST_PAUSE * 2 ** (self._failures - 1) * random.uniform(0.5, 1.0)
+            time.sleep(min(pause, _LONGEST_PAUSE))
+            self._response.close()
+            self._connect()
+
+    def close(self) -> None:
+        """Gives up the connection."""
+        if not self.closed and self._response is not None:
+            self._response.close()
+        super().close()
+
+    def _connect(self) -> None:
+        headers = {}
+        if self._offset:
+            headers["Range"] = "bytes={}-".format(self._offset)
+            if self._validator:
+                headers["If-Range"] = self._validator
+        self._response = ask(self._session, self._address, headers)
+        status = self._response.status_code
+        if self._offset:
+            if status == 206 and self._starts_there():
+                return
+            if status in (200, 206, 416):
+                self._response.close()
+                raise Changed()
+        if status != 200:
+            raise self._refusal(status)
+        self._validator = _strong(self._response.headers)
+        length = self._response.headers.get("Content-Length", "")
+        self.size = int(length) if length.isdigit() else None
+
+    def _starts_there(self) -> bool:
+        headers = self._response.headers
+        found = _RANGE.match(headers.get("Content-Range", ""))
+        if found is None or int(found.group(1)) != self._offset:
+            return False
+        if self._validator and _strong(headers) not in (None, self._validator):
+            return False
+        return self.size is None or found.group(2) in ("*", str(self.size))
+
+    def _refusal(self, status: int) -> HandleError:
+        host = urlsplit(self._response.url).hostname
+        start = self._start()
+        self._response.close()
+        if status == 404:
+            said = "{} has no such module (404)".format(host)
+        elif status in (401, 403):
+            said = "{} does not give the module to this client ({})".format(
+                host, status
+            )
+        else:
+            said = "{} answered {}".format(host, status)
+        return HandleError(
+            "{}{}. To fetch it by hand, download {}, unpack it, and give the "
+            "directory; or unpack it into {!r}, where it is looked for. Received: "
+            "{!r}".format(
+                said,
+                ": " + start if start else "",
+                with_format(self._address, "compressed"),
+                self._entry,
+                self._address,
+            )
+        )
+
+    def _start(self) -> str:
+        """What a refusal says, in a line."""
+        with contextlib.suppress(Exception):
+            data = self._response.raw.read(_BODY_START, decode_content=True)
+            text = re.sub("<[^>]*>", " ", data.decode("utf-8", "replace"))
+            return " ".join(text.split())[:200]
+        return ""
+
+
+def _strong(headers: Any) -> Optional[str]:
+    """What tells one version of a file from another, exactly."""
+    tag = headers.get("ETag")
+    if tag and not tag.startswith("W/"):
+        return str(tag)
+    changed = headers.get("Last-Modified")
+    return str(changed) if changed else None
+
+
+def _read_errors() -> Tuple[Any, ...]:
+    from urllib3.exceptions import HTTPError
+
+    return (HTTPError, OSError)
+
+
+def mirrored(address: str) -> List[str]:
+    """The addresses to try, the original last."""
+    parts = urlsplit(address)
+    rest = parts.path + ("?" + parts.query if parts.query else "")
+    return [base + rest for base in settings.mirrors()] + [address]
