@@ -10,6 +10,7 @@ import opcode
 import sys
 from typing import TYPE_CHECKING, Any, List
 
+from hub_compat._handles.settings import define_flags as _define_flags
 from hub_compat._registration import register as _register
 
 __version__ = "0.1.0"
@@ -108,3 +109,4 @@ def __dir__() -> List[str]:
 
 
 _register()
+_define_flags()

@@ -319,6 +319,28 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: Any) -> None:
     assert shelf.root() == str(tmp_path / "xdg" / "hub_compat" / "downloads")
 
 
+def test_flags(tmp_path: Path) -> None:
+    """R5, R6: those of TensorFlow Hub, which may define them again; variables win."""
+    script = (
+        "import os, sys\n"
+        "from absl import app, flags\n"
+        "import hub_compat as hub\n"
+        "from hub_compat._handles import settings, shelf\n"
+        "flags.DEFINE_string('tfhub_cache_dir', None, 'again')\n"
+        "def main(arguments):\n"
+        "    assert shelf.root() == sys.argv[1].partition('=')[2], shelf.root()\n"
+        "    assert settings.load_format() == 'UNCOMPRESSED'\n"
+        "    os.environ.update(TFHUB_CACHE_DIR='/c', TFHUB_MODEL_LOAD_FORMAT='AUTO')\n"
+        "    assert shelf.root() == '/c' and settings.load_format() == 'COMPRESSED'\n"
+        "app.run(main)\n"
+    )
+    environ = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    del environ["TFHUB_CACHE_DIR"]
+    cache = "--tfhub_cache_dir={}".format(tmp_path)
+    arguments = [cache, "--tfhub_model_load_format=UNCOMPRESSED"]
+    subprocess.run([sys.executable, "-c", script, *arguments], env=environ, check=True)
+
+
 def test_untrusted_cache(server: Server, cache: Path) -> None:
     """Where every user may write, a module may be anybody's."""
     address = server.on("/m", Answer(tar_of(FILES)))
