@@ -112,6 +112,8 @@ class VariantComparison:
         self._meta_graph, self._gone = runnable(meta_graph)
         self._graph = Graph(self._meta_graph)
         self._facts_of_graph = Determinism(self._graph)
+        # By signature, whether it writes variables.
+        self._writing: Dict[str, bool] = {}
         self.refusal = ""
         self._original: Optional[Original] = None
         self._reseeded: Optional[Original] = None
@@ -341,9 +343,13 @@ class VariantComparison:
                 sessions.restart()
 
     def _writes(self, signature: Signature) -> bool:
-        outputs = [c.tensor for c in signature.flat_outputs()]
-        nodes = self._graph.slice(outputs, _fed(signature))
-        return self._facts_of_graph.writes(nodes)
+        known = self._writing.get(signature.name)
+        if known is None:
+            outputs = [c.tensor for c in signature.flat_outputs()]
+            nodes = self._graph.slice(outputs, _fed(signature))
+            known = self._facts_of_graph.writes(nodes)
+            self._writing[signature.name] = known
+        return known
 
     def _compare(self, found: _Found, signature: Signature, form: Any) -> None:
         """Compares a signature's outputs with those of the converted model."""
