@@ -71,8 +71,8 @@ def check_files(directory: str) -> None:
 def _limit(path: str) -> int:
     """The most bytes that a file can have: all of it is read."""
     name = os.path.basename(path)
-    if name in _FILES and name.endswith(".pb"):
-        # No protobuf is larger.
+    if name in _FILES and name.endswith((".pb", ".pbtxt", ".cpb")):
+        # No protobuf is larger, in any form.
         return (1 << 31) - 1
     return 1 << 30 if name == "variables.index" else sys.maxsize
 

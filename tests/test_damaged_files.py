@@ -135,6 +135,17 @@ def test_what_is_no_file_is_refused_at_once(
             action()
 
 
+@pytest.mark.parametrize("name", ["saved_model.pbtxt", "saved_model.cpb"])
+def test_another_form_of_the_model_has_a_size(name: str, tmp_path: Path) -> None:
+    """What no loader takes is not read whole for the cache, either."""
+    path = copy(TF1, tmp_path / "model")
+    with (path / name).open("wb") as file:
+        file.truncate(4 << 30)
+    for action in (lambda: hub.load(path), lambda: hub.convert(path, tmp_path / "o")):
+        with pytest.raises(errors.CorruptModuleError, match="larger than such a file"):
+            action()
+
+
 def test_a_shard_that_is_a_pointer_says_so(tmp_path: Path) -> None:
     """Weights and vocabularies that Git LFS has not fetched."""
     for name, target in ((TF1, None), (TF2, "tf1.15")):
