@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 from hub_compat import _files
 from hub_compat.errors import CorruptModuleError, HandleError
+from hub_compat.formats import Format
 
 __all__ = ["CONVERTER_VERSION", "Provenance", "read"]
 
@@ -117,6 +118,10 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _format(value: Any) -> bool:
+    return value in [known.value for known in Format]
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -143,7 +148,7 @@ def _row(*forms: Form) -> Form:
 
 # What each field holds, lists as tuples.
 _FORMS: Dict[str, Form] = {
-    "source_format": _text,
+    "source_format": _format,
     "source_fingerprint": _text,
     "source_tensorflow_version": _text,
     "callable": _or_none(_text),

@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence, Tuple
 
 from hub_compat import _files
 from hub_compat._tf import tf
+from hub_compat.errors import CorruptModuleError
 
 __all__ = ["is_whole", "restore_variables"]
 
@@ -57,6 +58,12 @@ def restore_variables(
         if not key:
             # The converted module has its value.
             continue
+        if key not in shapes:
+            raise CorruptModuleError(
+                "The checkpoint has no value of a variable under the key that the "
+                "conversion has noted; convert the module again. Received: {!r}, in "
+                "{!r}".format(key, prefix)
+            )
         spec = ""
         if part:
             # A slice is written as the whole shape and then start,length of

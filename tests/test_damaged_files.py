@@ -216,6 +216,20 @@ def test_every_field_has_a_form() -> None:
     assert fields == set(provenance._FORMS)
 
 
+@pytest.mark.eager
+def test_facts_that_do_not_go_with_the_checkpoint(tmp_path: Path) -> None:
+    """Keys of the source where the weights are the conversion's own, and no format."""
+    hub.convert(copy("text_embedding/module", tmp_path / "source"), tmp_path / "out")
+    tmp_path = tmp_path / "out"
+    facts = json.loads((tmp_path / "assets.extra" / "hub_compat.json").read_text())
+    _write(tmp_path, json.dumps(dict(facts, weights_elsewhere=True)))
+    with pytest.raises(errors.CorruptModuleError, match="convert the module again"):
+        hub.load(tmp_path)
+    _write(tmp_path, json.dumps(dict(facts, source_format="nothing")))
+    with pytest.raises(errors.CorruptModuleError, match="Convert the module again"):
+        hub.load(tmp_path)
+
+
 def _provenance_of(path: Path) -> str:
     provenance.Provenance(
         source_format="tf1_hub_module",
