@@ -179,6 +179,33 @@ def test_gradients_and_dtypes_are_reasons_to_lower(tmp_path: Path) -> None:
     assert needs(lambda x: x + x, tf.uint32, tmp_path / "3", "tf1.15")
 
 
+def test_small_integers(tmp_path: Path) -> None:
+    """TensorFlow 1.15 has no such ops of 8 and 16 bits; results wrap as they did."""
+    import tensorflow as tf
+
+    def body(x: Any) -> Any:
+        found = {}
+        for dtype in (tf.uint8, tf.int8, tf.int16, tf.uint16):
+            y = tf.cast(x, dtype)
+            other = tf.constant(3, dtype)
+            results = [tf.maximum(y, other), tf.minimum(y, other), y % other, y + y]
+            results += [tf.square(y)]
+            if dtype in (tf.int8, tf.int16):
+                results += [-y, tf.sign(y), tf.pow(y, other)]
+            found[dtype.name] = [tf.cast(each, tf.int32) for each in results]
+            found["text of " + dtype.name] = tf.strings.as_string(y, width=6)
+        return found
+
+    function = tf.function(body, input_signature=[tf.TensorSpec([None], tf.int32)])
+    lowered = lowered_function(function, tmp_path)
+    x = tf.constant([-70000, -129, -128, -7, -1, 0, 2, 127, 200, 40000])
+    wanted, found = function(x), lowered(x)
+    for name in wanted:
+        np.testing.assert_array_equal(
+            np.array(found[name]), np.array(wanted[name]), name
+        )
+
+
 def test_dtype_is_refused_by_name(tmp_path: Path) -> None:
     """What no rule casts says which op, attribute and dtype."""
     import tensorflow as tf
