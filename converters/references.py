@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence, Set
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from hub_compat._tf import node_def_pb2
 
+from .determinism import is_write
 from .functions import set_attr
-from .graph import REF_OFFSET, Graph, data_inputs
+from .graph import CONTROL_FLOW_OPS, REF_OFFSET, Graph, data_inputs, node_of
 
-__all__ = ["REFERENCE_OPS", "find_references", "hand_on_values"]
+__all__ = ["REFERENCE_OPS", "find_references", "hand_on_values", "read_first"]
 
 REFERENCE_OPS = ("Variable", "VariableV2")
 _FORWARDS = (
@@ -101,3 +102,37 @@ def _forwards(
                         found.add(taker)
                         stack.append(taker)
     return found
+
+
+def read_first(
+    graph: Graph, signatures: Iterable[Tuple[Sequence[str], Set[str]]]
+) -> None:
+    """Has reads that wait for nothing come before writes that nothing orders.
+
+    A session begins with them. A signature that returns a metric and its update has no
+    edge between both; in a function, the sum could be read before, the count after.
+
+    Args:
+      graph: the graph, whose variables are resources.
+      signatures: what each returns, and what it is fed.
+    """
+    for outputs, fed in signatures:
+        names = graph.slice(outputs, fed)
+        nodes = [graph.nodes[name] for name in names]
+        if any(node.op in CONTROL_FLOW_OPS for node in nodes):
+            continue
+        reads: Dict[str, List[str]] = {}
+        for node in nodes:
+            if node.op == "ReadVariableOp" and len(node.input) == 1:
+                reads.setdefault(node_of(node.input[0]), []).append(node.name)
+        for node in nodes if reads else ():
+            if not is_write(node.op) or not node.input:
+                continue
+            handle = node_of(node.input[0])
+            while graph.nodes[handle].op == "Identity":
+                handle = node_of(graph.nodes[handle].input[0])
+            if handle in reads:
+                known = set(graph.slice(["^" + node.name]))
+                first = [read for read in reads[handle] if read not in known]
+                node.input.extend("^" + read for read in first)
+                graph.forget(node.name)

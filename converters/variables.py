@@ -33,7 +33,7 @@ from .graph import (
 from .late_reads import LateReads
 from .late_values import LateValues
 from .reading import STORED_AS, add_bitcast, add_read
-from .references import REFERENCE_OPS, find_references, hand_on_values
+from .references import REFERENCE_OPS, find_references, hand_on_values, read_first
 
 __all__ = [
     "Variable",
@@ -258,6 +258,7 @@ def make_resources(
         elif name in declared:
             _use(graph, node, declared[name], references, controls)
     graph.redirect(graph.aliases)
+    read_first(graph, signatures)
     for read in reads:
         values.read(read)
     return late.doubts()
