@@ -23,6 +23,7 @@ from hub_compat.errors import HandleError, MissingDependencyError
 __all__ = ["Body", "Changed", "ask", "mirrored", "session", "with_format"]
 
 _REDIRECTS = 10
+_CONNECTIONS = 3
 _FOR_NOW = (429, 500, 502, 503, 504)
 # A server that asks for more is asked again sooner.
 _LONGEST_PAUSE = 60.0
@@ -72,6 +73,8 @@ def session() -> Iterator[Any]:
 
     retry = Patient(
         total=settings.retries(),
+        # Without a network, nobody wants to wait long for the error.
+        connect=min(_CONNECTIONS, settings.retries()),
         redirect=0,
         status_forcelist=_FOR_NOW,
         backoff_factor=_FIRST_PAUSE,
