@@ -60,6 +60,7 @@ testdata:
 	@# What is not one of the modules, when all are asked for.
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/record_training.py)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_programs.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_signatures.py)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_tables.py)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_writes.py)
 

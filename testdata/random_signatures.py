@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Dict, List
 
 import tensorflow as tf
 from define import session_config
+from tensorflow.core.protobuf import saved_model_pb2
 
 MODULES = 3
 SIGNATURES = 100
@@ -229,9 +231,13 @@ def write(number: int, folder: Path) -> None:
 
 
 def _pack(graph: Path) -> None:
+    # Maps in order, and no random name for files, so that the bytes are the same.
+    model = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
+    content = model.SerializeToString(deterministic=True)
+    content = re.sub(b"_temp_[0-9a-f]{32}/", b"_temp_" + b"0" * 32 + b"/", content)
     with open(str(graph) + ".gz", "wb") as file:
         with gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
-            packed.write(graph.read_bytes())
+            packed.write(content)
     graph.unlink()
 
 

@@ -6,10 +6,8 @@ For tests/test_lowering_layers.py and tools/survey_layers.py.
 from __future__ import annotations
 
 import functools
-import gzip
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -19,6 +17,7 @@ import numpy as np
 TESTDATA = Path(__file__).resolve().parent.parent / "testdata"
 sys.path.insert(0, str(TESTDATA))
 
+import expected  # noqa: E402
 import layers_replay  # noqa: E402
 
 LIBRARIES = ("keras3", "tf_keras")
@@ -53,12 +52,8 @@ def names(library: str) -> List[str]:
 
 def unpacked(library: str, folder: Path) -> Path:
     """The module, where TensorFlow can load it."""
-    path = folder / library
-    shutil.copytree(str(TESTDATA / "tf221_layers" / library / "packed"), str(path))
-    packed = path / "saved_model.pb.gz"
-    (path / "saved_model.pb").write_bytes(gzip.decompress(packed.read_bytes()))
-    packed.unlink()
-    return path
+    packed = TESTDATA / "tf221_layers" / library / "packed"
+    return expected.unpack(packed, folder / library)
 
 
 def compare(
