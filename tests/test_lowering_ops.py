@@ -206,6 +206,29 @@ def test_small_integers(tmp_path: Path) -> None:
         )
 
 
+def test_map_over_ragged_rows(tmp_path: Path) -> None:
+    """A function of each row, one of them empty; rows of vectors and of strings."""
+    import tensorflow as tf
+
+    def body(x: Any) -> Any:
+        lengths = tf.constant([2, 0, 3])
+        rows = tf.RaggedTensor.from_row_lengths(x, lengths)
+        words = tf.RaggedTensor.from_row_lengths(tf.strings.as_string(x[:, 0]), lengths)
+        return (
+            tf.map_fn(tf.size, rows, fn_output_signature=tf.int32),
+            tf.map_fn(
+                lambda row: tf.reduce_sum(row, 0), rows, fn_output_signature=x.dtype
+            ),
+            tf.map_fn(tf.strings.reduce_join, words, fn_output_signature=tf.string),
+        )
+
+    function = tf.function(body, input_signature=[tf.TensorSpec([5, 2])])
+    lowered = lowered_function(function, tmp_path)
+    x = tf.constant(numbers(5, 2))
+    for found, wanted in zip(lowered(x), function(x)):
+        np.testing.assert_array_equal(np.array(found), np.array(wanted))
+
+
 def test_dtype_is_refused_by_name(tmp_path: Path) -> None:
     """What no rule casts says which op, attribute and dtype."""
     import tensorflow as tf

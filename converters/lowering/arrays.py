@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 from ..graph import DT_INT32, DT_STRING
-from .arithmetic import cast
+from .arithmetic import cast, reshape
 from .scope import Rewrite, Unlowerable
 
-__all__ = ["ATTRIBUTES", "OPS"]
+__all__ = ["ATTRIBUTES", "OPS", "row_of_variant"]
 
-DT_UINT8, DT_UINT16 = 4, 17
+DT_UINT8, DT_UINT16, DT_VARIANT = 4, 17, 21
 
 
 def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
@@ -107,6 +107,31 @@ def _sparse_cross(rewrite: Rewrite) -> None:
             **rewrite.attrs("N", "sparse_types", "dense_types"),
         )
     )
+
+
+def row_of_variant(rewrite: Rewrite, key: str) -> bool:
+    """A row of a ragged tensor, as map_fn takes it, which TF 1.15 does not decode.
+
+    It decodes a list of rows: of one row, the values are that row.
+
+    Args:
+      rewrite: a node whose op the target has.
+      key: the attribute with a number that the op does not take there.
+    """
+    if rewrite.node.op != "RaggedTensorFromVariant" or key != "output_ragged_rank":
+        return False
+    if rewrite.attr(key).i != 0:
+        return False
+    one = reshape(rewrite, rewrite.inputs[0], rewrite.constant([1]), DT_VARIANT)
+    outputs = rewrite.emit(
+        "RaggedTensorFromVariant",
+        [one],
+        input_ragged_rank=0,
+        output_ragged_rank=1,
+        **rewrite.attrs("Tvalues", "Tsplits"),
+    )
+    rewrite.done(outputs[1:])
+    return True
 
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {

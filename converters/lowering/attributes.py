@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import rules, small_integers
+from . import arrays, rules, small_integers
 from .registry import Registry
 from .scope import Rewrite, Unlowerable
 
@@ -204,6 +204,8 @@ class Attributes:
         refused = known.limits.refused(node)
         if refused is not None and small_integers.widen(rewrite, refused):
             done["{} of small integers is one of int32".format(node.op)] += 1
+        elif refused is not None and arrays.row_of_variant(rewrite, refused):
+            done[node.op + " of a row is one of a list"] += 1
         elif refused is not None:
             raise Unlowerable(
                 "{}, for {}={}".format(node.op, refused, _short(node.attr[refused]))
