@@ -30,6 +30,7 @@ __all__ = [
     "Output",
     "builtin_ops",
     "data_inputs",
+    "resource_name",
     "split_tensor",
     "topological",
 ]
@@ -343,6 +344,12 @@ def _edge(tensor: str) -> Edge:
     if tail < 0:
         return Edge(tensor + ":0", tensor)
     return Edge(tensor, tensor[:tail])
+
+
+def resource_name(node: Any) -> str:
+    """The name by which a session shares what a node hands out."""
+    name: bytes = node.attr["shared_name"].s if "shared_name" in node.attr else b""
+    return name.decode() or str(node.name)
 
 
 def node_of(name: str) -> str:

@@ -21,12 +21,13 @@ from .graph import (
     builtin_ops,
     data_inputs,
     node_of,
+    resource_name,
 )
 from .handles import CALLS
 from .init_effects import Effects
 from .loops.regions import resource_behind
 from .tables import CARRIER, find_tables
-from .variables import HANDLE_OPS, resource_name
+from .variables import HANDLE_OPS
 
 __all__ = ["Actions", "run_at_load"]
 

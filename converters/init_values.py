@@ -17,9 +17,17 @@ from hub_compat.errors import ConversionError
 
 from .determinism import Determinism
 from .functions import set_attr
-from .graph import CONTROL_FLOW_OPS, DT_STRING, Graph, node_of, normal, split_tensor
+from .graph import (
+    CONTROL_FLOW_OPS,
+    DT_STRING,
+    Graph,
+    node_of,
+    normal,
+    resource_name,
+    split_tensor,
+)
 from .init_effects import Effects
-from .variables import HANDLE_OPS, resource_name
+from .variables import HANDLE_OPS
 
 __all__ = ["compute", "random_ones"]
 

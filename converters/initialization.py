@@ -28,10 +28,10 @@ from hub_compat.errors import ConversionError, CorruptModuleError
 
 from . import init_actions, init_values
 from .determinism import Determinism
-from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal, split_tensor
+from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal, resource_name, split_tensor
 from .init_effects import Effects, find_effects
 from .tables import find_tables, shared_name
-from .variables import Variable, listed, resource_name
+from .variables import Variable, listed
 
 __all__ = [
     "Initialization",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from typing import (
+    Any,
     Dict,
     Iterable,
     List,
@@ -23,12 +24,23 @@ from typing import (
 )
 
 from .aliases import FORWARDS, Alias, Aliases
-from .graph import WAYS_BACK, Edge, Graph, data_inputs, node_of, normal, topological
+from .graph import (
+    WAYS_BACK,
+    Edge,
+    Graph,
+    attr_or_default,
+    data_inputs,
+    node_of,
+    normal,
+    resource_name,
+    topological,
+)
 
 __all__ = ["LateRead", "LateReads"]
 
 # Takes what comes first, and does not wait for the rest.
 _ONE_INPUT = ("Merge", "RefMerge")
+_VARIABLES = ("Variable", "VariableV2")
 
 
 @dataclasses.dataclass
@@ -71,6 +83,8 @@ class LateReads:
         self._declared = declared
         self._roots: Dict[str, Set[str]] = {}
         self._bits: Dict[str, int] = {}
+        self._resizing = 0
+        self._by_name: Dict[str, List[str]] = {}
         self._behind: Dict[str, int] = {}
         self._in_turn: Dict[str, int] = {}
         self._doubts: Dict[Tuple[str, str], str] = {}
@@ -142,10 +156,13 @@ class LateReads:
                 if alias is None or alias.path or tensor in found or tensor in fed:
                     continue
                 written = self._written(names)
-                if self._shows(alias, self._behind, written, node_of(tensor)):
-                    if self._doubtful(alias, "what a signature returns"):
+                node, taker = node_of(tensor), "what a signature returns"
+                self._doubt_new_memory(alias, self._behind, written, node, taker)
+                written &= ~self._resizing
+                if self._shows(alias, self._behind, written, node):
+                    if self._doubtful(alias, taker):
                         continue
-                    after = ["^" + node_of(tensor)]
+                    after = ["^" + node]
                     found[tensor] = LateRead(None, 0, tensor, alias, after)
         return list(found.values())
 
@@ -163,11 +180,13 @@ class LateReads:
             done = 0
             for edge in inputs:
                 done |= behind[edge.node]
-            if self._shows(alias, behind, done, ""):
+            taker = "node {!r}".format(name)
+            self._doubt_new_memory(alias, behind, done, node_of(tensor), taker)
+            if self._shows(alias, behind, done & ~self._resizing, ""):
                 break
         else:
             return None
-        if self._doubtful(alias, "node {!r}".format(name)):
+        if self._doubtful(alias, taker):
             return None
         others = [edge for edge in inputs if edge.tensor != tensor]
         writes = 0
@@ -202,6 +221,18 @@ class LateReads:
                         "model keeps them apart.".format(name, variable, handle.node)
                     )
         return found
+
+    def _doubt_new_memory(
+        self, alias: Alias, behind: Mapping[str, int], done: int, node: str, taker: str
+    ) -> None:
+        """Notes an alias of what a write may have left behind.
+
+        An Assign without validate_shape gives a variable new memory where the shape is
+        another one. What was read before stays what it was.
+        """
+        if self._shows(alias, behind, done & self._resizing, node):
+            for variable in self._variables(alias):
+                self._doubts.setdefault((node, variable), taker)
 
     def _doubtful(self, alias: Alias, taker: str) -> bool:
         node = self.aliases.unsure(alias)
@@ -272,7 +303,7 @@ class LateReads:
                 for i, edge in enumerate(data_inputs(graph, name)):
                     if name in self._declared and self._declared[name][i]:
                         roots |= self._roots.get(edge.tensor, set())
-                if not roots and graph.nodes[name].op in ("Variable", "VariableV2"):
+                if not roots and graph.nodes[name].op in _VARIABLES:
                     roots = {name}
                 for i in range(len(graph.outputs(name)) if roots else 0):
                     tensor = "{}:{}".format(name, i)
@@ -285,13 +316,31 @@ class LateReads:
                         name, (1 << len(self._writers), set())
                     )
                     known |= roots
-        for bit, roots in self._writers.values():
+        for name, (bit, roots) in self._writers.items():
+            if self._may_resize(graph.nodes[name]):
+                self._resizing |= bit
             for root in roots:
-                self._bits[root] = self._bits.get(root, 0) | bit
+                for twin in self._twins(root):
+                    self._bits[twin] = self._bits.get(twin, 0) | bit
         while self._add_writes_behind(order, self._behind, ()):
             pass
         # Of a turn of a loop alone: another one has written as well.
         self._add_writes_behind(order, self._in_turn, WAYS_BACK)
+
+    def _may_resize(self, node: Any) -> bool:
+        """Whether a node may give a variable another shape, and so other memory."""
+        if node.op != "Assign":
+            return False
+        op = self._graph.op_def(node.op)
+        return not attr_or_default(node, op, "validate_shape").b
+
+    def _twins(self, variable: str) -> List[str]:
+        """The nodes that are the variable which a node is: a session knows the name."""
+        if not self._by_name:
+            for node in self._graph.nodes.values():
+                if node.op in _VARIABLES:
+                    self._by_name.setdefault(resource_name(node), []).append(node.name)
+        return self._by_name[resource_name(self._graph.nodes[variable])]
 
     def _add_writes_behind(
         self, order: Sequence[str], found: Dict[str, int], without: Sequence[str]

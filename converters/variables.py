@@ -29,6 +29,7 @@ from .graph import (
     builtin_ops,
     node_of,
     normal,
+    resource_name,
 )
 from .late_reads import LateReads
 from .late_values import LateValues
@@ -41,7 +42,6 @@ __all__ = [
     "listed",
     "make_resources",
     "obstacle",
-    "resource_name",
     "value_of",
 ]
 
@@ -177,12 +177,6 @@ def find_variables(graph: Graph, collections: Any) -> List[Variable]:
                     # A partitioner that makes one part says so in the node's name.
                     variable.name = part.full_name
     return list(found.values())
-
-
-def resource_name(node: Any) -> str:
-    """The name by which a session shares what a node hands out."""
-    name: bytes = node.attr["shared_name"].s if "shared_name" in node.attr else b""
-    return name.decode() or str(node.name)
 
 
 def listed(collections: Any) -> Dict[str, Any]:

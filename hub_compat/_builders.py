@@ -37,19 +37,21 @@ def lock_file(entry: str) -> str:
 
 @contextlib.contextmanager
 def locked(
-    entry: str, work: str = "converts", patience: float = _PATIENCE
+    entry: str, work: str = "converts", patience: Optional[float] = None
 ) -> Iterator[bool]:
     """Keeps other builders of an entry out; yields whether that worked.
 
     Args:
       entry: the entry.
       work: what they do to the module, for messages.
-      patience: seconds to wait for another process that does it.
+      patience: seconds to wait for another process that does it; None for those
+        that a conversion may take.
     """
     handle = _locks.NONE
     if not _files.is_remote(entry):
         with contextlib.suppress(OSError):
-            handle = _acquire(lock_file(entry), entry, work, patience)
+            longest = _PATIENCE if patience is None else patience
+            handle = _acquire(lock_file(entry), entry, work, longest)
     try:
         yield handle != _locks.NONE
     finally:

@@ -127,7 +127,17 @@ def _returned(v1: Any, x: Any, variable: Any) -> Any:
         return v1.identity(chosen)
 
 
+def _same_name(v1: Any, x: Any, variable: Any) -> Any:
+    """Another node of the variable's name is the variable."""
+    again = v1.raw_ops.VariableV2(
+        shape=START.shape, dtype="float32", shared_name=variable.op.name, container=""
+    )
+    with v1.control_dependencies([v1.assign_add(variable, v1.ones_like(START) * x)]):
+        return again * 1.5
+
+
 BUILDS: List[Build] = [
+    _same_name,
     _conditional,
     _other_shape,
     _nested,
@@ -236,3 +246,36 @@ def test_what_only_a_run_knows_is_named(
     _export(tmp_path / "module", [build])
     warnings = hub.convert(tmp_path / "module", tmp_path / "out").warnings
     assert [line for line in warnings if words in line], warnings
+
+
+def test_a_write_of_another_shape_leaves_what_was_read(tmp_path: Path) -> None:
+    """The variable gets new memory; the warning says that a run decides."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+
+    def _grown(v1: Any, x: Any, variable: Any) -> Any:
+        other = v1.get_variable(
+            "other", initializer=v1.ones([2]), use_resource=False, validate_shape=False
+        )
+        before = v1.identity(other)
+        with v1.control_dependencies([before]):
+            grown = v1.assign(
+                other, v1.concat([[x], v1.reshape(before, [-1])], 0), False
+            )
+        with v1.control_dependencies([grown]):
+            return v1.reduce_sum(before + 0.5) + 100.0 * v1.reduce_sum(other)
+
+    wanted = _export(tmp_path / "module", [_grown])["grown"]
+    report = hub.convert(tmp_path / "module", tmp_path / "out")
+    assert [line for line in report.warnings if "'grown/other'" in line]
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "module")) as run:
+        given = tf.constant(0.0) if run.eager else v1.placeholder("float", [])
+        call = run.loaded.signatures["grown"]
+        if run.eager:
+            found = [run.run(call(x=tf.constant(x))["y"]) for x in GIVEN]
+        else:
+            output = call(x=given)["y"]
+            run.run(())
+            found = [run.session.run(output, {given: x}) for x in GIVEN]
+    np.testing.assert_allclose(found, wanted)
