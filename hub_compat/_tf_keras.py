@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import os
 import sys
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List
 
 from hub_compat._tf import tf, tracked_objects
-from hub_compat.errors import MissingDependencyError, OptionsError
+from hub_compat.errors import LayerError, MissingDependencyError, OptionsError
 
 __all__ = [
     "caller_of_other_keras",
@@ -28,6 +29,7 @@ __all__ = [
     "parts_of",
     "variable_of",
     "weight_losses",
+    "weight_of",
 ]
 
 
@@ -51,7 +53,7 @@ def keras_generation() -> int:
     if chosen or "tf_keras" in sys.modules:
         return int(chosen or 2)
     try:
-        version = str(getattr(tf.keras, "__version__", "2"))
+        return 3 if _is_keras3(tf.keras) else 2
     except ImportError as error:
         if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
             raise MissingDependencyError(
@@ -69,7 +71,11 @@ def keras_generation() -> int:
         # TF >= 2.16 without the package keras.
         keras2()
         return 2
-    return 3 if version.startswith("3.") else 2
+
+
+def _is_keras3(library: Any) -> bool:
+    """Whether it is Keras 3, which alone has ``ops``; neither always has a version."""
+    return hasattr(library, "ops")
 
 
 def keras2() -> Any:
@@ -79,7 +85,7 @@ def keras2() -> Any:
       MissingDependencyError: there is none.
     """
     try:
-        if str(getattr(tf.keras, "__version__", "2.")).startswith("2."):
+        if not _is_keras3(tf.keras):
             return tf.keras
     except (ImportError, RecursionError):
         # Asked for a second time, TF 2.21's tf.keras recurses without end.
@@ -126,6 +132,41 @@ def _broken_keras3(problem: Any) -> MissingDependencyError:
         "TensorFlow backend (KERAS_BACKEND=tensorflow); with Keras 2 there is "
         "hub_compat.keras2.KerasLayer. Received: {}".format(problem)
     )
+
+
+def weight_of(variable: Any, is_trainable: bool) -> Any:
+    """A weight of Keras 3 whose value is a variable that is there.
+
+    Private: ``_value`` of a weight, for a Keras that makes a copy (3.0, 3.5).
+
+    Raises:
+      LayerError: the weight is a copy, and has no such attribute.
+    """
+    library = keras3()
+    keywords: Dict[str, Any] = {}
+    # Not in Keras 3.0. The module's functions read the variable itself.
+    if "autocast" in inspect.signature(library.Variable.__init__).parameters:
+        keywords["autocast"] = False
+    weight = library.Variable(
+        initializer=variable,
+        shape=variable.shape,
+        dtype=variable.dtype.name,
+        trainable=is_trainable,
+        name=variable.name.split(":")[0].replace("/", "."),
+        **keywords,
+    )
+    if weight.value is not variable and hasattr(weight, "_value"):
+        weight._value = variable
+    if weight.value is not variable:
+        # Training would change the copy, and the module stay as it is.
+        raise LayerError(
+            "This Keras copies a variable that is to be a weight, so it cannot train "
+            "the module's own: use another Keras 3 (pip install -U keras), or Keras 2 "
+            "with hub_compat.keras2.KerasLayer. Received: keras {}".format(
+                getattr(library, "__version__", "of unknown version")
+            )
+        )
+    return weight
 
 
 def variable_of(weight: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from hub_compat._tf import tf
-from hub_compat._tf_keras import calling_layer, keras3
+from hub_compat._tf_keras import calling_layer, keras3, weight_of
 from hub_compat.errors import LayerError
 from hub_compat.keras_core import KerasCore
 from hub_compat.keras_layer import LayerMixin
@@ -14,6 +14,8 @@ __all__ = ["KerasLayer"]
 
 keras = keras3()
 _Layer: Any = keras.layers.Layer
+# Keras 3.5 takes nothing else for that of a weight.
+_Regularizer: Any = keras.regularizers.Regularizer
 
 
 @keras.saving.register_keras_serializable(package="hub_compat")
@@ -70,7 +72,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         # Paths tell apart the slots that optimizers have for layers of one module.
         with keras.name_scope(self.name):
             self._adopted: List[Any] = [
-                self._adopt(variable, is_trainable)
+                weight_of(variable, is_trainable)
                 for is_trainable, variables in ((True, trained), (False, others))
                 for variable in variables
             ]
@@ -84,17 +86,6 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         if isinstance(self._func, _Layer) and not trainable:
             # Of this layer it is no change, and Keras would hand on none.
             self._func.trainable = False
-
-    def _adopt(self, variable: Any, is_trainable: bool) -> Any:
-        """A Keras variable whose value is a variable that is there."""
-        return keras.Variable(
-            initializer=variable,
-            shape=variable.shape,
-            dtype=variable.dtype.name,
-            trainable=is_trainable,
-            autocast=False,
-            name=variable.name.split(":")[0].replace("/", "."),
-        )
 
     def _attach_losses(self) -> None:
         """Has the module's losses among those of its trained variables.
@@ -172,8 +163,8 @@ def _symbolic(output: Any) -> Any:
     return keras.KerasTensor(output.shape.as_list(), output.dtype.name, **keywords)
 
 
-class _Sum:
-    """Losses, where Keras expects a function of a variable."""
+class _Sum(_Regularizer):
+    """Losses, where Keras expects a regularizer of a variable."""
 
     def __init__(self, losses: Sequence[Any]) -> None:
         self._losses = losses

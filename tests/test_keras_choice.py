@@ -43,7 +43,7 @@ import tensorflow as tf
 if tf.__version__.startswith("1."):
     tf.compat.v1.enable_v2_behavior()
 found["tensorflow"] = tf.__version__
-found["tf.keras"] = getattr(tf.keras, "__version__", "2.")
+found["tf.keras"] = "3." if hasattr(tf.keras, "ops") else "2."
 found["before use"] = known()
 hub.Format
 found["after use"] = known()
