@@ -260,3 +260,52 @@ def test_two_models_keep_their_own_gradients(tmp_path: Path) -> None:
         found.append(hub.load(folder / "out"))
     x = tf.constant([1.0])
     assert [float(gradient(one.run, x)[0]) for one in found] == [2.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    "version, named",
+    [
+        ((2, 6), ["RngReadAndSkip", "StatelessRandomUniformV2"]),
+        ((2, 10), ["RngReadAndSkip"]),
+        ((2, 12), []),
+    ],
+)
+def test_algorithm_is_named_where_none_is_chosen(
+    version: Any, named: Any, tmp_path: Path
+) -> None:
+    """An older TensorFlow is told Philox, which a newer one chooses on a CPU."""
+    import tensorflow as tf
+
+    from hub_compat.converters import lowering
+
+    module = tf.Module()
+    module.generator = tf.Variable([1, 2, 3], dtype=tf.int64)
+
+    @tf.function(input_signature=[])
+    def draw() -> Any:
+        state = tf.raw_ops.RngReadAndSkip(
+            resource=module.generator.handle, alg=3, delta=tf.constant(5, tf.uint64)
+        )
+        key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=[1, 2])
+        drawn = tf.raw_ops.StatelessRandomUniformV2(
+            shape=[2], key=key, counter=counter, alg=3
+        )
+        return {"state": state, "drawn": drawn}
+
+    module.draw = draw
+    tf.saved_model.save(module, str(tmp_path / "source"), signatures=module.draw)
+    proto = parsed(tmp_path / "source")
+    now = lowering.of_runtime()
+    then = lowering.Registry("an older one", version, now.graph_def_version)
+    if named:
+        assert lowering.needs_lowering(proto, then)
+    done = lowering.lower(proto, then, str(tmp_path / "source")).done
+    assert [
+        op for op in sorted(ops_of(proto)) if op + " names its algorithm" in done
+    ] == named
+    (tmp_path / "source" / "saved_model.pb").write_bytes(proto.SerializeToString())
+    found = tf.saved_model.load(str(tmp_path / "source")).signatures[
+        "serving_default"
+    ]()
+    np.testing.assert_array_equal(found["state"], [1, 2, 3])
+    np.testing.assert_allclose(found["drawn"], [0.8440604, 0.19204533], rtol=1e-6)

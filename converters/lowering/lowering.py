@@ -58,7 +58,7 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
     That is an op, an attribute, a dtype or an object; or, in TF 1.15, the gradient of
     an op that it has.
     """
-    old = registry.version < (2, 5)
+    old = registry.version < rules.SETTLED
     for meta_graph in saved_model.meta_graphs:
         library = meta_graph.graph_def.library.function
         own = {function.signature.name for function in library}

@@ -12,7 +12,7 @@ same twice, since every use moves the counter on.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
@@ -22,34 +22,55 @@ from ..graph import DT_INT32, DT_INT64
 from .arithmetic import DT_FLOAT, binary, cast, concat, reshape, vector_slice
 from .scope import Rewrite
 
-__all__ = ["OPS", "key_and_counter", "settle", "unsettled"]
+__all__ = ["CHOOSES", "OPS", "key_and_counter", "settle", "unsettled"]
 
 DT_UINT64 = 23
 _PHILOX, _ANY = 1, 3  # random_ops_util.Algorithm, rng_alg.h
 _WITH_KEYS = "StatelessRandomGetKeyCounterAlg"
-_WITH_ALGORITHM = frozenset(
-    "StatelessRandom{}V2".format(name)
-    for name in ("Normal", "Uniform", "UniformFullInt", "UniformInt")
-) | {"StatelessTruncatedNormalV2"}
+# Which input is the algorithm, and up to which TensorFlow an op does not choose it.
+_STATELESS = dict.fromkeys(
+    [
+        "StatelessRandom{}V2".format(n)
+        for n in ("Normal", "Uniform", "UniformFullInt", "UniformInt")
+    ]
+    + ["StatelessTruncatedNormalV2"],
+    (3, (2, 8)),
+)
+_STATEFUL = dict.fromkeys(
+    ["RngReadAndSkip", "RngSkip", "StatefulRandomBinomial", "StatefulStandardNormalV2",
+     "StatefulTruncatedNormal", "StatefulUniform", "StatefulUniformFullInt",
+     "StatefulUniformInt"],
+    (1, (2, 12)),
+)  # fmt: skip
+_ALGORITHM: Dict[str, Tuple[int, Tuple[int, int]]] = dict(_STATELESS, **_STATEFUL)
+# From here on every op chooses.
+CHOOSES = max(version for _, version in _ALGORITHM.values())
 
 
-def unsettled(node: Any, producer: Callable[[str], Any]) -> bool:
-    """Whether a node leaves the algorithm to TF 2.4, which does not choose."""
-    if node.op not in _WITH_ALGORITHM:
-        return False
-    chosen = producer(node.input[3])
-    return (
-        chosen is not None
-        and chosen.op == "Const"
-        and bool(tf.make_ndarray(chosen.attr["value"].tensor) == _ANY)
-    )
+def unsettled(
+    node: Any, version: Tuple[int, int], producer: Callable[[str], Any]
+) -> Any:
+    """The constant by which a node leaves the choice to a TensorFlow that makes none.
+
+    None where it names the algorithm, or the TensorFlow chooses.
+    """
+    index, chooses = _ALGORITHM.get(node.op, (0, (0, 0)))
+    if version >= chooses:
+        return None
+    chosen = producer(node.input[index])
+    if chosen is None or chosen.op != "Const":
+        return None
+    tensor = chosen.attr["value"].tensor
+    return chosen if bool(tf.make_ndarray(tensor) == _ANY) else None
 
 
-def settle(rewrite: Rewrite, done: Dict[str, int]) -> None:
+def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> None:
     """Has a node name the algorithm; on a CPU it is always Philox."""
     node = rewrite.node
-    if unsettled(node, rewrite.scope.producer):
-        node.input[3] = rewrite.constant(_PHILOX)
+    chosen = unsettled(node, version, rewrite.scope.producer)
+    if chosen is not None:
+        dtype = chosen.attr["dtype"].type
+        node.input[_ALGORITHM[node.op][0]] = rewrite.constant(_PHILOX, dtype)
         done[node.op + " names its algorithm"] += 1
         rewrite.scope.changed = True
 

@@ -17,12 +17,14 @@ from . import (
 )
 from .scope import Rewrite
 
-__all__ = ["ATTRIBUTES", "OPS", "settle", "unsettled"]
+__all__ = ["ATTRIBUTES", "OPS", "SETTLED", "settle", "unsettled"]
 
 # What the rules for TF 1.15 are about that TF 2.4 still does not do: it registers no
 # gradients of a model, and a CPU has no convolution in groups.
 _EARLY_TF2 = frozenset(["Conv2D", "IdentityN"])
 _EARLY = (2, 5)
+# The first TensorFlow for which nothing is unsettled.
+SETTLED = max(_EARLY, random.CHOOSES)
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {}
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {}
@@ -47,16 +49,16 @@ def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> 
     elif version < _EARLY:
         if rewrite.node.op in _EARLY_TF2:
             gradients.settle(rewrite, done)
-        random.settle(rewrite, done)
+    random.settle(rewrite, version, done)
 
 
 def unsettled(
     node: Any, version: Tuple[int, int], producer: Callable[[str], Any]
 ) -> bool:
     """Whether an old TensorFlow has a node's op, and not all that its writer does."""
-    if version < (2, 0):
-        return gradients.unsettled(node, producer)
+    if random.unsettled(node, version, producer) is not None:
+        return True
     if version >= _EARLY:
         return False
-    early = node.op in _EARLY_TF2 and gradients.unsettled(node, producer)
-    return early or random.unsettled(node, producer)
+    early = version < (2, 0) or node.op in _EARLY_TF2
+    return early and gradients.unsettled(node, producer)
