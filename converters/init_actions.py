@@ -98,7 +98,9 @@ class _Part:
         self._fillers = fillers
         self._reads = reads
         self._determinism = Determinism(graph)
-        self._tables = {node.name for node in find_tables(graph)}
+        # Ops that the init op does not need may be nobody's.
+        behind = graph.slice(["^" + init_op])
+        self._tables = {node.name for node in find_tables(graph, behind)}
         # By name of a variable, its writers.
         self._writers = {w for names in effects.writers.values() for w in names}
         self._written: Dict[str, Set[str]] = {}
