@@ -15,7 +15,7 @@ from conftest import keras_generations
 from keras_kit import Keras
 
 import hub_compat as hub
-from hub_compat import _registration, errors
+from hub_compat import _registration, _tf_keras, errors
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
 
@@ -260,3 +260,25 @@ def test_private_names_of_tensorflow_hub(k: Keras, tmp_path: Path) -> None:
 
     with pytest.warns(UserWarning, match="_setup_layer.. replaces a private method"):
         Own(directory, trainable=True)
+
+
+@pytest.mark.skipif(3 not in GENERATIONS, reason="of Keras 3")
+def test_weight_that_is_a_copy_is_refused(monkeypatch: Any) -> None:
+    """Training would change the copy only, so the Keras that makes it is named."""
+    import tensorflow as tf
+
+    library = _tf_keras.keras3()
+
+    class Copy:
+        """A weight that keeps its value to itself."""
+
+        __slots__ = ("value",)
+
+        def __init__(self, initializer: Any, **ignored: Any) -> None:
+            self.value = tf.Variable(initializer)
+
+    variable = tf.Variable([1.0, 2.0])
+    assert _tf_keras.weight_of(variable, True).value is variable
+    monkeypatch.setattr(library, "Variable", Copy)
+    with pytest.raises(errors.LayerError, match=library.__version__):
+        _tf_keras.weight_of(variable, True)
