@@ -17,9 +17,6 @@ the program that imports hub_compat, and to tensorflow_hub.
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-import json
 import logging as std_logging
 import os
 import signal
@@ -31,7 +28,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 from absl import flags, logging
 
 import hub_compat
-from hub_compat import cache
+from hub_compat import _printing, cache
+from hub_compat._handles import commands
 from hub_compat.errors import HubCompatError, VerificationError
 from hub_compat.formats import Detection, Format, Variant, VerificationReport
 
@@ -123,62 +121,6 @@ def _define_convert(values: flags.FlagValues) -> None:
     )
 
 
-def _to_json(value: Any) -> Any:
-    """A result, made of what JSON has; fields keep their names and order."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _to_json(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-        }
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {str(key): _to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value
-
-
-def _error_to_json(error: HubCompatError) -> Dict[str, str]:
-    return {"type": type(error).__name__, "message": str(error)}
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
-
-
-def _print_error(message: str) -> None:
-    # What was printed before should also come before where both are one terminal.
-    sys.stdout.flush()
-    print("hub-compat: error: {}".format(message), file=sys.stderr, flush=True)
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return "{} {}".format(number, noun if number == 1 else plural or noun + "s")
-
-
-def _size(number: int) -> str:
-    """A number of bytes for a person: ``"1.2 MB"``."""
-    if number < 1000:
-        return _count(number, "byte")
-    units = ["kB", "MB", "GB", "TB"]
-    size = number / 1000
-    while size >= 999.95 and len(units) > 1:
-        size /= 1000
-        del units[0]
-    return "{:.1f} {}".format(size, units[0])
-
-
-def _print_fields(title: str, fields: Sequence[Tuple[str, Sequence[str]]]) -> None:
-    """Prints a heading and, under it, each label with its lines."""
-    print(title)
-    for label, lines in fields:
-        for number, line in enumerate(lines):
-            print("  {:<14}{}".format("" if number else label, line).rstrip())
-
-
 def _variant_lines(variants: Sequence[Variant]) -> List[str]:
     tags = [", ".join(variant.tags) or "(no tags)" for variant in variants]
     width = max([len(tag) for tag in tags] or [0])
@@ -194,7 +136,7 @@ def _print_detection(detection: Detection) -> None:
     written_by = "TensorFlow " + version if version else "unknown TensorFlow"
     if producer.graph_def_version:
         written_by += ", GraphDef version {}".format(producer.graph_def_version)
-    _print_fields(
+    _printing.print_fields(
         detection.path,
         [
             ("format", [_FORMAT_NAMES[detection.format]]),
@@ -214,17 +156,17 @@ def _detect(arguments: List[str], values: flags.FlagValues) -> int:
             detection = hub_compat.detect(path)
         except HubCompatError as error:
             failed = True
-            documents.append({"path": path, "error": _error_to_json(error)})
-            _print_error(str(error))
+            documents.append({"path": path, "error": _printing.error_to_json(error)})
+            _printing.print_error(str(error))
             continue
         if values.json:
-            documents.append(_to_json(detection))
+            documents.append(_printing.to_json(detection))
         else:
             if position:
                 print()
             _print_detection(detection)
     if values.json:
-        _print_json(documents)
+        _printing.print_json(documents)
     return 1 if failed else 0
 
 
@@ -233,7 +175,7 @@ def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
         return []
     partly = sum(bool(found.skipped) for found in report.compared)
     text = "{} of {} compared".format(
-        len(report.compared), _count(len(report.signatures), "signature")
+        len(report.compared), _printing.count(len(report.signatures), "signature")
     )
     if report.compared:
         text += "; largest difference {:.2g}, relative {:.2g}".format(
@@ -244,7 +186,7 @@ def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
     if partly:
         text += "; {} in part".format(partly)
     # Many signatures have one reason.
-    whose = {}  # type: Dict[Tuple[str, str], List[str]]
+    whose: Dict[Tuple[str, str], List[str]] = {}
     for found in report.signatures:
         tags = ", ".join(found.tags) or "(no tags)"
         for reason in ([found.reason] if found.reason else []) + list(found.skipped):
@@ -270,17 +212,17 @@ def _duration(report: Any) -> str:
 
 def _print_report(report: Any) -> None:
     variables = "{}, {} trainable".format(
-        _count(report.variables, "variable"), report.trainable_variables
+        _printing.count(report.variables, "variable"), report.trainable_variables
     )
     graph = ", ".join(
         [
-            _count(report.nodes, "node"),
-            _count(report.tables, "table"),
-            _count(report.assets, "asset"),
+            _printing.count(report.nodes, "node"),
+            _printing.count(report.tables, "table"),
+            _printing.count(report.assets, "asset"),
         ]
     )
     weights = "{} linked, {} copied".format(
-        _size(report.bytes_linked), _size(report.bytes_copied)
+        _printing.size(report.bytes_linked), _printing.size(report.bytes_copied)
     )
     unused = report.unused_keys
     if len(unused) > 3:
@@ -292,7 +234,7 @@ def _print_report(report: Any) -> None:
         called = "nothing: the model has signatures only"
     elif report.callable is not None:
         called = 'signature "{}"'.format(report.callable)
-    _print_fields(
+    _printing.print_fields(
         "{} -> {}".format(report.source, report.destination),
         [
             ("from", [_FORMAT_NAMES[report.format]]),
@@ -329,38 +271,18 @@ def _convert(arguments: List[str], values: flags.FlagValues) -> int:
             document = {
                 "source": source,
                 "destination": destination,
-                "error": _error_to_json(error),
+                "error": _printing.error_to_json(error),
             }
             if isinstance(error, VerificationError):
-                document["verification"] = _to_json(error.report)
-            _print_json(document)
-        _print_error(str(error))
+                document["verification"] = _printing.to_json(error.report)
+            _printing.print_json(document)
+        _printing.print_error(str(error))
         return 1
     if values.json:
-        _print_json(_to_json(report))
+        _printing.print_json(_printing.to_json(report))
     else:
         _print_report(report)
     return 0
-
-
-def _define_resolve(values: flags.FlagValues) -> None:
-    flags.DEFINE_bool("json", False, "Print a JSON object, path by handle.", values)
-
-
-def _resolve(arguments: List[str], values: flags.FlagValues) -> int:
-    found: Dict[str, Any] = {}
-    for handle in arguments:
-        try:
-            found[handle] = hub_compat.resolve(handle)
-        except HubCompatError as error:
-            found[handle] = {"error": _error_to_json(error)}
-            _print_error(str(error))
-        else:
-            if not values.json:
-                print(found[handle])
-    if values.json:
-        _print_json(found)
-    return int(any(isinstance(place, dict) for place in found.values()))
 
 
 def _define_prune(values: flags.FlagValues) -> None:
@@ -374,18 +296,18 @@ def _prune(arguments: List[str], values: flags.FlagValues) -> int:
         pruned = cache.prune(everything=values.all)
     except HubCompatError as error:
         if values.json:
-            _print_json({"error": _error_to_json(error)})
-        _print_error(str(error))
+            _printing.print_json({"error": _printing.error_to_json(error)})
+        _printing.print_error(str(error))
         return 1
     if values.json:
-        _print_json(dict(pruned._asdict(), directory=folder))
+        _printing.print_json(dict(pruned._asdict(), directory=folder))
     else:
-        _print_fields(
+        _printing.print_fields(
             folder,
             [
-                ("removed", [_count(pruned.entries, "converted module")]),
-                ("left over", [_count(pruned.leftovers, "unfinished one")]),
-                ("free", [_size(pruned.size)]),
+                ("removed", [_printing.count(pruned.entries, "converted module")]),
+                ("left over", [_printing.count(pruned.leftovers, "unfinished one")]),
+                ("free", [_printing.size(pruned.size)]),
             ],
         )
     return 0
@@ -409,9 +331,23 @@ _COMMANDS = {
     "resolve": _Command(
         "HANDLE...",
         "Fetch what each handle names into the cache, and print its directory.",
-        _define_resolve,
+        commands.define_resolve,
         (1, None),
-        _resolve,
+        commands.resolve,
+    ),
+    "prefetch": _Command(
+        "HANDLE...",
+        "Fetch what each handle names, several at a time, for a machine offline.",
+        commands.define_prefetch,
+        (1, None),
+        commands.prefetch,
+    ),
+    "cache": _Command(
+        "list|size|verify|repair|prune|remove [HANDLE...]",
+        "Look after the cache of downloads.",
+        commands.define_cache,
+        (1, None),
+        commands.cache,
     ),
     "prune": _Command(
         "",
@@ -539,7 +475,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         name, arguments, values = _parse(argv)
     except _UsageError as error:
-        _print_error("{}\nSee hub-compat --help.".format(error))
+        _printing.print_error("{}\nSee hub-compat --help.".format(error))
         return 2
     try:
         if values.help:
@@ -553,7 +489,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        _print_error("interrupted")
+        _printing.print_error("interrupted")
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader (`| head`) has had enough. Python flushes once more at exit.

@@ -35,7 +35,7 @@ from hub_compat._publish import atomic_directory
 from hub_compat._trust import distrust
 from hub_compat.errors import CacheError, DestinationError, HandleError, HubCompatError
 
-__all__ = ["entry_of", "fetched", "root"]
+__all__ = ["entry_of", "fetched", "forget_notes", "handle_of", "manifest", "root"]
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ _UPSTREAM = "tfhub_modules"
 _MANIFEST, _DESCRIPTOR = ".hub_compat.json", ".descriptor.txt"
 # A manifest of so many bytes has a list of a million files.
 _LARGEST = 256 << 20
+_CHUNK = 1 << 20
 
 
 def root() -> str:
@@ -176,7 +177,7 @@ def _is_whole(entry: str, handle: str) -> bool:
 
 def _missing(entry: str) -> Optional[str]:
     """A file of an entry that is gone, or of another size; None if none is."""
-    for name, facts in _manifest(entry).items():
+    for name, facts in manifest(entry).items():
         try:
             if os.stat(os.path.join(entry, *name.split("/"))).st_size != facts[0]:
                 return name
@@ -185,7 +186,7 @@ def _missing(entry: str) -> Optional[str]:
     return None
 
 
-def _manifest(entry: str) -> Dict[str, Any]:
+def manifest(entry: str) -> Dict[str, Any]:
     """Size and checksum by file; nothing where there is no list that can be read."""
     try:
         content = json.loads(_files.read_bytes(entry + _MANIFEST, _LARGEST).decode())
@@ -196,6 +197,26 @@ def _manifest(entry: str) -> Dict[str, Any]:
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
+
+
+def handle_of(entry: str) -> str:
+    """What an entry was fetched by, as its manifest or descriptor says; else ""."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        content = json.loads(_files.read_bytes(entry + _MANIFEST, _LARGEST).decode())
+        return str(content["handle"])
+    with contextlib.suppress(OSError, ValueError):
+        text = _files.read_bytes(entry + _DESCRIPTOR, _CHUNK).decode()
+        for line in text.splitlines():
+            if line.startswith("Module: "):
+                return line[len("Module: ") :].strip()
+    return ""
+
+
+def forget_notes(entry: str) -> None:
+    """Removes what is written beside an entry."""
+    for end in (_MANIFEST, _DESCRIPTOR):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(entry + end)
 
 
 def _note(entry: str, handle: str, files: Dict[str, File]) -> None:

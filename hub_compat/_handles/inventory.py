@@ -1,0 +1,205 @@
+"""What is in the cache of downloads: listed, checked, cleared."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from typing import Iterator, List, NamedTuple, Optional
+
+from hub_compat import _files, _leftovers
+from hub_compat._builders import lock_file, locked
+from hub_compat._handles import settings, shelf
+from hub_compat.errors import CacheError, HandleError
+
+__all__ = ["Entry", "Repaired", "damages", "entries", "prune", "remove", "repair"]
+
+_NAME = re.compile("[0-9a-f]{40}$")
+_CHUNK = 1 << 20
+
+
+class Entry(NamedTuple):
+    """A module in the cache.
+
+    Attributes:
+      handle: what it was fetched by; "" where nothing says.
+      path: its directory.
+      size: of all its files, in bytes.
+      fetched: when, in seconds since 1970.
+    """
+
+    handle: str
+    path: str
+    size: int
+    fetched: float
+
+
+class Repaired(NamedTuple):
+    """What ``repair`` did.
+
+    Attributes:
+      removed: handles, or paths, of entries that were damaged.
+      leftovers: number of what killed processes left.
+    """
+
+    removed: List[str]
+    leftovers: int
+
+
+def entries() -> List[Entry]:
+    """What is in the cache, by handle.
+
+    Raises:
+      CacheError: the cache is on a remote file system, or cannot be read.
+    """
+    found = [_entry(path) for path in _paths()]
+    return sorted(found, key=lambda entry: (entry.handle, entry.path))
+
+
+def damages(entry: Entry) -> List[str]:
+    """The files of an entry that are missing, or not what was fetched.
+
+    Of an entry that TensorFlow Hub made, nothing is known, and nothing found.
+    """
+    found = []
+    for name, (size, digest) in shelf.manifest(entry.path).items():
+        path = os.path.join(entry.path, *name.split("/"))
+        try:
+            if os.stat(path).st_size != size or _sha256(path) != digest:
+                found.append(name)
+        except OSError:
+            found.append(name)
+    return found
+
+
+def remove(handle: str) -> Entry:
+    """Removes the entry of a handle.
+
+    Raises:
+      HandleError: there is none.
+      CacheError: it cannot be removed.
+    """
+    path = shelf.entry_of(handle)
+    if path not in _paths():
+        raise HandleError(
+            "The cache has no module of that handle; hub-compat cache list has all. "
+            "Received: {!r}".format(handle)
+        )
+    entry = _entry(path)
+    _remove(entry)
+    return entry
+
+
+def prune(
+    older_than: Optional[float], max_size: Optional[int], now: float
+) -> List[Entry]:
+    """Removes what was fetched longest ago.
+
+    Args:
+      older_than: seconds; None for any age.
+      max_size: bytes that may stay; None for any number.
+      now: the time, in seconds since 1970.
+    """
+    removed = []
+    left = sorted(entries(), key=lambda entry: entry.fetched)
+    total = sum(entry.size for entry in left)
+    for entry in left:
+        is_old = older_than is not None and now - entry.fetched > older_than
+        if is_old or (max_size is not None and total > max_size):
+            _remove(entry)
+            removed.append(entry)
+            total -= entry.size
+    return removed
+
+
+def repair() -> Repaired:
+    """Removes entries that are damaged, and what killed processes left."""
+    removed = []
+    for entry in entries():
+        if damages(entry):
+            _remove(entry)
+            removed.append(entry.handle or entry.path)
+    folder = shelf.root()
+    count = 0
+    if os.path.isdir(folder):
+        with _explained(folder):
+            for path in _leftovers.in_folder(folder):
+                count += _leftovers.remove_dead(path)
+            count += _remove_notes(folder)
+    return Repaired(removed, count)
+
+
+def _remove_notes(folder: str) -> int:
+    """Removes what was written of entries that are not there, and nobody fetches."""
+    count = 0
+    for name in os.listdir(folder):
+        stem = name.partition(".")[0]
+        path = os.path.join(folder, stem)
+        if not _NAME.match(stem) or name == stem or os.path.isdir(path):
+            continue
+        with locked(path, "fetches", 0.0) as alone:
+            if alone and not os.path.isdir(path):
+                os.remove(os.path.join(folder, name))
+                count += 1
+    return count
+
+
+def _paths() -> List[str]:
+    folder = shelf.root()
+    if _files.is_remote(folder):
+        raise CacheError(
+            "The cache is on a remote file system, which these commands leave alone: "
+            "use the tools of its provider. Received: {!r}".format(folder)
+        )
+    with _explained(folder):
+        try:
+            names = sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+        paths = [os.path.join(folder, name) for name in names if _NAME.match(name)]
+        return [path for path in paths if os.path.isdir(path)]
+
+
+def _entry(path: str) -> Entry:
+    size = 0
+    with _explained(path):
+        for name in _files.walk_files(path):
+            size += os.lstat(os.path.join(path, name)).st_size
+        return Entry(shelf.handle_of(path), path, size, os.stat(path).st_mtime)
+
+
+def _remove(entry: Entry) -> None:
+    with _explained(entry.path), locked(entry.path, "fetches", settings.patience()):
+        # At once: who asks for it meanwhile finds all of it, or none.
+        aside = _leftovers.hidden(entry.path, "old")
+        os.rename(entry.path, aside)
+        shutil.rmtree(aside)
+        shelf.forget_notes(entry.path)
+        with contextlib.suppress(OSError):
+            os.remove(lock_file(entry.path))
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        data = file.read(_CHUNK)
+        while data:
+            digest.update(data)
+            data = file.read(_CHUNK)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, CacheError):
+            raise
+        raise CacheError(
+            "The cache of downloads cannot be used: {}. Received: {!r}".format(
+                error, path
+            )
+        ) from error
