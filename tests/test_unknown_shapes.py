@@ -72,7 +72,9 @@ def test_shapes(resource: bool, tmp_path: Path) -> None:
         assert gradient.shape.as_list() == [3, 2]
         np.testing.assert_allclose(run.run(gradient), np.repeat(X.T, 2, 1))
         np.testing.assert_allclose(run.run(serve(x=x)["y"]), X @ KERNEL)
-        for turn in (2, 4):
+        # What a session gives: a reference that gets another shape gets new memory, and
+        # what was read of it before stays.
+        for turn in (2, 4) if resource else (1, 2):
             total = run.run(run.loaded.signatures["grow"](x=x)["total"])
             assert total == turn * KERNEL.sum()
 
