@@ -212,8 +212,9 @@ def test_broken_interpreter_is_no_obstacle(
     report = hub.convert(module("tf1_frozen"), tmp_path / "o", verify=True).verification
     assert report is not None
     assert report.compared
-    # One while the model is converted, another for the comparison.
-    assert len(started) == 2
+    # One while the model is converted, and another for the comparison, if it is known
+    # by then that the first has ended.
+    assert len(started) in (1, 2)
 
 
 def test_package_that_only_the_program_finds(tmp_path: Path) -> None:
