@@ -609,10 +609,11 @@ def restore_parts(found: Any) -> None:
     """
     restore = getattr(found, "_initializer_op", None)
     if isinstance(restore, list):
-        # A VariableDef has the name of one op: without, no MetaGraphDef has the list.
-        restore = restore[0] if len(restore) == 1 else tf.group(*restore)
+        # A VariableDef has the name of one op. One of the list may be a variable as it
+        # is after its assignment, which is none.
+        restore = tf.group(*restore)
         found._initializer_op = restore
-    parts = getattr(found, "values", None) if restore else None
+    parts = None if restore is None else getattr(found, "values", None)
     for part in parts or ():
         if getattr(part, "_initializer_op", restore) is None:
             part._initializer_op = tf.group(restore)
