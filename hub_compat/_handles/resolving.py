@@ -70,6 +70,9 @@ def resolve(handle: Any) -> str:
         return _from_server(parsed)
     if parsed.kind is Kind.KAGGLE:
         return _from_kaggle(parsed)
+    if "\0" in parsed.location:
+        # No path at all, which Python 3.7 says by an error: who reads it says so.
+        return parsed.location
     path = _mapped(parsed.location)
     if _files.is_remote(path):
         if not path.endswith((".tar", ".tar.gz", ".tgz")):
