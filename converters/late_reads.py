@@ -35,12 +35,12 @@ from .graph import (
     resource_name,
     topological,
 )
+from .references import REFERENCE_OPS
 
 __all__ = ["LateRead", "LateReads"]
 
 # Takes what comes first, and does not wait for the rest.
 _ONE_INPUT = ("Merge", "RefMerge")
-_VARIABLES = ("Variable", "VariableV2")
 
 
 @dataclasses.dataclass
@@ -303,7 +303,7 @@ class LateReads:
                 for i, edge in enumerate(data_inputs(graph, name)):
                     if name in self._declared and self._declared[name][i]:
                         roots |= self._roots.get(edge.tensor, set())
-                if not roots and graph.nodes[name].op in _VARIABLES:
+                if not roots and graph.nodes[name].op in REFERENCE_OPS:
                     roots = {name}
                 for i in range(len(graph.outputs(name)) if roots else 0):
                     tensor = "{}:{}".format(name, i)
@@ -338,7 +338,7 @@ class LateReads:
         """The nodes that are the variable which a node is: a session knows the name."""
         if not self._by_name:
             for node in self._graph.nodes.values():
-                if node.op in _VARIABLES:
+                if node.op in REFERENCE_OPS:
                     self._by_name.setdefault(resource_name(node), []).append(node.name)
         return self._by_name[resource_name(self._graph.nodes[variable])]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -37,7 +36,6 @@ _MANIFEST_BYTES = 16 << 20
 # A shard that is not linked is read, up to this size: it holds what the conversion
 # itself wrote.
 _SMALL = 4 << 20
-_CHUNK = 1 << 20
 
 
 class Request(NamedTuple):
@@ -104,23 +102,13 @@ def _facts(model: str) -> Dict[str, Dict[str, Any]]:
         else:
             facts = os.stat(path)
             size, time, linked = facts.st_size, facts.st_mtime_ns, facts.st_nlink > 1
-        hashed = _hash(path) if _is_hashed(name, size, linked) else ""
+        hashed = _files.sha256(path) if _is_hashed(name, size, linked) else ""
         found[name] = {"size": size, "time": time, "sha256": hashed}
     return found
 
 
 def _is_hashed(name: str, size: int, linked: bool) -> bool:
     return not is_shard(name) or (size <= _SMALL and not linked)
-
-
-def _hash(path: str) -> str:
-    content = hashlib.sha256()
-    with _files.open_read(path) as file:
-        data = file.read(_CHUNK)
-        while data:
-            content.update(data)
-            data = file.read(_CHUNK)
-    return content.hexdigest()
 
 
 def read_manifest(entry: str) -> Optional[Dict[str, Any]]:
@@ -148,7 +136,7 @@ def lookup(entry: str, request: Request) -> Optional[str]:
             path = _files.join(model, *name.split("/"))
             if _files.size(path) != facts["size"]:
                 return None
-            if facts["sha256"] and _hash(path) != facts["sha256"]:
+            if facts["sha256"] and _files.sha256(path) != facts["sha256"]:
                 return None
         whole = _has_sure_weights(entry, manifest, request)
         return model if whole else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import re
@@ -34,6 +35,7 @@ __all__ = [
     "os_errors",
     "read_bytes",
     "remove_tree",
+    "sha256",
     "size",
     "walk_files",
     "working_directory",
@@ -183,6 +185,21 @@ def write_bytes(path: str, data: bytes) -> None:
         _make_way(path)
         with _gfile().GFile(path, "wb") as remote:
             remote.write(data)
+
+
+def sha256(path: str) -> str:
+    """The SHA-256 of a file's content, in hex.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    content = hashlib.sha256()
+    with open_read(path) as file:
+        data = file.read(_COPY_BYTES)
+        while data:
+            content.update(data)
+            data = file.read(_COPY_BYTES)
+    return content.hexdigest()
 
 
 def exists(path: str) -> bool:

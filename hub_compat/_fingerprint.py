@@ -20,7 +20,6 @@ __all__ = [
 ]
 
 _FOLDERS = ("assets", "assets.extra", "variables")
-_CHUNK = 1 << 20
 
 
 class SourceFile(NamedTuple):
@@ -146,14 +145,8 @@ def _source_file(found: _links.Found) -> SourceFile:
 
 
 def _content_hash(path: str) -> str:
-    content = hashlib.sha256()
     try:
-        with _files.open_read(path) as file:
-            data = file.read(_CHUNK)
-            while data:
-                content.update(data)
-                data = file.read(_CHUNK)
+        return _files.sha256(path)
     except OSError:
         # If it is needed, the conversion says that it cannot be read.
         return "unreadable"
-    return content.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -17,7 +16,6 @@ from hub_compat.errors import CacheError, HandleError
 __all__ = ["Entry", "Repaired", "damages", "entries", "prune", "remove", "repair"]
 
 _NAME = re.compile("[0-9a-f]{40}$")
-_CHUNK = 1 << 20
 
 
 class Entry(NamedTuple):
@@ -67,7 +65,7 @@ def damages(entry: Entry) -> List[str]:
     for name, (size, digest) in shelf.manifest(entry.path).items():
         path = os.path.join(entry.path, *name.split("/"))
         try:
-            if os.stat(path).st_size != size or _sha256(path) != digest:
+            if os.stat(path).st_size != size or _files.sha256(path) != digest:
                 found.append(name)
         except OSError:
             found.append(name)
@@ -179,16 +177,6 @@ def _remove(entry: Entry) -> None:
         shelf.forget_notes(entry.path)
         with contextlib.suppress(OSError):
             os.remove(lock_file(entry.path))
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        data = file.read(_CHUNK)
-        while data:
-            digest.update(data)
-            data = file.read(_CHUNK)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from hub_compat import _files
 from hub_compat._handles import archives, kaggle, settings, shelf, transfer
 from hub_compat._handles.archives import File
 from hub_compat._handles.grammar import Handle, Kind, parse
+from hub_compat._lookalikes import MODEL_FILES
 from hub_compat.errors import HandleError
 
 __all__ = ["register_resolver", "resolve"]
@@ -19,7 +20,6 @@ Resolver = Callable[[str], Optional[str]]
 _resolvers: List[Resolver] = []
 
 _ATTEMPTS = 5
-_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 
 
 def register_resolver(resolver: Resolver) -> Resolver:
@@ -224,7 +224,7 @@ def _raised(files: Dict[str, File], folder: str) -> Dict[str, File]:
     if len(tops) != 1 or not any("/" in name for name in files):
         return files
     (top,) = tops
-    if not any(top + "/" + name in files for name in _MODEL_FILES):
+    if not any(top + "/" + name in files for name in MODEL_FILES):
         return files
     # By a name that none of its files has.
     aside = os.path.join(folder, ".hub_compat-nested")
