@@ -22,6 +22,7 @@ from hub_compat._tf import attr_value_pb2, function_pb2, node_def_pb2
 
 from .graph import CONTROL_FLOW_OPS, DT_RESOURCE, Graph, node_of, normal
 from .names import Names, argument_name
+from .sums import keep_sums
 
 __all__ = ["Argument", "Body", "Capture", "FunctionWriter", "emit", "set_attr"]
 
@@ -240,6 +241,7 @@ class FunctionWriter:
 
     def finish(self) -> Body:
         """Completes the FunctionDef, which ``fdef`` then holds."""
+        keep_sums(self.fdef)
         signature = self.fdef.signature
         shapes = self.fdef.attr["_input_shapes"].list
         shapes.SetInParent()
