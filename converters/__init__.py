@@ -11,11 +11,13 @@ import os
 import time
 from typing import Any, Callable, Collection, Dict, Optional, Tuple, TypeVar
 
-from hub_compat import _files, _guard, _links, _preflight
+from hub_compat import _guard, _preflight
 from hub_compat._collector import collector_paused
-from hub_compat._fingerprint import fingerprint_of, is_unchanged, source_files
 from hub_compat._handles.resolving import resolve
-from hub_compat._publish import atomic_directory, resolved
+from hub_compat._io import files
+from hub_compat._io import links as _links
+from hub_compat._io.fingerprint import fingerprint_of, is_unchanged, source_files
+from hub_compat._io.publish import atomic_directory, resolved
 from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
@@ -24,14 +26,10 @@ from hub_compat.errors import (
     HandleError,
     VerificationError,
 )
-from hub_compat.formats import (
-    ConversionReport,
-    Detection,
-    Format,
-)
+from hub_compat.formats import ConversionReport, Detection, Format
 from hub_compat.provenance import CONVERTER_VERSION as VERSION
 
-from .shards import BORROW, LINK_MODES
+from .checkpoint.shards import BORROW, LINK_MODES
 
 __all__ = [
     "VERSION",
@@ -99,8 +97,8 @@ def convert(
       DestinationError: ``destination`` exists, or cannot be written.
       VerificationError: the result differs from the source; nothing is written.
     """
-    source, destination = resolve(source), _files.as_path(destination)
-    if _files.is_remote(source) or _files.is_remote(destination):
+    source, destination = resolve(source), files.as_path(destination)
+    if files.is_remote(source) or files.is_remote(destination):
         _import_tensorflow()
     started = time.perf_counter()
     if link not in LINK_MODES:
@@ -167,8 +165,8 @@ def _of_one_export(source: str, directory: str, convert_once: Callable[[], _T]) 
     """
     for attempt in range(_ATTEMPTS):
         if attempt:
-            _files.remove_tree(directory)
-            _files.make_dirs(directory)
+            files.remove_tree(directory)
+            files.make_dirs(directory)
             # Whoever exchanges two directories needs two steps for it.
             time.sleep(_PAUSE * attempt)
         try:
@@ -177,7 +175,7 @@ def _of_one_export(source: str, directory: str, convert_once: Callable[[], _T]) 
             if not attempt:
                 raise
             continue
-        hashed = fingerprint_of(source, before) if _files.is_remote(source) else ""
+        hashed = fingerprint_of(source, before) if files.is_remote(source) else ""
         try:
             result = convert_once()
         except Exception:
@@ -220,7 +218,7 @@ def convert_for_load(
     Raises:
       ``refused``, if that does not help.
     """
-    from .exclusions import find_exclusions
+    from .omissions import find_exclusions
 
     converter = functools.partial(
         _converter(detection, registry),
@@ -253,17 +251,18 @@ def convert_for_save(
       detection: the module.
       directory: where the result goes.
       excluded: whether some signatures keep the others from loading.
-      links: what becomes of those out of the module, see ``_links.py``.
+      links: what becomes of those out of the module, see ``_io/links.py``.
     """
     from hub_compat._tf import is_newer
 
-    from . import dropped_ops, lowering
-    from .exclusions import find_exclusions
+    from . import lowering
+    from .omissions import find_exclusions
+    from .opdata import op_defs
 
     registry = lowering.of_runtime() if is_newer(detection.producer) else None
     converter = functools.partial(
         _converter(detection, registry),
-        available_ops=dropped_ops.available(),
+        available_ops=op_defs.available(),
         links=links,
     )
     exclusions = find_exclusions(detection, converter) if excluded else None
@@ -288,7 +287,7 @@ def lower_for_save(detection: Detection, directory: str, links: str) -> None:
     Args:
       detection: the model.
       directory: where the result goes, empty.
-      links: what becomes of those out of the model, see ``_links.py``.
+      links: what becomes of those out of the model, see ``_io/links.py``.
     """
     from . import lowering
 
@@ -350,7 +349,7 @@ def _import_tensorflow() -> float:
 
 
 def _prepare_verification() -> None:
-    from .verification_process import prepare
+    from .verification.process import prepare
 
     prepare()
 
@@ -369,7 +368,7 @@ def _verified(
       What the converter returned, with the report.
     """
     # Imported when needed: it runs TensorFlow.
-    from .verification_job import NOT_LOADED
+    from .verification.job import NOT_LOADED
     from .verify import TOLERANCE, verify_conversion
 
     if tolerance is None:
@@ -399,7 +398,7 @@ def _loadable(
     Returns:
       What the converter returned; None if nothing had to be done.
     """
-    from .exclusions import refusal
+    from .omissions import refusal
 
     if detection.format.is_tf2 or refusal(directory) is None:
         return None
@@ -412,13 +411,13 @@ def _without_refused(
     link: str,
     converter: Callable[..., Dict[str, Any]],
 ) -> Optional[Dict[str, Any]]:
-    from .exclusions import find_exclusions
+    from .omissions import find_exclusions
 
     exclusions = find_exclusions(detection, converter)
     if exclusions is None:
         return None
-    _files.remove_tree(directory)
-    _files.make_dirs(directory)
+    files.remove_tree(directory)
+    files.make_dirs(directory)
     return converter(detection, directory, link, exclusions=exclusions)
 
 
@@ -447,7 +446,7 @@ def _convert_and_lower(
 
 def _check_apart(source: str, destination: str) -> None:
     """Refuses a destination that is the source, inside it, or around it."""
-    if _files.is_remote(source) != _files.is_remote(destination):
+    if files.is_remote(source) != files.is_remote(destination):
         return
     one, other = (os.path.join(resolved(path), "") for path in (source, destination))
     if one.startswith(other) or other.startswith(one):

@@ -10,18 +10,23 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from hub_compat import _files
+from hub_compat._io import files
 from hub_compat._tf import saved_model_pb2
 from hub_compat.errors import ConversionError
 from hub_compat.formats import Detection
 
-from . import canonical, checkpoint, dropped_ops
-from .bodies import Bodies, all_outputs
-from .functions import Body
-from .graph import REF_OFFSET, Graph
-from .libraries import FunctionSet, merge_libraries
-from .model import Component, Model, make_shape
-from .object_graph import ObjectGraph, dict_value, tensor_spec, tuple_value
+from .backend import canonical
+from .backend.bodies import Bodies, all_outputs
+from .backend.function_library import FunctionSet, merge_libraries
+from .backend.object_graph import ObjectGraph
+from .checkpoint import relabel
+from .ir.dtypes import REF_OFFSET
+from .ir.functions import Body
+from .ir.graph import Graph
+from .ir.model import Model
+from .ir.signatures import Component, make_shape
+from .ir.structured import dict_value, tensor_spec, tuple_value
+from .opdata import op_defs
 from .tf1_model import read_with_signature
 
 __all__ = ["Pruned", "write_pruned"]
@@ -68,9 +73,7 @@ def write_pruned(
     def edit(meta_graph: Any) -> None:
         _add_signature(meta_graph, feeds, fetches)
 
-    model, meta_graph = read_with_signature(
-        detection, tags, edit, dropped_ops.available()
-    )
+    model, meta_graph = read_with_signature(detection, tags, edit, op_defs.available())
     own = tuple(sorted(meta_graph.meta_info_def.tags))
     variant = next(v for v in model.variants if v.tags == own)
     functions = FunctionSet(set(merge_libraries(model)))
@@ -177,14 +180,14 @@ def _write(
     number = objects.bare_function(body.name, [c.name for c in taken])
     objects.add_child(0, "call", number)
     written.object_graph_def.CopyFrom(objects.proto)
-    variables = _files.join(directory, "variables")
-    _files.make_dirs(variables)
-    checkpoint.relabel(
+    variables = files.join(directory, "variables")
+    files.make_dirs(variables)
+    relabel.relabel(
         None,
-        _files.join(variables, "variables"),
+        files.join(variables, "variables"),
         {},
         {_OBJECT_GRAPH: objects.checkpoint_graph(set())},
     )
-    _files.write_bytes(
-        _files.join(directory, "saved_model.pb"), canonical.serialize(saved_model)
+    files.write_bytes(
+        files.join(directory, "saved_model.pb"), canonical.serialize(saved_model)
     )

@@ -22,26 +22,31 @@ from typing import (
     Tuple,
 )
 
-from hub_compat import _files, _links
-from hub_compat._fingerprint import fingerprint
+from hub_compat._io import files as _files
+from hub_compat._io import links as _links
+from hub_compat._io.fingerprint import fingerprint
+from hub_compat._parsing.full_proto import read_saved_model
 from hub_compat.errors import ConversionError, CorruptModuleError
 from hub_compat.formats import Detection, Format
 from hub_compat.provenance import Provenance
 
-from . import canonical, checkpoint, checkpoint_v1, dropped_ops, outside_ops
-from .checkpoint import CheckpointIndex
-from .exclusions import NOTHING, Exclusions
-from .functions import set_attr
-from .handles import CALLS
-from .loops.hoisting import written_resources
-from .metagraph import add_variant
-from .model import Model, VariantGraph, make_shape
-from .object_graph import variable_key
-from .reading import STORED_AS
-from .reusable import build, root_tags
-from .saved_model import read_saved_model
-from .shards import BORROW
-from .tables import is_carrier
+from .backend import canonical
+from .backend.object_graph import variable_key
+from .backend.reusable import build
+from .checkpoint import relabel, v1
+from .checkpoint.index import CheckpointIndex
+from .checkpoint.shards import BORROW
+from .frontend.metagraph import add_variant
+from .ir import outside_ops
+from .ir.calls import CALLS
+from .ir.effects import written_resources
+from .ir.functions import set_attr
+from .ir.model import Model, VariantGraph, root_tags
+from .ir.signatures import make_shape
+from .ir.tables import is_carrier
+from .ir.variable_reads import STORED_AS
+from .omissions import NOTHING, Exclusions
+from .opdata import op_defs
 
 __all__ = ["convert_tf1_model", "read_with_signature"]
 
@@ -74,7 +79,7 @@ def convert_tf1_model(
       whole: whether the other variants come along.
       available_ops: ops that newer TensorFlows lack, and the one at hand has.
       exclusions: what to leave out for TensorFlow to load the rest.
-      links: what becomes of those out of the module, see ``_links.py``.
+      links: what becomes of those out of the module, see ``_io/links.py``.
 
     Returns:
       The fields of a ConversionReport that the conversion knows.
@@ -108,7 +113,7 @@ def convert_tf1_model(
     variables_dir = _files.join(directory, "variables")
     _files.make_dirs(variables_dir)
     is_upgraded = index is not None and index.prefix.startswith(upgraded)
-    report = checkpoint.relabel(
+    report = relabel.relabel(
         index,
         _files.join(variables_dir, "variables"),
         keys,
@@ -337,7 +342,7 @@ def _leave_out_dropped(model: Model, available: Collection[str]) -> None:
       model: the model.
       available: such ops that are there nevertheless.
     """
-    homes = dropped_ops.homes()
+    homes = op_defs.homes()
     for variant in model.variants:
         ops = {
             name: node.op
@@ -421,12 +426,12 @@ def _read_index(source: str, folder: str) -> Optional[CheckpointIndex]:
     """
     prefix = _files.join(source, "variables", "variables")
     if _files.exists(prefix + ".index"):
-        return checkpoint.read_index(prefix)
-    files = checkpoint_v1.files_of(prefix)
+        return relabel.read_index(prefix)
+    files = v1.files_of(prefix)
     if not files:
         return None
     _files.make_dirs(folder)
-    return checkpoint_v1.upgrade(files, folder)
+    return v1.upgrade(files, folder)
 
 
 def _map_variables(

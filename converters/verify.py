@@ -16,9 +16,9 @@ from hub_compat.detector import detect
 from hub_compat.errors import FormatError, VerificationError
 from hub_compat.formats import Detection, VerificationReport
 
-from .verification_job import FAILS, Job
-from .verification_process import compare
-from .verification_run import advice, as_it_was
+from .verification.job import FAILS, Job
+from .verification.process import compare
+from .verification.run import advice, as_it_was
 
 __all__ = ["TOLERANCE", "check_tolerance", "verify", "verify_conversion"]
 

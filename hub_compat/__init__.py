@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
     if name in ("errors", "keras2", "keras3"):
         value: Any = importlib.import_module("hub_compat." + name)
     elif name == "KerasLayer":
-        from hub_compat._tf_keras import keras_generation
+        from hub_compat._tf.keras import keras_generation
 
         home = "hub_compat.keras{}".format(keras_generation())
         value = importlib.import_module(home).KerasLayer

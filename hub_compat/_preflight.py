@@ -10,8 +10,8 @@ import os
 import sys
 from typing import Iterator
 
-from hub_compat import _files
-from hub_compat._lookalikes import is_pointer, pretence
+from hub_compat._io import files
+from hub_compat._parsing.near_misses import is_pointer, pretence
 from hub_compat.errors import CorruptModuleError, HandleError
 
 __all__ = ["check_checkpoint", "check_files"]
@@ -37,7 +37,7 @@ def check_files(directory: str) -> None:
       CorruptModuleError: a file is a pointer of Git LFS. As a vocabulary, that would be
         three words.
     """
-    if _files.is_remote(directory):
+    if files.is_remote(directory):
         return
     for path in _paths(directory):
         try:
@@ -45,7 +45,7 @@ def check_files(directory: str) -> None:
         except OSError:
             # What is not there, or a link to nothing: if it is needed, that is said.
             continue
-        what = _files.irregular(facts.st_mode)
+        what = files.irregular(facts.st_mode)
         if what:
             raise HandleError(
                 "A file of the module is {}, which nobody may ever finish writing. "
@@ -85,10 +85,10 @@ def check_checkpoint(directory: str) -> None:
       HandleError: one of them cannot be read.
     """
     # The converters use this module, too.
-    from hub_compat.converters.checkpoint_index import read_index
+    from hub_compat.converters.checkpoint.index import read_index
 
-    prefix = _files.join(directory, "variables", "variables")
-    if _files.exists(prefix + ".index"):
+    prefix = files.join(directory, "variables", "variables")
+    if files.exists(prefix + ".index"):
         read_index(prefix)
 
 

@@ -12,8 +12,11 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from hub_compat import _files, _guard, _wire, origin
+from hub_compat import _guard
 from hub_compat._handles.resolving import resolve
+from hub_compat._io import files
+from hub_compat._loaded import origin
+from hub_compat._parsing import wire
 from hub_compat.detector import detect
 from hub_compat.errors import (
     AttachmentError,
@@ -95,7 +98,7 @@ def attached_messages(
     place = origin.of(handle)
     if place is not None:
         # The source has all variants, as long as it is there.
-        there = _files.exists(place.detection.path)
+        there = files.exists(place.detection.path)
         handle = place.detection.path if there else place.directory
         if tags is None and (there or place.root is not None):
             # Else what was converted is this variant.
@@ -114,18 +117,18 @@ def attached_messages(
 
 
 def _variants(detection: Detection) -> List[_Variant]:
-    path = _files.join(detection.path, detection.file)
+    path = files.join(detection.path, detection.file)
     if detection.file.endswith(".pb"):
-        with _files.open_read(path) as file:
-            return _read_variants(_wire.open_message(file, path))
+        with files.open_read(path) as file:
+            return _read_variants(wire.open_message(file, path))
     # Text and chunked files are rare, and read whole.
-    from hub_compat.converters.saved_model import read_saved_model
+    from hub_compat._parsing.full_proto import read_saved_model
 
     data = read_saved_model(detection).SerializeToString()
-    return _read_variants(_wire.open_message(data, path))
+    return _read_variants(wire.open_message(data, path))
 
 
-def _read_variants(saved_model: _wire.Message) -> List[_Variant]:
+def _read_variants(saved_model: wire.Message) -> List[_Variant]:
     """Reads SavedModel.meta_graphs (2)."""
     return [
         _read_variant(saved_model.message(field))
@@ -156,7 +159,7 @@ def _pick(variants: List[_Variant], wanted: Optional[_Tags], handle: str) -> _Me
     return known[wanted]
 
 
-def _read_variant(meta_graph: _wire.Message) -> _Variant:
+def _read_variant(meta_graph: wire.Message) -> _Variant:
     """Reads MetaGraphDef.meta_info_def (1) and .collection_def (4)."""
     tags: List[str] = []
     collections = {}
@@ -176,7 +179,7 @@ def _read_variant(meta_graph: _wire.Message) -> _Variant:
     return _Variant(tuple(sorted(tags)), collections)
 
 
-def _read_bytes_list(collection: _wire.Message) -> List[bytes]:
+def _read_bytes_list(collection: wire.Message) -> List[bytes]:
     """Reads CollectionDef.bytes_list (2), whose values are field 1."""
     values = []
     for kind in collection.fields():
@@ -191,7 +194,7 @@ def _read_bytes_list(collection: _wire.Message) -> List[bytes]:
 
 
 def _parse_attachment(data: bytes) -> Tuple[str, bytes]:
-    message = _wire.open_message(data, COLLECTION)
+    message = wire.open_message(data, COLLECTION)
     key, value = "", b""
     for field in message.fields():
         if field.number == 1:

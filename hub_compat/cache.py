@@ -16,7 +16,7 @@ What::
 
 The key is a hash of the source's fingerprint and of what the caller adds, such as the
 version of the converter: equal modules share an entry wherever they are, and a module
-that changes gets another. An entry is checked whenever it is used, as ``_entry.py``
+that changes gets another. An entry is checked whenever it is used, as ``_io/entry.py``
 says, and built anew if it does not hold.
 """
 
@@ -31,17 +31,18 @@ import shutil
 import threading
 from typing import Any, Callable, Dict, Optional, Sequence
 
-from hub_compat import _entries, _files, _scratch
-from hub_compat._builders import locked
-from hub_compat._entry import Request, write_manifest
-from hub_compat._fingerprint import (
+from hub_compat._io import entries, scratch
+from hub_compat._io import files as _files
+from hub_compat._io.builders import locked
+from hub_compat._io.entry import Request, write_manifest
+from hub_compat._io.fingerprint import (
     fingerprint,
     fingerprint_of,
     is_unchanged,
     source_files,
 )
-from hub_compat._publish import atomic_directory
-from hub_compat._trust import distrust
+from hub_compat._io.publish import atomic_directory
+from hub_compat._io.trust import distrust
 from hub_compat.errors import CacheError, CorruptModuleError, DestinationError
 
 __all__ = [
@@ -149,7 +150,7 @@ def keep(model: str, holder: Any) -> None:
       model: path of the directory with the converted form; other paths are left alone.
       holder: the object that needs it.
     """
-    _entries.keep(model, holder)
+    entries.keep(model, holder)
 
 
 def forget(model: str) -> None:
@@ -158,7 +159,7 @@ def forget(model: str) -> None:
     Args:
       model: path of the directory with the converted form.
     """
-    _entries.drop(model)
+    entries.drop(model)
     entry, name = os.path.split(model)
     roots = [root for root in (_temporary.get(os.getpid()),) if root]
     with contextlib.suppress(CacheError):
@@ -169,7 +170,7 @@ def forget(model: str) -> None:
         shutil.rmtree(entry, ignore_errors=True)
 
 
-def prune(everything: bool = False) -> _entries.Pruned:
+def prune(everything: bool = False) -> entries.Pruned:
     """Removes from the cache what nobody needs any more, unless a process uses it.
 
     That is what was made of modules that are gone or others by now, and what
@@ -193,9 +194,9 @@ def prune(everything: bool = False) -> _entries.Pruned:
             "another. Received: {!r}".format(root)
         )
     if not os.path.isdir(root):
-        return _entries.Pruned(0, 0, 0)
+        return entries.Pruned(0, 0, 0)
     _check_private(root)
-    return _entries.prune(root, everything)
+    return entries.prune(root, everything)
 
 
 def _cached(request: Request) -> str:
@@ -206,7 +207,7 @@ def _cached(request: Request) -> str:
         # Was the cache too full for this entry, it need not be tried again.
         temporary = _temporary.get(os.getpid())
         if temporary:
-            found = _entries.found(_place(temporary, request.key), request)
+            found = entries.found(_place(temporary, request.key), request)
             if found is not None:
                 return found
         return _get(root, request)
@@ -229,11 +230,11 @@ def _get(root: str, request: Request) -> str:
     entry = _place(root, request.key)
     _make_private(root, os.path.dirname(entry))
     # Without a lock first: the cache may be read-only, and have it.
-    found = _entries.found(entry, request)
+    found = entries.found(entry, request)
     if found is not None:
         return found
     with locked(entry):
-        found = _entries.found(entry, request)
+        found = entries.found(entry, request)
         if found is not None:
             return found
         damaged = False
@@ -246,13 +247,13 @@ def _get(root: str, request: Request) -> str:
                 _build(new, request)
         except DestinationError:
             # Without locks, another process may have been faster.
-            found = _entries.found(entry, request)
+            found = entries.found(entry, request)
             if found is None:
                 raise
             return found
-        found = _entries.found(entry, request)
+        found = entries.found(entry, request)
     if not _files.is_remote(root):
-        _entries.prune(root)
+        entries.prune(root)
     return found or _files.join(entry, "model")
 
 
@@ -311,7 +312,7 @@ def _temporary_root(reason: OSError) -> str:
         if path is not None and os.path.isdir(path):
             return path
         try:
-            path = _scratch.lasting()
+            path = scratch.lasting()
         except OSError as error:
             raise CacheError(
                 "The converted module cannot be kept: there is neither a cache nor a "

@@ -42,10 +42,12 @@ import os
 import sys
 from typing import Any, List, Optional, Union
 
-from hub_compat import _files, _guard, _leftovers, _wire
-from hub_compat._chunked import ChunkedFile, UnreadableRecords
+from hub_compat import _guard
 from hub_compat._handles.resolving import resolve
-from hub_compat._lookalikes import (
+from hub_compat._io import files, leftovers
+from hub_compat._parsing import wire
+from hub_compat._parsing.chunked import ChunkedFile, UnreadableRecords
+from hub_compat._parsing.near_misses import (
     KERAS_METADATA_FILE,
     MARKER_FILE,
     MODEL_FILES,
@@ -54,7 +56,7 @@ from hub_compat._lookalikes import (
     not_found,
     pretence,
 )
-from hub_compat._saved_model import (
+from hub_compat._parsing.summary import (
     Model,
     ObjectGraph,
     TextReader,
@@ -62,7 +64,7 @@ from hub_compat._saved_model import (
     read_chunked,
     read_model,
 )
-from hub_compat._text_format import open_text
+from hub_compat._parsing.text_format import open_text
 from hub_compat.errors import CorruptModuleError, FormatError, HandleError
 from hub_compat.formats import Detection, Format, Producer, Variant
 
@@ -110,15 +112,15 @@ def _detect(directory: str, given: str) -> Detection:
     names = _list_module(directory)
     marker = MARKER_FILE in names
     if marker:
-        _check_marker(_files.join(directory, MARKER_FILE))
+        _check_marker(files.join(directory, MARKER_FILE))
     file = next((name for name in MODEL_FILES if name in names), None)
     if file is None:
         raise not_a_module(directory, names)
 
-    model_path = _files.join(directory, file)
+    model_path = files.join(directory, file)
     has_metadata = KERAS_METADATA_FILE in names
     try:
-        with _files.open_read(model_path) as opened:
+        with files.open_read(model_path) as opened:
             model = _read_file(opened, file, model_path)
     except CorruptModuleError as error:
         other = _instead(model_path)
@@ -133,7 +135,7 @@ def _detect(directory: str, given: str) -> Detection:
         raise _instead(model_path) or CorruptModuleError(
             "{} is damaged or incomplete: it holds no MetaGraph, a SavedModel has at "
             "least one. Download or export the module again. It has {} bytes.".format(
-                model_path, _files.size(model_path)
+                model_path, files.size(model_path)
             )
         )
 
@@ -155,7 +157,7 @@ def _detect(directory: str, given: str) -> Detection:
 
 def _read_file(opened: Any, file: str, model_path: str) -> Model:
     if file == "saved_model.pb":
-        message = _wire.open_message(opened, model_path)
+        message = wire.open_message(opened, model_path)
         return read_model(WireReader(message, "SavedModel"))
     if file == "saved_model.pbtxt":
         return read_model(TextReader(open_text(opened, model_path), "SavedModel"))
@@ -267,8 +269,8 @@ def _check_marker(path: str) -> None:
     number = 0
     features = []
     try:
-        with _files.open_read(path) as opened:
-            reader = WireReader(_wire.open_message(opened, path), "ModuleDef")
+        with files.open_read(path) as opened:
+            reader = WireReader(wire.open_message(opened, path), "ModuleDef")
             for name, value in reader.fields():
                 if name == "format":
                     number = value
@@ -304,7 +306,7 @@ def _instead(path: str) -> Optional[CorruptModuleError]:
 
 def _list_module(directory: str) -> List[str]:
     """Returns the names in the directory, or says what there is instead."""
-    scheme = directory.lower().split("://")[0] if _files.is_remote(directory) else ""
+    scheme = directory.lower().split("://")[0] if files.is_remote(directory) else ""
     if scheme in _HANDLES:
         raise HandleError(
             "Nothing here fetches an address that begins with {}://. Fetch and unpack "
@@ -315,12 +317,12 @@ def _list_module(directory: str) -> List[str]:
         # It holds what this process put there, through TensorFlow.
         raise not_found(directory)
     try:
-        if _files.is_dir(directory):
-            return _files.list_dir(directory)
-        found = _files.exists(directory)
+        if files.is_dir(directory):
+            return files.list_dir(directory)
+        found = files.exists(directory)
         if not found and _was_being_replaced(directory):
-            return _files.list_dir(directory)
-        if not found and not _files.is_remote(directory):
+            return files.list_dir(directory)
+        if not found and not files.is_remote(directory):
             # Says that a directory above may not be read, of which the others say that
             # nothing is there.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -334,9 +336,9 @@ def _list_module(directory: str) -> List[str]:
 
 def _was_being_replaced(directory: str) -> bool:
     """Whether a writer that was killed had it half replaced; then it is there now."""
-    if _files.is_remote(directory) or not directory:
+    if files.is_remote(directory) or not directory:
         return False
-    return _leftovers.recover(os.path.realpath(directory))
+    return leftovers.recover(os.path.realpath(directory))
 
 
 def _unreadable(path: str, error: Exception) -> HandleError:

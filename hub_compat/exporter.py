@@ -7,11 +7,11 @@ import re
 import warnings
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
-from hub_compat import _files
-from hub_compat._publish import atomic_directory
+from hub_compat._io import files
+from hub_compat._io.publish import atomic_directory
 from hub_compat._tf import call_arguments, in_tf1_graph, tf, tracked_objects
-from hub_compat._tf_keras import parts_of, weight_losses
-from hub_compat.converters.names import parameter_name
+from hub_compat._tf.keras import parts_of, weight_losses
+from hub_compat.converters.ir.names import parameter_name
 from hub_compat.errors import SaveError
 
 __all__ = ["export_reusable"]
@@ -62,8 +62,8 @@ def export_reusable(
     names = _input_names(model, specs, given)
     reusable = _reusable(model, specs)
     signature = _signature(model, reusable, specs, names)
-    with atomic_directory(_files.as_path(directory), overwrite=overwrite) as new:
-        with _files.os_errors(new):
+    with atomic_directory(files.as_path(directory), overwrite=overwrite) as new:
+        with files.os_errors(new):
             tf.saved_model.save(
                 reusable, new, signatures={"serving_default": signature}
             )

@@ -6,11 +6,11 @@ import warnings
 import weakref
 from typing import Any, Dict, List, Mapping, Optional
 
+from hub_compat._keras.core import KerasCore
+from hub_compat._keras.layer import LayerMixin
+from hub_compat._loaded.graph_mode import Switch
 from hub_compat._tf import in_tf1_graph, name_slots, prepare_gradients, tf
-from hub_compat._tf_keras import calling_layer, graph_session, keras2
-from hub_compat.graph_mode import Switch
-from hub_compat.keras_core import KerasCore
-from hub_compat.keras_layer import LayerMixin
+from hub_compat._tf.keras import calling_layer, graph_session, keras2
 
 __all__ = ["KerasLayer"]
 

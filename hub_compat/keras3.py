@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from hub_compat._keras.core import KerasCore
+from hub_compat._keras.layer import LayerMixin
 from hub_compat._tf import tf
-from hub_compat._tf_keras import calling_layer, keras3, weight_of
+from hub_compat._tf.keras import calling_layer, keras3, weight_of
 from hub_compat.errors import LayerError
-from hub_compat.keras_core import KerasCore
-from hub_compat.keras_layer import LayerMixin
 
 __all__ = ["KerasLayer"]
 

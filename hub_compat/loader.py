@@ -5,27 +5,22 @@ from __future__ import annotations
 import re
 from typing import Any, Iterable, List, Optional, Tuple
 
-from hub_compat import (
-    _files,
-    _guard,
-    _preflight,
-    cache,
-    converters,
+from hub_compat import _guard, _preflight, cache, converters, provenance
+from hub_compat._causes import cause
+from hub_compat._collector import collector_paused
+from hub_compat._handles.resolving import resolve
+from hub_compat._io import files
+from hub_compat._loaded import (
     graph_mode,
     lifetime,
     missing_gradients,
     origin,
-    own_gradients,
-    provenance,
     pruning,
     restore,
     signature_calls,
     signatures,
     variables,
 )
-from hub_compat._causes import cause
-from hub_compat._collector import collector_paused
-from hub_compat._handles.resolving import resolve
 from hub_compat._registration import register
 from hub_compat._tf import (
     LOAD_ERRORS,
@@ -34,6 +29,7 @@ from hub_compat._tf import (
     keep_inner_control_flow,
     load_saved_model,
     register_control_flow_gradients,
+    registered_gradients,
     tf,
 )
 from hub_compat.detector import detect
@@ -239,13 +235,14 @@ def _converted(
       tags: the variant; None for the default one.
       refused: why TensorFlow does not load what this returned without the argument.
     """
-    from hub_compat.converters import dropped_ops, lowering
+    from hub_compat.converters import lowering
+    from hub_compat.converters.opdata import op_defs
 
     # A file system that cannot link would be read once for the copy and once
     # by TensorFlow; with variables restored from the source itself, once. A
     # graph restores later, when the source may be gone, so it gets a copy.
-    weights = not (_files.is_remote(detection.path) and tf.executing_eagerly())
-    available = dropped_ops.available()
+    weights = not (files.is_remote(detection.path) and tf.executing_eagerly())
+    available = op_defs.available()
     registry = lowering.of_runtime() if is_newer(detection.producer) else None
     return cache.normalised(
         detection.path,
@@ -278,8 +275,8 @@ def _lowered(detection: Detection) -> str:
     )
     if not rewritten and not newer:
         return detection.path
+    from hub_compat._parsing.full_proto import read_saved_model
     from hub_compat.converters import lowering
-    from hub_compat.converters.saved_model import read_saved_model
 
     registry = lowering.of_runtime()
     saved_model = read_saved_model(detection)
@@ -343,7 +340,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
     cache.keep(directory, loaded if eager else tf.compat.v1.get_default_graph())
     drop_missing_variables(loaded)
     variables.list_variables(loaded)
-    own_gradients.register_gradients(loaded)
+    registered_gradients.register_gradients(loaded)
     missing_gradients.train_other_outputs(loaded)
     if tf.executing_eagerly():
         keep_inner_control_flow(list(getattr(loaded, "signatures", {}).values()))
@@ -417,8 +414,8 @@ def _refusal(
 
 def _wrong_value(directory: str) -> Optional[HubCompatError]:
     """Says of which variable a checkpoint has no value that fits, if there is one."""
-    from hub_compat.converters.object_checkpoint import check_object_checkpoint
-    from hub_compat.converters.saved_model import read_saved_model
+    from hub_compat._parsing.full_proto import read_saved_model
+    from hub_compat.converters.checkpoint.objects import check_object_checkpoint
 
     try:
         check_object_checkpoint(directory, read_saved_model(detect(directory)))
@@ -433,7 +430,7 @@ _PATTERN = re.compile(r"[*?\[]")
 
 def _home(text: str) -> str:
     """A sentence on where the op is that TensorFlow says it does not have."""
-    from hub_compat.converters.lowering.unknown import home_of
+    from hub_compat.converters.lowering.explanations import home_of
 
     named = _NAMED.search(text)
     return "{}: {}. ".format(named[1], home_of(named[1])) if named else ""

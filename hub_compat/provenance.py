@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from hub_compat import _files
+from hub_compat._io import files
 from hub_compat.errors import CorruptModuleError, HandleError
 from hub_compat.formats import Format
 
@@ -64,8 +64,8 @@ class Provenance:
     def write(self, directory: str) -> None:
         """Writes it into the directory of a converted module."""
         data = json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n"
-        _files.make_dirs(_files.join(directory, _FOLDER))
-        _files.write_bytes(_files.join(directory, _FOLDER, _FILE), data.encode())
+        files.make_dirs(files.join(directory, _FOLDER))
+        files.write_bytes(files.join(directory, _FOLDER, _FILE), data.encode())
 
 
 # No conversion writes one as large.
@@ -81,11 +81,11 @@ def read(directory: str) -> Optional[Provenance]:
       HandleError: the file is there, but cannot be read.
       CorruptModuleError: it is not as it was written.
     """
-    path = _files.join(directory, _FOLDER, _FILE)
-    if not _files.exists(path):
+    path = files.join(directory, _FOLDER, _FILE)
+    if not files.exists(path):
         return None
     try:
-        data = _files.read_bytes(path, _MOST_BYTES)
+        data = files.read_bytes(path, _MOST_BYTES)
     except OSError as error:
         raise HandleError(
             "The file that says where the converted module came from cannot be read: "

@@ -6,20 +6,15 @@ import os
 import warnings
 from typing import Any, Callable, Dict, Mapping
 
-from hub_compat import (
-    _files,
-    _guard,
-    _links,
-    converters,
-    object_values,
-    origin,
-    provenance,
-)
-from hub_compat._fingerprint import fingerprint, is_unchanged, source_files
-from hub_compat._publish import atomic_directory, resolved
+from hub_compat import _guard, converters, provenance
+from hub_compat._io import files
+from hub_compat._io import links as _links
+from hub_compat._io.fingerprint import fingerprint, is_unchanged, source_files
+from hub_compat._io.publish import atomic_directory, resolved
+from hub_compat._loaded import origin, variable_values
+from hub_compat._loaded.origin import Origin
 from hub_compat.detector import detect
 from hub_compat.errors import SaveError
-from hub_compat.origin import Origin
 from hub_compat.provenance import Provenance
 
 __all__ = ["save", "write"]
@@ -68,7 +63,7 @@ def save(
 
     def values(variables: Mapping[str, Any]) -> Dict[str, Any]:
         try:
-            read = object_values.read(list(variables.values()), session)
+            read = variable_values.read(list(variables.values()), session)
         except SaveError:
             raise
         except Exception as error:
@@ -81,7 +76,7 @@ def save(
         # The others are as they were loaded.
         return {key: value for key, value in found.items() if value is not None}
 
-    path = _files.as_path(directory)
+    path = files.as_path(directory)
     # Asked before it is replaced.
     onto_itself = _is_same(path, place.detection.path)
     with _guard.reading(place.directory, "saved"), atomic_directory(
@@ -93,7 +88,7 @@ def save(
 
 
 def _is_same(one: str, other: str) -> bool:
-    if _files.is_remote(one) or _files.is_remote(other):
+    if files.is_remote(one) or files.is_remote(other):
         return one.rstrip("/") == other.rstrip("/")
     return os.path.realpath(one) == os.path.realpath(other)
 
@@ -111,7 +106,7 @@ def write(
       directory: where the result goes.
       values: from the variables to their values, each by its key; the variables that
         it leaves out keep the value that they were loaded with.
-      links: what becomes of those out of the module, see ``_links.py``.
+      links: what becomes of those out of the module, see ``_io/links.py``.
 
     Raises:
       FormatError: there is a link that is not to be followed.
@@ -127,9 +122,9 @@ def write(
         converters.convert_for_save(
             place.detection, directory, place.facts.excluded, links
         )
-        old = object_values.prefix_in(directory)
+        old = variable_values.prefix_in(directory)
         variables = _same_variables(root, place.facts, directory)
-        object_values.write(values(variables), old, directory)
+        variable_values.write(values(variables), old, directory)
         if not is_unchanged(place.detection.path, before):
             raise _gone(place, place.detection.path)
         return
@@ -138,9 +133,9 @@ def write(
         assert place.facts is not None
         variables = _same_variables(root, place.facts, place.directory)
     else:
-        variables = object_values.variables_by_key(root, old)
-    object_values.write(values(variables), old, directory)
-    if old == object_values.prefix_in(place.directory) and not place.is_unchanged():
+        variables = variable_values.variables_by_key(root, old)
+    variable_values.write(values(variables), old, directory)
+    if old == variable_values.prefix_in(place.directory) and not place.is_unchanged():
         raise _gone(place, place.directory)
 
 
@@ -180,7 +175,9 @@ def _same_variables(root: Any, facts: Provenance, directory: str) -> Dict[str, A
     loaded = dict(zip(facts.variables, root.variables))
     converted = provenance.read(directory)
     assert converted is not None
-    keys = object_values.keys_of_list("variables", object_values.prefix_in(directory))
+    keys = variable_values.keys_of_list(
+        "variables", variable_values.prefix_in(directory)
+    )
     # Those that were not loaded are of other variants.
     return {
         key: loaded[variable]
@@ -201,14 +198,14 @@ def _copy_without_values(place: Origin, directory: str, links: str) -> str:
             raise _gone(place, source)
         # It was lowered into the cache, which may be deleted at any time.
         converters.lower_for_save(place.detection, directory, links)
-        return object_values.prefix_in(directory)
+        return variable_values.prefix_in(directory)
     for name in _links.model_files(source, links):
         # fingerprint.pb has a hash of the checkpoint.
         if not name.startswith("variables/") and name != "fingerprint.pb":
-            target = _files.join(directory, *name.split("/"))
-            _files.make_dirs(target.rsplit("/", 1)[0])
-            _files.copy_file(_files.join(source, *name.split("/")), target)
-    return object_values.prefix_in(source)
+            target = files.join(directory, *name.split("/"))
+            files.make_dirs(target.rsplit("/", 1)[0])
+            files.copy_file(files.join(source, *name.split("/")), target)
+    return variable_values.prefix_in(source)
 
 
 def _gone(place: Origin, path: str) -> SaveError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hub_compat import _files
+from hub_compat._io import files
 
 SHARD = "variables/variables.data-00000-of-00001"
 
@@ -23,8 +23,8 @@ def make_source(folder: Path) -> Path:
 
 def upload(folder: Path, remote: str) -> str:
     """Copies a directory's files to another file system; returns ``remote``."""
-    for name in _files.walk_files(str(folder)):
-        path = _files.join(remote, *name.split("/"))
-        _files.make_dirs(path.rsplit("/", 1)[0])
-        _files.copy_file(str(folder / name), path)
+    for name in files.walk_files(str(folder)):
+        path = files.join(remote, *name.split("/"))
+        files.make_dirs(path.rsplit("/", 1)[0])
+        files.copy_file(str(folder / name), path)
     return remote

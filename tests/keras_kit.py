@@ -17,7 +17,7 @@ class Keras:
     """One generation of Keras, and the layer for it."""
 
     def __init__(self, generation: int) -> None:
-        from hub_compat import _tf_keras
+        from hub_compat._tf import keras as _tf_keras
 
         self.generation = generation
         module = importlib.import_module("hub_compat.keras{}".format(generation))

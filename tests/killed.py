@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from hub_compat import _leftovers, _publish
-from hub_compat._publish import atomic_directory
+from hub_compat._io import leftovers, publish
+from hub_compat._io.publish import atomic_directory
 
 # What is traced: a line of one of these may be the last.
 _TRACED = ("_publish.py", "_leftovers.py", "_exchange.py", "_locks.py")
@@ -114,7 +114,7 @@ def publishing(folder: str, kills: int, in_two_steps: bool) -> Dict[str, int]:
     """Kills writers of a small directory, at evenly spread lines of our code."""
     out = os.path.join(folder, "out")
     if in_two_steps:
-        _publish.exchange = lambda one, other: False
+        publish.exchange = lambda one, other: False
     write(out, "old")
     # For each line, whether the destination is there when it is reached.
     there: List[bool] = []
@@ -138,7 +138,7 @@ def publishing(folder: str, kills: int, in_two_steps: bool) -> Dict[str, int]:
         found["killed"] += facts["killed"]
         found["gone"] += not facts["always there"]
         # What a reader does that finds nothing.
-        found["not restored"] += not (os.path.isdir(out) or _leftovers.recover(out))
+        found["not restored"] += not (os.path.isdir(out) or leftovers.recover(out))
         texts = {p.read_text() for p in Path(out).rglob("*") if p.is_file()}
         found["mixed"] += len(texts) != 1 or len(files(out) or ()) != 4
         write(out, "old")

@@ -12,9 +12,9 @@ from typing import Any, Dict
 import numpy as np
 import pytest
 
-from hub_compat import _archive
-from hub_compat.converters import checkpoint
-from hub_compat.embedded import Embedded
+from hub_compat._keras import archive as _archive
+from hub_compat._keras.embedded import Embedded
+from hub_compat.converters.checkpoint import relabel
 from hub_compat.errors import CacheError, CorruptModuleError
 
 SHARD = "variables/variables.data-00000-of-00001"
@@ -29,7 +29,7 @@ def model(folder: Path, values: int = 3 << 20) -> Path:
     (folder / "saved_model.pb").write_text("graph")
     (folder / "assets" / "words.txt").write_text("one two")
     weights = {"w": np.full([values], np.nan, np.float32)}
-    checkpoint.relabel(None, str(folder / "variables" / "variables"), {}, weights)
+    relabel.relabel(None, str(folder / "variables" / "variables"), {}, weights)
     return folder
 
 

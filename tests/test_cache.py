@@ -16,7 +16,8 @@ from typing import Any, Callable, List
 import pytest
 from fakes import SHARD, make_source, upload
 
-from hub_compat import _builders, _files, _locks, _scratch, cache
+from hub_compat import cache
+from hub_compat._io import builders, files, locks, scratch
 from hub_compat.errors import (
     CacheError,
     CorruptModuleError,
@@ -113,13 +114,13 @@ def test_versions_do_not_share(source: Path) -> None:
 def test_no_weights_are_read(source: Path, monkeypatch: Any) -> None:
     """Neither for the fingerprint nor to look an entry up."""
     opened: List[str] = []
-    real = _files.open_read
+    real = files.open_read
 
     def open_read(path: str) -> Any:
         opened.append(path)
         return real(path)
 
-    monkeypatch.setattr(_files, "open_read", open_read)
+    monkeypatch.setattr(files, "open_read", open_read)
     builder = Builder(source)
     get(builder)
     get(builder)
@@ -301,13 +302,13 @@ def test_threads_build_once(source: Path) -> None:
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
-    if _locks.fcntl is not None:
+    if locks.fcntl is not None:
         assert builder.runs == 1
 
 
 def test_without_locks_the_first_wins(source: Path, monkeypatch: Any) -> None:
     """Who comes second uses what is there, and replaces nothing."""
-    monkeypatch.setattr(_locks, "fcntl", None)
+    monkeypatch.setattr(locks, "fcntl", None)
     fast, slow = Builder(source), Builder(source)
 
     def build(folder: str) -> None:
@@ -324,9 +325,9 @@ def test_who_waits_too_long_goes_ahead(
     source: Path, monkeypatch: Any, caplog: Any
 ) -> None:
     """A builder that hangs does not stop the others for ever."""
-    if _locks.fcntl is None:
+    if locks.fcntl is None:
         pytest.skip("there are no locks")
-    monkeypatch.setattr(_builders, "_PATIENCE", 0.1)
+    monkeypatch.setattr(builders, "_PATIENCE", 0.1)
     fast, slow = Builder(source), Builder(source)
 
     def build(folder: str) -> None:
@@ -382,7 +383,7 @@ def test_processes_build_once(source: Path, tmp_path: Path) -> None:
     assert [p.returncode for p in processes] == [0] * 4
     assert len({tuple(output) for output in outputs}) == 1
     assert outputs[0][1] in ("0000", "1111", "2222", "3333")
-    if _locks.fcntl is not None:
+    if locks.fcntl is not None:
         assert log.read_text() == outputs[0][1][0]
 
 
@@ -408,7 +409,7 @@ def test_a_builder_that_was_killed(source: Path, tmp_path: Path, home: Path) -> 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_keeps_no_lock(source: Path, monkeypatch: Any) -> None:
     """A lock that was held when a child was forked ends with its holder's work."""
-    monkeypatch.setattr(_builders, "_PATIENCE", 5.0)
+    monkeypatch.setattr(builders, "_PATIENCE", 5.0)
     builder = Builder(source)
     children: List[subprocess.Popen[bytes]] = []
 
@@ -427,7 +428,7 @@ def test_a_forked_child_keeps_no_lock(source: Path, monkeypatch: Any) -> None:
         pytest.skip("there is no /proc")
     path = Path(cache.normalised(str(source), ("1",), build))
     try:
-        with _builders.locked(str(path.parent)) as locked:
+        with builders.locked(str(path.parent)) as locked:
             assert locked
     finally:
         children[0].kill()
@@ -472,7 +473,7 @@ def test_a_temporary_directory_serves(
     assert warnings[0].name == "hub_compat.cache"
     assert "HUB_COMPAT_CACHE_DIR" in caplog.text
     root = path.parent.parent.parent
-    _scratch.remove(str(root))
+    scratch.remove(str(root))
     assert not root.exists()
     # A cleaner of temporary directories may do the same: it is made anew.
     assert (get(builder) / "saved_model.pb").exists()
@@ -605,16 +606,16 @@ def test_a_remote_cache(source: Path, remote: str, monkeypatch: Any) -> None:
 
     def build(folder: str) -> None:
         runs.append(folder)
-        _files.write_bytes(_files.join(folder, "saved_model.pb"), b"graph")
+        files.write_bytes(files.join(folder, "saved_model.pb"), b"graph")
 
     path = cache.normalised(str(source), ("1",), build)
     assert path.startswith(remote)
-    assert _files.read_bytes(_files.join(path, "saved_model.pb")) == b"graph"
+    assert files.read_bytes(files.join(path, "saved_model.pb")) == b"graph"
     assert cache.normalised(str(source), ("1",), build) == path
     assert len(runs) == 1
-    _files.write_bytes(_files.join(path, "saved_model.pb"), b"gr")
+    files.write_bytes(files.join(path, "saved_model.pb"), b"gr")
     assert cache.normalised(str(source), ("1",), build) == path
-    assert _files.read_bytes(_files.join(path, "saved_model.pb")) == b"graph"
+    assert files.read_bytes(files.join(path, "saved_model.pb")) == b"graph"
     assert len(runs) == 2
 
 

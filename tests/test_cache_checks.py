@@ -15,7 +15,8 @@ from typing import Any, List
 import pytest
 from fakes import SHARD, make_source
 
-from hub_compat import _builders, _entries, _entry, _trust, cache
+from hub_compat import cache
+from hub_compat._io import builders, entries, entry, trust
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -25,7 +26,7 @@ def home(tmp_path: Path, monkeypatch: Any) -> Path:
     """A cache of its own for each test, and no temporary one from another."""
     monkeypatch.setenv("HUB_COMPAT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_temporary", {})
-    monkeypatch.setattr(_entries, "_pending", {})
+    monkeypatch.setattr(entries, "_pending", {})
     return tmp_path / "cache"
 
 
@@ -101,7 +102,7 @@ def test_damage_of_the_same_size_is_seen(source: Path, name: str) -> None:
         '{"files": {"saved_model.pb": 1}, "whole": true}',
         '{"files": {"saved_model.pb": {"size": -1}}, "source": 7}',
         '{"files": {"saved_model.pb": {"size": 1, "time": "x", "sha256": 3}}}',
-        "{}" + " " * _entry._MANIFEST_BYTES,
+        "{}" + " " * entry._MANIFEST_BYTES,
         "\ud800",
     ],
     ids=range(7),
@@ -222,8 +223,8 @@ def test_where_others_may_write(
 
 def pretend_to_be(user: int, monkeypatch: Any) -> None:
     """What this user has written is another's, and not root's."""
-    real = _trust._is_own
-    monkeypatch.setattr(_trust, "_is_own", lambda owner: owner == user)
+    real = trust._is_own
+    monkeypatch.setattr(trust, "_is_own", lambda owner: owner == user)
     assert real(os.geteuid())
 
 
@@ -264,10 +265,10 @@ def test_a_group_of_one_user(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "file").chmod(0o664)
     facts = os.stat(str(tmp_path / "file"))
     for members, reason in (([], None), (["x"], "the members of a group may write")):
-        name = _trust.pwd.getpwuid(facts.st_uid).pw_name
+        name = trust.pwd.getpwuid(facts.st_uid).pw_name
         group = type("Group", (), {"gr_name": name, "gr_mem": members})
-        monkeypatch.setattr(_trust.grp, "getgrgid", lambda number, g=group: g)
-        found = _trust.distrust(facts)
+        monkeypatch.setattr(trust.grp, "getgrgid", lambda number, g=group: g)
+        found = trust.distrust(facts)
         assert found is reason is None or reason in (found or "")
 
 
@@ -329,11 +330,11 @@ def test_what_killed_builders_left(source: Path, home: Path) -> None:
     (dead / "model").mkdir(parents=True)
     alive = home / "ab" / ".{}.tmp-1-0123abce".format("ab" * 32)
     alive.mkdir()
-    lock = _entries._locks.hold(str(alive))
+    lock = entries._locks.hold(str(alive))
     Builder(source).get()
     assert not dead.exists()
     assert alive.exists()
-    _entries._locks.release(lock)
+    entries._locks.release(lock)
     assert cache.prune().leftovers == 1
     assert not alive.exists()
 
@@ -360,8 +361,8 @@ def test_a_builder_that_is_stopped(source: Path, monkeypatch: Any, caplog: Any) 
     try:
         assert process.stdout is not None
         process.stdout.readline()
-        monkeypatch.setattr(_builders, "_SILENCE", 0.1)
-        monkeypatch.setattr(_builders, "_STOPPED", 0.3)
+        monkeypatch.setattr(builders, "_SILENCE", 0.1)
+        monkeypatch.setattr(builders, "_STOPPED", 0.3)
         process.send_signal(signal.SIGSTOP)
         builder = Builder(source)
         with caplog.at_level(logging.WARNING):
@@ -384,4 +385,4 @@ def test_the_manifest_says_where_it_came_from(source: Path) -> None:
     assert names == sorted(
         p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()
     )
-    assert not _entry.is_orphan(manifest)
+    assert not entry.is_orphan(manifest)

@@ -53,7 +53,7 @@ def saved_model() -> Any:
 
 def test_every_map_is_in_order_of_its_keys() -> None:
     """The bytes are those that TensorFlow 1.15's protobuf writes."""
-    from hub_compat.converters import canonical
+    from hub_compat.converters.backend import canonical
 
     data = canonical.serialize(saved_model())
     assert hashlib.sha256(data).hexdigest() == RECORDED
@@ -61,7 +61,7 @@ def test_every_map_is_in_order_of_its_keys() -> None:
 
 def test_nothing_is_lost() -> None:
     """What is read again is what was written."""
-    from hub_compat.converters import canonical
+    from hub_compat.converters.backend import canonical
 
     message = saved_model()
     data = canonical.serialize(message)
@@ -71,7 +71,7 @@ def test_nothing_is_lost() -> None:
 @pytest.mark.parametrize("extra", [["_b"], ["_b", "_bc"]])
 def test_attributes_of_no_op_count(extra: List[str]) -> None:
     """Nodes of plain ops may have other attributes, which are in order, too."""
-    from hub_compat.converters import canonical
+    from hub_compat.converters.backend import canonical
 
     message = saved_model()
     node = message.meta_graphs[0].graph_def.node[0]

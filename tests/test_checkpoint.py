@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hub_compat import _files
-from hub_compat.converters import bundle, checkpoint, checkpoint_index, sstable
+from hub_compat._io import files
+from hub_compat._parsing import varint
+from hub_compat.converters.checkpoint import bundle, relabel, sstable
+from hub_compat.converters.checkpoint import index as checkpoint_index
 from hub_compat.errors import (
     ConversionError,
     CorruptModuleError,
@@ -119,7 +121,7 @@ def _relabel(tmp_path, source, mapping, new_tensors=(), **options):
     """Relabels into a directory of its own; returns the prefix and the report."""
     destination = tmp_path / "out" / "variables"
     destination.parent.mkdir(exist_ok=True)
-    report = checkpoint.relabel(
+    report = relabel.relabel(
         source, str(destination), mapping, dict(new_tensors), **options
     )
     return str(destination), report
@@ -172,7 +174,7 @@ def test_reads_what_tensorflow_wrote(tmp_path):
     """Every dtype: keys, dtypes and shapes are those TensorFlow's reader gives."""
     values = _many_dtypes()
     prefix = _save(tmp_path / "in" / "variables", values)
-    index = checkpoint.read_index(prefix)
+    index = relabel.read_index(prefix)
     reader = _tf().train.load_checkpoint(prefix)
     shapes = reader.get_variable_to_shape_map()
     dtypes = reader.get_variable_to_dtype_map()
@@ -187,7 +189,7 @@ def test_reads_what_tensorflow_wrote(tmp_path):
 def test_every_dtype_under_a_new_name(tmp_path):
     """Every dtype keeps its values under another name, in another order."""
     values = _many_dtypes()
-    index = checkpoint.read_index(_save(tmp_path / "in" / "variables", values))
+    index = relabel.read_index(_save(tmp_path / "in" / "variables", values))
     names = {"{}/new".format(i): key for i, key in enumerate(sorted(values)[::-1])}
     prefix, report = _relabel(
         tmp_path, index, {new: (old, None) for new, old in names.items()}
@@ -206,7 +208,7 @@ def test_entries_are_written_as_tensorflow_writes_them(tmp_path):
     values["part|4 3 0,1:0,3"] = np.zeros([1, 3], np.float32)
     values["part|4 3 1,3:-"] = np.ones([3, 3], np.float32)
     source = _save(tmp_path / "in" / "variables", values)
-    index = checkpoint.read_index(source)
+    index = relabel.read_index(source)
     part = index.entries["part"]
     assert part.slices == (((0, 1), (0, 3)), ((1, 3), (0, -1)))
     assert index.slice_entry("part", ((0, 1), (0, 3))).size == 12
@@ -273,7 +275,7 @@ def _partitioned(tmp_path, axis, parts=3):
         session.run(v1.global_variables_initializer())
         v1.train.Saver().save(session, prefix, write_meta_graph=False)
     extents = [tuple(zip(i.var_offset, i.var_shape)) for i in infos]
-    return checkpoint.read_index(prefix), value, extents
+    return relabel.read_index(prefix), value, extents
 
 
 def _part(value, extents):
@@ -309,7 +311,7 @@ def test_partitioned_variable(tmp_path, axis):
         np.testing.assert_array_equal(restored, value[2:5, 1:5])
     np.testing.assert_array_equal(_restore(prefix, "last two"), _part(value, last_two))
     # The result is a source in its turn.
-    again = checkpoint.read_index(prefix)
+    again = relabel.read_index(prefix)
     assert list(again.pieces("whole")) == extents
     assert again.entries["p1"].shape == _part(value, extents[1]).shape
 
@@ -374,7 +376,7 @@ def test_cut_from_damaged_bytes(tmp_path):
 def test_some_slices_only(tmp_path):
     """Slices that were saved alone are had; what is missing of the whole is not."""
     slices = {"v|9 0,3": np.arange(3), "v|9 3,3": np.arange(3, 6)}
-    index = checkpoint.read_index(_save(tmp_path / "in" / "variables", slices))
+    index = relabel.read_index(_save(tmp_path / "in" / "variables", slices))
     mapping = {"first": ("v", [(0, 3)]), "two": ("v", [(0, 6)]), "all": ("v", None)}
     mapping["cut"] = ("v", [(2, 2)])
     prefix, _ = _relabel(tmp_path, index, mapping)
@@ -390,7 +392,7 @@ def test_some_slices_only(tmp_path):
 @needs_tensorflow
 def test_parts_of_strings(tmp_path):
     """String slices are relabelled like others, but not cut."""
-    index = checkpoint.read_index(
+    index = relabel.read_index(
         _save(
             tmp_path / "in" / "variables",
             {
@@ -416,7 +418,7 @@ def test_parts_of_half_precision(tmp_path):
     """TensorFlow does not merge float16: a part made of two slices is written anew."""
     value = np.arange(12, dtype=np.float16).reshape(6, 2)
     slices = {"h|6 2 {},2:0,2".format(i): value[i : i + 2] for i in (0, 2, 4)}
-    index = checkpoint.read_index(_save(tmp_path / "in" / "variables", slices))
+    index = relabel.read_index(_save(tmp_path / "in" / "variables", slices))
     wanted = {"all": [(0, 6), (0, 2)], "two": [(0, 4), (0, 2)], "one": [(2, 2), (0, 2)]}
     mapping = {key: ("h", part) for key, part in wanted.items()}
     prefix, report = _relabel(tmp_path, index, mapping)
@@ -432,7 +434,7 @@ def test_part_that_does_not_fit(tmp_path, part):
     """The error says the tensor's shape and the part."""
     prefix = _write_by_hand(tmp_path / "in", {"a": _entry((7, 5))})
     with pytest.raises(CorruptModuleError, match=r"\[7, 5\]"):
-        _relabel(tmp_path, checkpoint.read_index(prefix), {"b": ("a", part)})
+        _relabel(tmp_path, relabel.read_index(prefix), {"b": ("a", part)})
 
 
 @needs_tensorflow
@@ -446,7 +448,7 @@ def test_several_shards(tmp_path):
             {"b": np.arange(4), "v|4 2 1,3:0,2": np.zeros([3, 2])},
         ],
     )
-    index = checkpoint.read_index(source)
+    index = relabel.read_index(source)
     assert index.num_shards == 3
     assert sorted(index.entries) == ["a", "b", "unused", "v"]
     mapping = {"x": ("a", None), "y": ("b", None), "z": ("v", None)}
@@ -465,7 +467,7 @@ def test_several_shards(tmp_path):
     # A shard that nothing needs may be missing.
     os.remove(checkpoint_index.shard_path(source, 1, 3))
     with pytest.raises(CorruptModuleError, match="unused"):
-        checkpoint.read_index(source)
+        relabel.read_index(source)
 
 
 @needs_tensorflow
@@ -506,7 +508,7 @@ def test_new_tensor_of_no_dtype(tmp_path):
 def test_new_tensor_instead_of_an_old_one(tmp_path):
     """A new tensor wins over a mapped one: a source may have an object graph."""
     source = _save(tmp_path / "in" / "variables", {OBJECT_GRAPH: b"old", "a": 1.0})
-    index = checkpoint.read_index(source)
+    index = relabel.read_index(source)
     prefix, _ = _relabel(tmp_path, index, _same(index), {OBJECT_GRAPH: b"new"})
     assert _restore(prefix, OBJECT_GRAPH) == b"new"
     assert _restore(prefix, "a") == 1.0
@@ -517,7 +519,7 @@ def test_nothing_at_all(tmp_path):
     """A checkpoint without tensors is one that TensorFlow reads."""
     prefix, _ = _relabel(tmp_path, None, {})
     assert _keys(prefix) == []
-    assert checkpoint.read_index(prefix).entries == {}
+    assert relabel.read_index(prefix).entries == {}
 
 
 @needs_tensorflow
@@ -525,11 +527,11 @@ def test_nothing_at_all(tmp_path):
 def test_big_endian(tmp_path):
     """The byte order of the source holds for what is added to it."""
     source = _write_by_hand(tmp_path / "in", {}, header=bundle.encode_header(1, True))
-    index = checkpoint.read_index(source)
+    index = relabel.read_index(source)
     assert index.big_endian
     new = {"s": b"string" * 50, "i": np.arange(5), "f": np.float32(1.5)}
     prefix, _ = _relabel(tmp_path, index, {}, new)
-    assert checkpoint.read_index(prefix).big_endian
+    assert relabel.read_index(prefix).big_endian
     assert Path(prefix + ".data-00000-of-00001").read_bytes()[:4] == b"\x3f\xc0\0\0"
     np.testing.assert_array_equal(_restore(prefix, "i"), np.arange(5))
     assert _restore(prefix, "f") == 1.5
@@ -546,7 +548,7 @@ def test_many_keys(tmp_path):
     source = _write_by_hand(tmp_path / "in", entries)
     data = np.arange(count, dtype="<f4").tobytes()
     Path(source + ".data-00000-of-00001").write_bytes(data)
-    index = checkpoint.read_index(source)
+    index = relabel.read_index(source)
     assert len(index.entries) == count
     checksums = {
         i: sstable.mask(sstable.crc32c(data[4 * i : 4 * i + 4])) for i in range(count)
@@ -587,7 +589,7 @@ def test_same_input_same_bytes(tmp_path):
     source = _write_by_hand(
         tmp_path / "in", {k: _entry((2, 2), 16 * i) for i, k in enumerate("abcdef")}
     )
-    index = checkpoint.read_index(source)
+    index = relabel.read_index(source)
     keys = [("x{}".format(k), (k, None)) for k in "abcdef"]
     found = []
     for order in (keys, keys[::-1]):
@@ -604,7 +606,7 @@ def four_gigabytes(tmp_path):
     """A sparse checkpoint with one tensor of 4 GiB."""
     entries = {"big": _entry((1 << 20, 1 << 10), crc32c=1), "small": _entry((2,))}
     prefix = _write_by_hand(tmp_path / "in", entries, size=1 << 32)
-    return checkpoint.read_index(prefix)
+    return relabel.read_index(prefix)
 
 
 def test_weights_are_not_read(tmp_path, four_gigabytes, monkeypatch):
@@ -618,7 +620,7 @@ def test_weights_are_not_read(tmp_path, four_gigabytes, monkeypatch):
 
     monkeypatch.setattr(builtins, "open", spy)
     started = time.perf_counter()
-    index = checkpoint.read_index(four_gigabytes.prefix)
+    index = relabel.read_index(four_gigabytes.prefix)
     prefix, report = _relabel(tmp_path, index, {"new": ("big", None)}, {"s": b"s"})
     assert time.perf_counter() - started < 1
     assert opened == [
@@ -626,14 +628,14 @@ def test_weights_are_not_read(tmp_path, four_gigabytes, monkeypatch):
         prefix + ".data-00001-of-00002",
         prefix + ".index",
     ]
-    assert report == checkpoint.RelabelReport(files_linked=1, bytes_linked=1 << 32)
+    assert report == relabel.RelabelReport(files_linked=1, bytes_linked=1 << 32)
     linked = os.stat(prefix + ".data-00000-of-00002")
     assert linked.st_ino == os.stat(index.shard_path(0)).st_ino
 
 
 def _small(tmp_path):
     prefix = _write_by_hand(tmp_path / "in", {"a": _entry((2,), 8)}, size=100)
-    return checkpoint.read_index(prefix)
+    return relabel.read_index(prefix)
 
 
 def test_copy(tmp_path):
@@ -643,7 +645,7 @@ def test_copy(tmp_path):
     copied = os.stat(prefix + ".data-00000-of-00001")
     assert copied.st_ino != os.stat(index.shard_path(0)).st_ino
     assert copied.st_size == 100
-    assert report == checkpoint.RelabelReport(files_copied=1, bytes_copied=100)
+    assert report == relabel.RelabelReport(files_copied=1, bytes_copied=100)
 
 
 def _no_links(*args, **kwargs):
@@ -690,7 +692,7 @@ def test_destination_cannot_be_written(tmp_path):
     for source, new in ((index, {}), (None, {"s": b"s"}), (None, {})):
         mapping = _same(source) if source else {}
         with pytest.raises(DestinationError):
-            checkpoint.relabel(source, str(tmp_path / "no" / "v"), mapping, new)
+            relabel.relabel(source, str(tmp_path / "no" / "v"), mapping, new)
 
 
 def test_unknown_link_mode(tmp_path):
@@ -718,15 +720,15 @@ def test_remote(tmp_path):
     gfile.makedirs(base + "/in")
     local = _save(tmp_path / "in" / "variables", {"a": np.arange(1000)})
     for suffix in (".index", ".data-00000-of-00001"):
-        _files.copy_file(local + suffix, base + "/in/v" + suffix)
-    index = checkpoint.read_index(base + "/in/v")
+        files.copy_file(local + suffix, base + "/in/v" + suffix)
+    index = relabel.read_index(base + "/in/v")
     mapping = {"x": ("a", None), "cut": ("a", [(5, 3)])}
     new = {"s": b"string"}
     with pytest.raises(DestinationError, match="local"):
-        checkpoint.relabel(index, base + "/v", mapping, new, link="hard")
+        relabel.relabel(index, base + "/v", mapping, new, link="hard")
     gfile.makedirs(base + "/out")
     for prefix in (str(tmp_path / "v"), base + "/out/v"):
-        report = checkpoint.relabel(index, prefix, mapping, new)
+        report = relabel.relabel(index, prefix, mapping, new)
         assert (report.files_copied, report.bytes_copied) == (1, 8000)
         whole = _restore(prefix, "x", np.int64)
         np.testing.assert_array_equal(whole, np.arange(1000))
@@ -738,7 +740,7 @@ def test_no_checkpoint(tmp_path):
     """A path with nothing at it, and one into nowhere."""
     for prefix in (tmp_path / "variables", tmp_path / "no" / "variables"):
         with pytest.raises(HandleError, match="no checkpoint"):
-            checkpoint.read_index(str(prefix))
+            relabel.read_index(str(prefix))
 
 
 def test_index_is_missing(tmp_path):
@@ -746,7 +748,7 @@ def test_index_is_missing(tmp_path):
     index = _small(tmp_path)
     os.remove(index.prefix + ".index")
     with pytest.raises(CorruptModuleError, match="no index"):
-        checkpoint.read_index(index.prefix)
+        relabel.read_index(index.prefix)
 
 
 @needs_tensorflow
@@ -760,7 +762,7 @@ def test_format_v1(tmp_path):
         saver = v1.train.Saver(write_version=v1.train.SaverDef.V1)
         saver.save(session, prefix, write_meta_graph=False)
     with pytest.raises(FormatError, match="V1"):
-        checkpoint.read_index(prefix)
+        relabel.read_index(prefix)
 
 
 def test_shard_is_missing(tmp_path):
@@ -768,7 +770,7 @@ def test_shard_is_missing(tmp_path):
     index = _small(tmp_path)
     os.remove(index.shard_path(0))
     with pytest.raises(CorruptModuleError, match="'a'.*data-00000-of-00001"):
-        checkpoint.read_index(index.prefix)
+        relabel.read_index(index.prefix)
 
 
 @pytest.mark.parametrize("size", [0, 15])
@@ -779,9 +781,9 @@ def test_shard_is_too_short(tmp_path, size):
     with pytest.raises(
         CorruptModuleError, match=r"'a' at bytes 8 to 16 .*of-00001.* {} b".format(size)
     ):
-        checkpoint.read_index(index.prefix)
+        relabel.read_index(index.prefix)
     os.truncate(index.shard_path(0), 16)
-    checkpoint.read_index(index.prefix)
+    relabel.read_index(index.prefix)
 
 
 _SLICED = {
@@ -824,12 +826,12 @@ _SLICED = {
 def test_entries_that_cannot_be(tmp_path, change, message):
     """Nonsense with right checksums is refused as damage."""
     entries = dict(_SLICED)
-    checkpoint.read_index(_write_by_hand(tmp_path / "good", entries))
+    relabel.read_index(_write_by_hand(tmp_path / "good", entries))
     entries.update(change)
     entries = {key: entry for key, entry in entries.items() if entry is not None}
     prefix = _write_by_hand(tmp_path / "in", entries)
     with pytest.raises(CorruptModuleError, match=message):
-        checkpoint.read_index(prefix)
+        relabel.read_index(prefix)
 
 
 @pytest.mark.parametrize(
@@ -838,7 +840,7 @@ def test_entries_that_cannot_be(tmp_path, change, message):
 def test_headers_that_cannot_be(tmp_path, header):
     """A table is not yet a checkpoint."""
     with pytest.raises(CorruptModuleError, match="header"):
-        checkpoint.read_index(_write_by_hand(tmp_path / "in", {}, header=header))
+        relabel.read_index(_write_by_hand(tmp_path / "in", {}, header=header))
 
 
 def test_no_header(tmp_path):
@@ -847,14 +849,14 @@ def test_no_header(tmp_path):
     table = sstable.write_table([(b"a", b"")])
     Path(index.prefix + ".index").write_bytes(table)
     with pytest.raises(CorruptModuleError, match="header"):
-        checkpoint.read_index(index.prefix)
+        relabel.read_index(index.prefix)
 
 
 def test_later_format(tmp_path):
     """A checkpoint for later readers only is not guessed at."""
     header = b"\x08\x01\x1a\x04\x08\x02\x10\x02"
     with pytest.raises(FormatError, match="Upgrade") as caught:
-        checkpoint.read_index(_write_by_hand(tmp_path / "in", {}, header=header))
+        relabel.read_index(_write_by_hand(tmp_path / "in", {}, header=header))
     assert not isinstance(caught.value, CorruptModuleError)
 
 
@@ -863,7 +865,7 @@ def test_fields_of_the_future(tmp_path):
     value = bundle.encode_entry(_entry((2,)))
     more = b"\x40\x01" + b"\x49" + bytes(8) + b"\x82\x01\x01x" + b"\x5d" + bytes(4)
     prefix = _write_by_hand(tmp_path / "in", {"a": value + more})
-    assert checkpoint.read_index(prefix).entries == {"a": _entry((2,))}
+    assert relabel.read_index(prefix).entries == {"a": _entry((2,))}
 
 
 @pytest.mark.parametrize(
@@ -881,7 +883,7 @@ def test_entries_that_readers_of_protos_refuse(entry, tmp_path):
     """TensorFlow's reader would end the process, or see another entry than we do."""
     prefix = _write_by_hand(tmp_path / "in", {"a": entry})
     with pytest.raises(CorruptModuleError, match="damaged"):
-        checkpoint.read_index(prefix)
+        relabel.read_index(prefix)
 
 
 def test_fuzzed_entries(tmp_path):
@@ -905,7 +907,7 @@ def test_fuzzed_entries(tmp_path):
         table = sstable.write_table(sorted([(b"", bytes(changed[-1]))] + named))
         Path(prefix + ".index").write_bytes(table)
         try:
-            checkpoint.read_index(prefix)
+            relabel.read_index(prefix)
         except FormatError:
             refused += 1
     assert refused > 700
@@ -917,7 +919,7 @@ def test_fuzzed_files(tmp_path):
     tensors = {"layer_{}/kernel".format(i): np.zeros([i, 2]) for i in range(60)}
     prefix = _save(tmp_path / "in" / "variables", tensors)
     path = Path(prefix + ".index")
-    good = checkpoint.read_index(prefix)
+    good = relabel.read_index(prefix)
     data = path.read_bytes()
     generator = random.Random(0)
     errors = []
@@ -934,7 +936,7 @@ def test_fuzzed_files(tmp_path):
             damaged[-1 - position % 48] = generator.getrandbits(8)
         path.write_bytes(bytes(damaged))
         try:
-            assert checkpoint.read_index(prefix) == good
+            assert relabel.read_index(prefix) == good
         except CorruptModuleError as error:
             errors.append(str(error))
     assert len(errors) > 500
@@ -955,10 +957,10 @@ def test_snappy_is_what_tensorflow_reads(tmp_path):
     plain += test_sstable._NO_RESTARTS
     start = plain.index(b"aaaaaaaa") + 1
     literals = [plain[:start], plain[start + 7 :]]
-    compressed = sstable.put_varint(len(plain))
+    compressed = varint.put_varint(len(plain))
     compressed += bytes(((len(literals[0]) - 1) << 2,)) + literals[0]
     compressed += bytes(((7 - 4) << 2 | 1, 1))
     compressed += bytes(((len(literals[1]) - 1) << 2,)) + literals[1]
     path.write_bytes(test_sstable._table_of(compressed, 1))
-    assert list(checkpoint.read_index(prefix).entries) == ["aaaaaaaa"]
+    assert list(relabel.read_index(prefix).entries) == ["aaaaaaaa"]
     np.testing.assert_array_equal(_restore(prefix, "aaaaaaaa"), np.arange(2.0))

@@ -13,8 +13,8 @@ from damaging import in_graph, values_of
 
 import hub_compat as hub
 from hub_compat import errors
+from hub_compat._parsing.full_proto import read_saved_model
 from hub_compat._tf import saved_model_pb2
-from hub_compat.converters.saved_model import read_saved_model
 
 pytestmark = pytest.mark.tensorflow
 

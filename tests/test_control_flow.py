@@ -13,7 +13,7 @@ import replay
 import runtimes
 
 import hub_compat as hub
-from hub_compat.converters.graph import CONTROL_FLOW_OPS
+from hub_compat.converters.ir.graph import CONTROL_FLOW_OPS
 
 pytestmark = pytest.mark.tensorflow
 
@@ -109,8 +109,8 @@ def test_nothing_of_TF1_is_left(name: str, tmp_path: Any) -> None:
 def conditionals_in_a_loop(count: int) -> Any:
     """A graph of one loop, whose body has conditionals one after the other."""
     from hub_compat._tf import meta_graph_pb2
-    from hub_compat.converters.functions import set_attr
-    from hub_compat.converters.graph import Graph
+    from hub_compat.converters.ir.functions import set_attr
+    from hub_compat.converters.ir.graph import Graph
 
     meta_graph = meta_graph_pb2.MetaGraphDef()
 
@@ -143,7 +143,7 @@ def conditionals_in_a_loop(count: int) -> Any:
 
 def test_conditionals_of_a_loop_take_linear_time() -> None:
     """Four times as many of them need about four times as many steps of Python."""
-    from hub_compat.converters import loops
+    from hub_compat.converters.passes import control_flow
 
     def steps(count: int) -> int:
         graph = conditionals_in_a_loop(count)
@@ -154,7 +154,7 @@ def test_conditionals_of_a_loop_take_linear_time() -> None:
 
         sys.setprofile(counted)
         try:
-            assert loops.make_functional(graph, [], ["exit:0"]) == {}
+            assert control_flow.make_functional(graph, [], ["exit:0"]) == {}
         finally:
             sys.setprofile(None)
         assert sum("While" in node.op for node in graph.nodes.values()) == 1

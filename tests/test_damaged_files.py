@@ -16,8 +16,8 @@ import pytest
 
 import hub_compat as hub
 from hub_compat import errors, provenance
-from hub_compat.converters import bundle, sstable
-from hub_compat.converters.checkpoint_index import read_index
+from hub_compat.converters.checkpoint import bundle, sstable
+from hub_compat.converters.checkpoint.index import read_index
 
 pytestmark = pytest.mark.tensorflow
 
@@ -314,7 +314,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 
 def test_text_of_a_newer_tensorflow() -> None:
     """Fields that only newer versions have are passed over; damaged names are not."""
-    from hub_compat import _newer_text
+    from hub_compat._parsing import newer_text
     from hub_compat._tf import saved_model_pb2
 
     lines = [
@@ -327,11 +327,11 @@ def test_text_of_a_newer_tensorflow() -> None:
         "is_distributed_communication: true",
     ]
     text = "\n".join(lines + ["}"] * 4)
-    found = _newer_text.parse(text, saved_model_pb2.SavedModel())
+    found = newer_text.parse(text, saved_model_pb2.SavedModel())
     assert found.meta_graphs[0].meta_info_def.stripped_op_list.op[0].name == "x"
     damaged = text.replace("tags", "tbgs")
     with pytest.raises(Exception, match="no field named"):
-        _newer_text.parse(damaged, saved_model_pb2.SavedModel())
+        newer_text.parse(damaged, saved_model_pb2.SavedModel())
 
 
 def test_a_type_that_nobody_has_registered(tmp_path: Path) -> None:

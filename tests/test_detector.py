@@ -15,7 +15,7 @@ from typing import Any, List, Sequence, Tuple
 import pytest
 from chunked import Spec, to_riegeli, to_wire, varint
 
-from hub_compat import _files
+from hub_compat._io import files as _files
 from hub_compat.detector import detect
 from hub_compat.errors import CorruptModuleError, FormatError, HandleError
 from hub_compat.formats import Format, Producer, Variant

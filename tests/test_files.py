@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub_compat import _files
+from hub_compat._io import files
 from hub_compat.errors import FormatError
 
 
@@ -17,49 +17,49 @@ from hub_compat.errors import FormatError
 def gfile_root(tmp_path: Path, monkeypatch: Any) -> str:
     """A local directory that is passed to GFile, for a TensorFlow without ram://."""
     pytest.importorskip("tensorflow")
-    monkeypatch.setattr(_files, "is_remote", lambda path: True)
+    monkeypatch.setattr(files, "is_remote", lambda path: True)
     return str(tmp_path)
 
 
 def test_directory_whose_name_begins_as_another(anywhere: str) -> None:
     """A directory lists what is in it, not in one with a longer name."""
     for name in ("assets/a", "assets.extra/b", "assets2/c"):
-        _files.make_dirs(_files.join(anywhere, name.split("/")[0]))
-        _files.write_bytes(_files.join(anywhere, name), b"1")
-    assert _files.list_dir(_files.join(anywhere, "assets")) == ["a"]
-    assert _files.walk_files(anywhere) == ["assets.extra/b", "assets/a", "assets2/c"]
-    _files.remove_tree(anywhere)
-    assert not _files.exists(anywhere)
+        files.make_dirs(files.join(anywhere, name.split("/")[0]))
+        files.write_bytes(files.join(anywhere, name), b"1")
+    assert files.list_dir(files.join(anywhere, "assets")) == ["a"]
+    assert files.walk_files(anywhere) == ["assets.extra/b", "assets/a", "assets2/c"]
+    files.remove_tree(anywhere)
+    assert not files.exists(anywhere)
 
 
 def test_round_trip(anywhere: str) -> None:
     """What is written is read, listed, sized, copied and removed."""
-    folder = _files.join(anywhere, "a", "b")
-    _files.make_dirs(folder)
-    _files.make_dirs(folder)
-    path = _files.join(folder, "x.bin")
+    folder = files.join(anywhere, "a", "b")
+    files.make_dirs(folder)
+    files.make_dirs(folder)
+    path = files.join(folder, "x.bin")
     content = bytes(range(256)) * 10
-    _files.write_bytes(path, content)
-    assert _files.read_bytes(path) == content
-    assert _files.size(path) == 2560
-    assert _files.exists(path)
-    assert not _files.is_dir(path)
-    assert _files.is_dir(folder)
-    _files.copy_file(path, _files.join(anywhere, "y.bin"))
-    _files.copy_file(path, _files.join(anywhere, "y.bin"))
-    assert _files.read_bytes(_files.join(anywhere, "y.bin")) == content
-    assert _files.list_dir(anywhere) == ["a", "y.bin"]
-    assert _files.walk_files(anywhere) == ["a/b/x.bin", "y.bin"]
-    _files.remove_tree(_files.join(anywhere, "a"))
-    assert not _files.exists(path)
-    assert _files.walk_files(anywhere) == ["y.bin"]
+    files.write_bytes(path, content)
+    assert files.read_bytes(path) == content
+    assert files.size(path) == 2560
+    assert files.exists(path)
+    assert not files.is_dir(path)
+    assert files.is_dir(folder)
+    files.copy_file(path, files.join(anywhere, "y.bin"))
+    files.copy_file(path, files.join(anywhere, "y.bin"))
+    assert files.read_bytes(files.join(anywhere, "y.bin")) == content
+    assert files.list_dir(anywhere) == ["a", "y.bin"]
+    assert files.walk_files(anywhere) == ["a/b/x.bin", "y.bin"]
+    files.remove_tree(files.join(anywhere, "a"))
+    assert not files.exists(path)
+    assert files.walk_files(anywhere) == ["y.bin"]
 
 
 def test_reading_seeks(anywhere: str) -> None:
     """A file opened for reading supports seek, tell and reads of any size."""
-    path = _files.join(anywhere, "x")
-    _files.write_bytes(path, b"0123456789")
-    with _files.open_read(path) as file:
+    path = files.join(anywhere, "x")
+    files.write_bytes(path, b"0123456789")
+    with files.open_read(path) as file:
         assert file.read(3) == b"012"
         assert file.tell() == 3
         assert file.seek(7) == 7
@@ -73,45 +73,45 @@ def test_reading_seeks(anywhere: str) -> None:
 
 def test_an_empty_file(anywhere: str) -> None:
     """Zero bytes are written, copied and read."""
-    path, copy = _files.join(anywhere, "x"), _files.join(anywhere, "y")
-    _files.write_bytes(path, b"")
-    _files.copy_file(path, copy)
-    assert _files.read_bytes(copy) == b""
-    assert _files.size(copy) == 0
+    path, copy = files.join(anywhere, "x"), files.join(anywhere, "y")
+    files.write_bytes(path, b"")
+    files.copy_file(path, copy)
+    assert files.read_bytes(copy) == b""
+    assert files.size(copy) == 0
 
 
 @pytest.mark.parametrize(
-    "act", [_files.open_read, _files.read_bytes, _files.size, _files.remove_tree]
+    "act", [files.open_read, files.read_bytes, files.size, files.remove_tree]
 )
 def test_absent_files_are_file_not_found(anywhere: str, act: Any) -> None:
     """What is absent raises FileNotFoundError on both sides."""
     with pytest.raises(FileNotFoundError) as caught:
-        act(_files.join(anywhere, "absent"))
+        act(files.join(anywhere, "absent"))
     assert "absent" in str(caught.value)
 
 
 def test_copying_an_absent_file(anywhere: str) -> None:
     """The source of a copy must be there."""
     with pytest.raises(FileNotFoundError):
-        _files.copy_file(_files.join(anywhere, "absent"), _files.join(anywhere, "y"))
+        files.copy_file(files.join(anywhere, "absent"), files.join(anywhere, "y"))
 
 
 def test_a_file_is_not_copied_onto_itself(anywhere: str) -> None:
     """Such a copy is an OSError, and the file keeps its content."""
-    path = _files.join(anywhere, "x")
-    _files.write_bytes(path, b"kept")
+    path = files.join(anywhere, "x")
+    files.write_bytes(path, b"kept")
     with pytest.raises(OSError):
-        _files.copy_file(path, path)
-    assert _files.read_bytes(path) == b"kept"
+        files.copy_file(path, path)
+    assert files.read_bytes(path) == b"kept"
 
 
 def test_copies_cross_file_systems(anywhere: str, tmp_path: Path) -> None:
     """A file may go from a remote to a local file system and back."""
     near = str(tmp_path / "near")
-    far = _files.join(anywhere, "far")
-    _files.write_bytes(near, b"x" * 3000000)
-    _files.copy_file(near, far)
-    _files.copy_file(far, str(tmp_path / "back"))
+    far = files.join(anywhere, "far")
+    files.write_bytes(near, b"x" * 3000000)
+    files.copy_file(near, far)
+    files.copy_file(far, str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == b"x" * 3000000
 
 
@@ -127,34 +127,34 @@ def test_gfile_reading_seeks(gfile_root: str) -> None:
 
 def test_gfile_errors_are_os_errors(gfile_root: str) -> None:
     """No OpError leaves the layer."""
-    test_absent_files_are_file_not_found(gfile_root, _files.read_bytes)
-    test_absent_files_are_file_not_found(gfile_root, _files.size)
-    _files.make_dirs(_files.join(gfile_root, "d"))
+    test_absent_files_are_file_not_found(gfile_root, files.read_bytes)
+    test_absent_files_are_file_not_found(gfile_root, files.size)
+    files.make_dirs(files.join(gfile_root, "d"))
     with pytest.raises(OSError):
-        _files.read_bytes(_files.join(gfile_root, "d"))
+        files.read_bytes(files.join(gfile_root, "d"))
 
 
 def test_an_unknown_scheme_is_an_os_error() -> None:
     """A file system that TensorFlow does not know is an OSError."""
     pytest.importorskip("tensorflow")
     with pytest.raises(OSError):
-        _files.list_dir("nosuchscheme://bucket/module")
+        files.list_dir("nosuchscheme://bucket/module")
 
 
 def test_as_path(tmp_path: Path) -> None:
     """Strings, paths and file URLs become plain strings; schemes stay."""
-    assert _files.as_path("a/b") == "a/b"
-    assert _files.as_path(tmp_path) == str(tmp_path)
-    assert _files.as_path("file:///a/b%20c") == "/a/b c"
-    assert _files.as_path("file://localhost/a") == "/a"
-    assert _files.as_path("gs://bucket/x") == "gs://bucket/x"
+    assert files.as_path("a/b") == "a/b"
+    assert files.as_path(tmp_path) == str(tmp_path)
+    assert files.as_path("file:///a/b%20c") == "/a/b c"
+    assert files.as_path("file://localhost/a") == "/a"
+    assert files.as_path("gs://bucket/x") == "gs://bucket/x"
 
 
 @pytest.mark.parametrize("value", [None, 3, b"bytes", ["a"], object])
 def test_as_path_refuses_the_rest(value: Any) -> None:
     """Anything else is a ValueError that says what was expected and received."""
     with pytest.raises(ValueError) as caught:
-        _files.as_path(value)
+        files.as_path(value)
     assert isinstance(caught.value, FormatError)
     assert str(caught.value).startswith("Expected a string, got ")
     assert str(caught.value).endswith("Received: {!r}".format(value))
@@ -162,14 +162,14 @@ def test_as_path_refuses_the_rest(value: Any) -> None:
 
 def test_join_and_is_remote() -> None:
     """Remote paths join with a slash, local ones as the system does."""
-    assert _files.join("gs://b/x", "a", "b") == "gs://b/x/a/b"
-    assert _files.join("gs://b/x/", "a") == "gs://b/x/a"
-    assert _files.join("x", "a") == os.path.join("x", "a")
-    assert _files.is_remote("ram://x")
-    assert not _files.is_remote("/ram/x")
+    assert files.join("gs://b/x", "a", "b") == "gs://b/x/a/b"
+    assert files.join("gs://b/x/", "a") == "gs://b/x/a"
+    assert files.join("x", "a") == os.path.join("x", "a")
+    assert files.is_remote("ram://x")
+    assert not files.is_remote("/ram/x")
 
 
 def test_walk_needs_a_directory(anywhere: str) -> None:
     """Walking what is absent is an OSError, not an empty list."""
     with pytest.raises(OSError):
-        _files.walk_files(_files.join(anywhere, "absent"))
+        files.walk_files(files.join(anywhere, "absent"))

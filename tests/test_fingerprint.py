@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from fakes import SHARD, make_source, upload
 
-from hub_compat._fingerprint import fingerprint, is_shard
+from hub_compat._io.fingerprint import fingerprint
+from hub_compat._io.links import is_shard
 from hub_compat.errors import HandleError
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -43,8 +43,8 @@ def operation(name: str, op: str, inputs: Sequence[str], **types: int) -> Any:
 def emitted(nodes: Sequence[Any]) -> Dict[str, List[str]]:
     """The inputs of a function's nodes, by their names, after ``emit``."""
     from hub_compat._tf import meta_graph_pb2
-    from hub_compat.converters.functions import FunctionWriter, emit
-    from hub_compat.converters.graph import Graph
+    from hub_compat.converters.ir.functions import FunctionWriter, emit
+    from hub_compat.converters.ir.graph import Graph
 
     meta_graph = meta_graph_pb2.MetaGraphDef()
     meta_graph.graph_def.node.extend(nodes)
@@ -117,7 +117,7 @@ def test_what_only_looks_equal_stays() -> None:
 
 def test_thousands_of_equal_names_are_numbered_in_no_time() -> None:
     """Each new name starts where the last one of its kind was found."""
-    from hub_compat.converters.names import Names
+    from hub_compat.converters.ir.names import Names
 
     names = Names(["loss_2"])
     assert [names.take("loss") for _ in range(4)] == [
@@ -163,7 +163,7 @@ def test_tensors_of_functions_that_are_spelled_short(tmp_path: Path) -> None:
 def test_short_name_of_a_list() -> None:
     """``node:arg`` of an output that is a list is all of it."""
     from hub_compat._tf import meta_graph_pb2
-    from hub_compat.converters.graph import Graph
+    from hub_compat.converters.ir.graph import Graph
 
     meta_graph = meta_graph_pb2.MetaGraphDef()
     function = meta_graph.graph_def.library.function.add()

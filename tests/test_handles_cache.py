@@ -12,7 +12,8 @@ import pytest
 from loopback import Answer, Server, serving, tar_of
 
 import hub_compat as hub
-from hub_compat import _leftovers, cli
+from hub_compat import cli
+from hub_compat._io import leftovers
 
 requests = pytest.importorskip("requests")
 
@@ -70,7 +71,7 @@ def test_verify_and_repair(server: Server, capsys: Any, tmp_path: Path) -> None:
     found = run(capsys, "cache", "verify", code=1)
     assert [e["damaged"] for e in found] == [["variables/variables.index"], []]
     cache = tmp_path / "cache"
-    os.mkdir(_leftovers.hidden(str(cache / ("1" * 40)), "tmp"))
+    os.mkdir(leftovers.hidden(str(cache / ("1" * 40)), "tmp"))
     (cache / ("2" * 40 + ".hub_compat.json")).write_text("{}")
     done = run(capsys, "cache", "repair")
     assert done == {"removed": [server.base + "/a"], "leftovers": 2}

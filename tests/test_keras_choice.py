@@ -15,7 +15,8 @@ from conftest import keras_generations
 from keras_kit import Keras
 
 import hub_compat as hub
-from hub_compat import _registration, _tf_keras, errors
+from hub_compat import _registration, errors
+from hub_compat._tf import keras as _tf_keras
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
 
@@ -145,7 +146,7 @@ def test_both_classes_are_attributes() -> None:
 
 def test_legacy_keras_without_its_package(monkeypatch: Any) -> None:
     """The error names the variable, and the package that it needs."""
-    from hub_compat import _tf_keras
+    from hub_compat._tf import keras as _tf_keras
 
     class Lazy:
         __version__ = "2.21.0"

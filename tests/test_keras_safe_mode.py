@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from keras_kit import Keras
 
-from hub_compat import errors, keras_core
+from hub_compat import errors
+from hub_compat._keras import core
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
 
@@ -69,7 +70,7 @@ def test_a_file_is_refused(
         file = str(tmp_path / ("model" + ending))
         model.save(file)
         with monkeypatch.context() as patch:
-            patch.setattr(keras_core, "load", None)
+            patch.setattr(core, "load", None)
             with pytest.raises(errors.SafeModeError, match="safe_mode=False") as caught:
                 k.keras.models.load_model(file)
         assert isinstance(caught.value, ValueError)

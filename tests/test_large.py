@@ -88,7 +88,7 @@ def test_a_classifier_calls_its_feature_vector(large: Dict[str, Any]) -> None:
 
 def functions(directory: Path) -> Dict[str, Any]:
     """The functions of a SavedModel by name."""
-    from hub_compat._tf import parse_saved_model
+    from hub_compat._parsing.full_proto import parse_saved_model
 
     (meta_graph,) = parse_saved_model(str(directory), "saved_model.pb").meta_graphs
     return {f.signature.name: f for f in meta_graph.graph_def.library.function}

@@ -14,9 +14,10 @@ import runtimes
 from fakes import SHARD, make_source
 
 import hub_compat as hub
-from hub_compat import _links, errors, saver
-from hub_compat._fingerprint import fingerprint
-from hub_compat.converters import shards
+from hub_compat import errors, saver
+from hub_compat._io import links
+from hub_compat._io.fingerprint import fingerprint
+from hub_compat.converters.checkpoint import shards
 
 tensorflow = pytest.mark.tensorflow
 
@@ -45,7 +46,7 @@ def files(folder: Path) -> Any:
     """Names and contents of all files, links resolved."""
     return {
         name: (folder / name).read_bytes()
-        for name in _links.model_files(str(folder), _links.ALL)
+        for name in links.model_files(str(folder), links.ALL)
     }
 
 
@@ -61,7 +62,7 @@ def test_a_fan_of_links(tmp_path: Path, depth: int) -> None:
             (folder / name).symlink_to("../d{}".format(number + 1))
     started = time.perf_counter()
     fingerprint(str(source))
-    names = _links.model_files(str(source), _links.INSIDE)
+    names = links.model_files(str(source), links.INSIDE)
     assert time.perf_counter() - started < 5
     assert "assets/d0/a/words.txt" in names
     assert len(names) == 3 * depth + 3
@@ -79,9 +80,9 @@ def test_folders_elsewhere_are_not_hashed(tmp_path: Path) -> None:
     (tmp_path / "library" / "big").write_text("bigger")
     assert fingerprint(str(source)) == linked
     with pytest.raises(errors.FormatError, match="follow_links=True"):
-        _links.model_files(str(source), _links.INSIDE)
-    assert "assets/x/big" not in _links.model_files(str(source), _links.FILES)
-    assert "assets/x/big" in _links.model_files(str(source), _links.ALL)
+        links.model_files(str(source), links.INSIDE)
+    assert "assets/x/big" not in links.model_files(str(source), links.FILES)
+    assert "assets/x/big" in links.model_files(str(source), links.ALL)
 
 
 def test_what_is_no_part_of_a_model(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_what_is_no_part_of_a_model(tmp_path: Path) -> None:
     (source / "secret").symlink_to("/etc/passwd")
     (source / "debug").mkdir()
     (source / "debug" / "saved_model_debug_info.pb").write_text("")
-    assert _links.model_files(str(source), _links.INSIDE) == [
+    assert links.model_files(str(source), links.INSIDE) == [
         "assets/vocabulary.txt",
         "debug/saved_model_debug_info.pb",
         "saved_model.pb",

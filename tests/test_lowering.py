@@ -23,7 +23,7 @@ pytestmark = pytest.mark.tensorflow
 
 def parsed(path: Any) -> Any:
     """The proto of a SavedModel."""
-    from hub_compat._tf import parse_saved_model
+    from hub_compat._parsing.full_proto import parse_saved_model
 
     return parse_saved_model(str(path), "saved_model.pb")
 
@@ -197,7 +197,7 @@ def test_one_bad_signature_costs_itself_alone(tmp_path: Path) -> None:
 
 def declare_saturate(meta_graph: Any, default: bool) -> None:
     """Lists Tanh with an attribute that no TensorFlow has."""
-    from hub_compat.converters.graph import builtin_ops
+    from hub_compat.converters.opdata.op_defs import builtin_ops
 
     op = meta_graph.meta_info_def.stripped_op_list.op.add()
     op.CopyFrom(builtin_ops()["Tanh"])

@@ -136,7 +136,7 @@ def test_default_values_as_numbers(value: Any, back: Any) -> None:
 )
 def test_packages_are_known(op: str, home: str) -> None:
     """What public models use beside TensorFlow's own ops is known by its package."""
-    from hub_compat.converters.lowering.unknown import home_of
+    from hub_compat.converters.lowering.explanations import home_of
 
     assert home in home_of(op)
 

@@ -34,8 +34,8 @@ def model(tmp_path: Path, testdata: Path) -> Path:
 
 def check(path: Path) -> Any:
     """The index of a model's checkpoint, checked."""
-    from hub_compat.converters.object_checkpoint import check_object_checkpoint
-    from hub_compat.converters.saved_model import read_saved_model
+    from hub_compat._parsing.full_proto import read_saved_model
+    from hub_compat.converters.checkpoint.objects import check_object_checkpoint
 
     return check_object_checkpoint(str(path), read_saved_model(hub.detect(path)))
 

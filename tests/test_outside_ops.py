@@ -129,7 +129,7 @@ def test_functions_of_tf2_models_that_reach_outside_are_named(
 def test_ops_by_name(op: str, what: str) -> None:
     """The op lists of TensorFlow 1.15, its contrib, and 2.21."""
     from hub_compat._tf import node_def_pb2
-    from hub_compat.converters.outside_ops import OutsideOps, _describe
+    from hub_compat.converters.ir.outside_ops import OutsideOps, _describe
 
     nodes = {"n": node_def_pb2.NodeDef(name="n", op=op)}
     text = _describe(OutsideOps({}).of_nodes(nodes, ["n"]))

@@ -14,9 +14,9 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from hub_compat import _files, _publish
-from hub_compat._leftovers import leftovers
-from hub_compat._publish import atomic_directory
+from hub_compat._io import files, publish
+from hub_compat._io.leftovers import leftovers
+from hub_compat._io.publish import atomic_directory
 from hub_compat.errors import DestinationError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -25,15 +25,15 @@ pytestmark = pytest.mark.filterwarnings("error")
 def write(folder: str, text: str) -> None:
     """Writes what stands for a model: files on top and below, an empty folder."""
     for name in ("variables", "assets"):
-        _files.make_dirs(_files.join(folder, name))
+        files.make_dirs(files.join(folder, name))
     for name in ("saved_model.pb", "fingerprint.pb", "variables/variables.index"):
-        _files.write_bytes(_files.join(folder, *name.split("/")), text.encode())
+        files.write_bytes(files.join(folder, *name.split("/")), text.encode())
 
 
 def read(folder: str) -> Dict[str, str]:
     """Content of all files below a directory."""
-    names = _files.walk_files(folder)
-    return {n: _files.read_bytes(_files.join(folder, n)).decode() for n in names}
+    names = files.walk_files(folder)
+    return {n: files.read_bytes(files.join(folder, n)).decode() for n in names}
 
 
 MODEL = ("fingerprint.pb", "saved_model.pb", "variables/variables.index")
@@ -46,14 +46,14 @@ def model(text: str) -> Dict[str, str]:
 
 def test_the_directory_appears_when_the_block_ends(anywhere: str) -> None:
     """Nothing is at the destination before, all of it afterwards."""
-    out = _files.join(anywhere, "a", "b", "out")
+    out = files.join(anywhere, "a", "b", "out")
     with atomic_directory(out) as folder:
         write(folder, "new")
-        assert not _files.exists(out)
+        assert not files.exists(out)
         assert os.path.dirname(folder) == os.path.dirname(out)
     assert read(out) == model("new")
-    assert _files.is_dir(_files.join(out, "assets"))
-    assert _files.list_dir(_files.join(anywhere, "a", "b")) == ["out"]
+    assert files.is_dir(files.join(out, "assets"))
+    assert files.list_dir(files.join(anywhere, "a", "b")) == ["out"]
 
 
 def fail(destination: str, error: BaseException, overwrite: bool = False) -> None:
@@ -67,8 +67,8 @@ def fail(destination: str, error: BaseException, overwrite: bool = False) -> Non
 def test_a_block_that_raises_leaves_nothing(anywhere: str, error: Any) -> None:
     """Neither the destination nor anything beside it or above it is left."""
     with pytest.raises(error):
-        fail(_files.join(anywhere, "out"), error())
-    assert _files.list_dir(anywhere) == []
+        fail(files.join(anywhere, "out"), error())
+    assert files.list_dir(anywhere) == []
 
 
 def test_parents_made_for_a_block_that_raises_go_too(tmp_path: Path) -> None:
@@ -104,40 +104,40 @@ def test_an_abandoned_generator_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_existing_directory_is_not_touched(anywhere: str) -> None:
     """Without overwrite it is refused before the block runs."""
-    out = _files.join(anywhere, "out")
+    out = files.join(anywhere, "out")
     write(out, "old")
     with pytest.raises(DestinationError, match="already exists.*overwrite=True"):
         with atomic_directory(out):
             raise AssertionError
     assert read(out) == model("old")
-    assert _files.list_dir(anywhere) == ["out"]
+    assert files.list_dir(anywhere) == ["out"]
 
 
 def test_overwriting_replaces_all_of_it(anywhere: str) -> None:
     """Files that only the old directory had are gone; nothing is left beside it."""
-    out = _files.join(anywhere, "out")
+    out = files.join(anywhere, "out")
     write(out, "old")
-    _files.write_bytes(_files.join(out, "only.old"), b"old")
+    files.write_bytes(files.join(out, "only.old"), b"old")
     with atomic_directory(out, overwrite=True) as folder:
         write(folder, "new")
         assert read(out)["only.old"] == "old"
     assert read(out) == model("new")
-    assert _files.list_dir(anywhere) == ["out"]
+    assert files.list_dir(anywhere) == ["out"]
 
 
 def test_overwriting_that_fails_keeps_the_old(anywhere: str) -> None:
     """A block that raises leaves the old directory as it was."""
-    out = _files.join(anywhere, "out")
+    out = files.join(anywhere, "out")
     write(out, "old")
     with pytest.raises(ValueError):
         fail(out, ValueError(), overwrite=True)
     assert read(out) == model("old")
-    assert _files.list_dir(anywhere) == ["out"]
+    assert files.list_dir(anywhere) == ["out"]
 
 
 def test_overwrite_needs_nothing_to_overwrite(anywhere: str) -> None:
     """A destination that is absent is written as without it."""
-    out = _files.join(anywhere, "out")
+    out = files.join(anywhere, "out")
     with atomic_directory(out, overwrite=True) as folder:
         write(folder, "new")
     assert read(out) == model("new")
@@ -146,8 +146,8 @@ def test_overwrite_needs_nothing_to_overwrite(anywhere: str) -> None:
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_empty_directory_is_filled(anywhere: str, overwrite: bool) -> None:
     """A directory made beforehand for the result is no obstacle."""
-    out = _files.join(anywhere, "out")
-    _files.make_dirs(out)
+    out = files.join(anywhere, "out")
+    files.make_dirs(out)
     with atomic_directory(out, overwrite=overwrite) as folder:
         write(folder, "new")
     assert read(out) == model("new")
@@ -156,12 +156,12 @@ def test_an_empty_directory_is_filled(anywhere: str, overwrite: bool) -> None:
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_is_refused(anywhere: str, overwrite: bool) -> None:
     """A file is not overwritten, whatever was passed."""
-    out = _files.join(anywhere, "out")
-    _files.write_bytes(out, b"text")
+    out = files.join(anywhere, "out")
+    files.write_bytes(out, b"text")
     with pytest.raises(DestinationError, match="file of that name"):
         with atomic_directory(out, overwrite=overwrite):
             raise AssertionError
-    assert _files.read_bytes(out) == b"text"
+    assert files.read_bytes(out) == b"text"
 
 
 def test_a_destination_below_a_file_is_refused(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_errors_of_the_block_about_other_files_stay(tmp_path: Path) -> None:
 
 def test_who_comes_second_is_refused(anywhere: str) -> None:
     """A destination that appears while the block runs is not touched either."""
-    out = _files.join(anywhere, "out")
+    out = files.join(anywhere, "out")
 
     def race() -> None:
         with atomic_directory(out) as folder:
@@ -345,7 +345,7 @@ def test_who_comes_second_is_refused(anywhere: str) -> None:
     with pytest.raises(DestinationError, match="already exists"):
         race()
     assert read(out) == model("fast")
-    assert _files.list_dir(anywhere) == ["out"]
+    assert files.list_dir(anywhere) == ["out"]
 
 
 def test_overwriting_at_the_same_time(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_overwriting_at_the_same_time(tmp_path: Path) -> None:
 
 def in_two_steps(monkeypatch: Any) -> None:
     """Takes from the system what exchanges two directories in one."""
-    monkeypatch.setattr(_publish, "exchange", lambda one, other: False)
+    monkeypatch.setattr(publish, "exchange", lambda one, other: False)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), KeyboardInterrupt()])
@@ -419,7 +419,7 @@ def test_a_remote_move_that_fails_is_undone(
 ) -> None:
     """What was moved goes back, and the old directory, too."""
     tf = pytest.importorskip("tensorflow")
-    out = _files.join(remote, "out")
+    out = files.join(remote, "out")
     if overwrite:
         write(out, "old")
     real = tf.io.gfile.rename
@@ -433,7 +433,7 @@ def test_a_remote_move_that_fails_is_undone(
     with pytest.raises(DestinationError, match="no network"):
         with atomic_directory(out, overwrite=overwrite) as folder:
             write(folder, "new")
-    assert _files.list_dir(remote) == (["out"] if overwrite else [])
+    assert files.list_dir(remote) == (["out"] if overwrite else [])
     if overwrite:
         assert read(out) == model("old")
 
@@ -441,7 +441,7 @@ def test_a_remote_move_that_fails_is_undone(
 def test_the_marker_file_is_moved_last(remote: str) -> None:
     """On remote file systems a model that is there half does not look like one."""
     write(remote, "new")
-    assert _publish._walk_remote(remote)[1] == [
+    assert publish._walk_remote(remote)[1] == [
         "variables/variables.index",
         "fingerprint.pb",
         "saved_model.pb",
@@ -484,7 +484,7 @@ def run(script: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 _RACER = """
 import os, sys, time
-from hub_compat._publish import atomic_directory
+from hub_compat._io.publish import atomic_directory
 from hub_compat.errors import DestinationError
 out, name, start, overwrite = sys.argv[1:]
 won = 0
@@ -522,7 +522,7 @@ def test_processes_that_race_never_mix(overwrite: str, tmp_path: Path) -> None:
 
 _VICTIM = """
 import os, sys, time
-from hub_compat._publish import atomic_directory
+from hub_compat._io.publish import atomic_directory
 with atomic_directory(sys.argv[1], overwrite=True) as folder:
     open(os.path.join(folder, "half"), "w").close()
     print("ready", flush=True)

@@ -7,14 +7,9 @@ import struct
 
 import pytest
 
-from hub_compat.converters.crc32c import crc32c, mask
-from hub_compat.converters.sstable import (
-    Damage,
-    put_varint,
-    read_table,
-    varint,
-    write_table,
-)
+from hub_compat._parsing.varint import Damage, put_varint, varint
+from hub_compat.converters.checkpoint.crc32c import crc32c, mask
+from hub_compat.converters.checkpoint.sstable import read_table, write_table
 from hub_compat.errors import CorruptModuleError
 
 

@@ -51,7 +51,7 @@ class Dying:
 
     def ask(self, job: Any) -> Any:
         """Dies, or gives no comparison at all."""
-        from hub_compat.converters.verification_process import _Died
+        from hub_compat.converters.verification.process import _Died
 
         self.jobs.append(job)
         if job.given_up or job.deaths.get(self.place):
@@ -79,8 +79,8 @@ def test_who_is_to_blame_for_a_death(
     stage: str, crash: bool, asked: int, mismatches: int, monkeypatch: Any
 ) -> None:
     """The original's is no comparison; of the converted model, what happens again."""
-    from hub_compat.converters import verification_process
-    from hub_compat.converters.verification_job import Job
+    from hub_compat.converters.verification import process as verification_process
+    from hub_compat.converters.verification.job import Job
 
     jobs: List[Any] = []
     place = (stage, ("serve",), "f")
@@ -127,7 +127,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
         found.append(popen(*arguments, **keywords))
         return found[-1]
 
-    from hub_compat.converters import verification_process
+    from hub_compat.converters.verification import process as verification_process
 
     verification_process._close()
     monkeypatch.setattr(subprocess, "Popen", record)
@@ -141,7 +141,7 @@ def test_interrupt_ends_the_process(
     import _thread
     import signal
 
-    from hub_compat.converters import verification_process
+    from hub_compat.converters.verification import process as verification_process
 
     following = verification_process._Worker._next
 
@@ -206,7 +206,7 @@ def test_broken_interpreter_is_no_obstacle(
     command: str, tmp_path: Path, started: List[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the other process does not come up, this one compares."""
-    from hub_compat.converters import verification_process
+    from hub_compat.converters.verification import process as verification_process
 
     monkeypatch.setattr(verification_process, "_BOOT", command)
     report = hub.convert(module("tf1_frozen"), tmp_path / "o", verify=True).verification

@@ -450,9 +450,9 @@ def test_inputs_of_functions_are_made_up(tmp_path: Path) -> None:
 def test_made_up_words_are_those_of_the_vocabulary() -> None:
     """Strings are words of the model's assets, unknown words, and both together."""
     from hub_compat._tf import saved_model_pb2
-    from hub_compat.converters.graph import Graph
-    from hub_compat.converters.model import Signature, Value
-    from hub_compat.converters.sample_inputs import SampleInputs
+    from hub_compat.converters.ir.graph import Graph
+    from hub_compat.converters.ir.signatures import Signature, Value
+    from hub_compat.converters.verification.sample_inputs import SampleInputs
 
     source = module("tf1_builder")
     proto = saved_model_pb2.SavedModel.FromString(
@@ -672,7 +672,7 @@ def test_missing_kernel_is_no_matter_of_inputs(
 
     if not hasattr(tf.raw_ops, "BoostedTreesEnsembleResourceHandleOp"):
         pytest.skip("This TensorFlow does not know the op")
-    from hub_compat.converters import sessions
+    from hub_compat.converters.verification import sessions
 
     monkeypatch.setenv("HUB_COMPAT_VERIFY_TIMEOUT", "0")
     runs = []
@@ -837,7 +837,7 @@ def test_what_is_not_the_same_each_time_is_not_compared(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_differences(wanted: Any, found: Any, passes: bool) -> None:
     """Floating-point numbers may differ a little, by what is in the array; no other."""
-    from hub_compat.converters.differences import difference
+    from hub_compat.converters.verification.differences import difference
 
     assert difference(wanted, found).within(1e-5) is passes
 

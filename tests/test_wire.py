@@ -9,7 +9,7 @@ from typing import Any, List
 
 import pytest
 
-from hub_compat import _wire
+from hub_compat._parsing import wire
 from hub_compat.errors import CorruptModuleError
 
 
@@ -48,9 +48,9 @@ class CountingFile(io.BytesIO):
         return result
 
 
-def fields_of(content: bytes) -> List[_wire.Field]:
+def fields_of(content: bytes) -> List[wire.Field]:
     """All fields of a message in memory."""
-    return list(_wire.open_message(content, "test").fields())
+    return list(wire.open_message(content, "test").fields())
 
 
 def test_every_wire_type_is_read() -> None:
@@ -66,7 +66,7 @@ def test_every_wire_type_is_read() -> None:
     found = fields_of(content)
     assert [f.number for f in found] == [1, 2, 3, 4]
     assert [f.value for f in found] == [300, 2**63 + 5, 7, 0]
-    message = _wire.open_message(content, "test")
+    message = wire.open_message(content, "test")
     assert message.payload(found[3]) == b"abc"
     assert message.payload(found[3], limit=2) == b"ab"
     assert len(message) == len(content)
@@ -75,7 +75,7 @@ def test_every_wire_type_is_read() -> None:
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 2**32, 2**63 - 1, -1, -(2**63)])
 def test_integers_are_signed(value: int) -> None:
     """A varint reads back as the int64 that was written."""
-    message = _wire.open_message(number(1, value), "test")
+    message = wire.open_message(number(1, value), "test")
     (field,) = message.fields()
     assert message.integer(field) == value
 
@@ -94,10 +94,10 @@ def test_sub_messages_may_be_walked_in_between() -> None:
     """Walking a sub-message does not disturb the walk of its parent."""
     inner = b"".join(number(1, i) for i in range(5000))
     content = data(1, inner) + number(2, 9) + data(1, inner[:6])
-    message = _wire.open_message(content, "test")
+    message = wire.open_message(content, "test")
     seen = []
     for field in message.fields():
-        if field.wire_type == _wire.BYTES:
+        if field.wire_type == wire.BYTES:
             seen.append(sum(f.value for f in message.message(field).fields()))
         else:
             seen.append(field.value)
@@ -108,7 +108,7 @@ def test_skipped_payloads_are_not_read() -> None:
     """Of a large payload that nobody asks for, only the neighbourhood is read."""
     content = number(1, 1) + data(2, bytes(10**6)) + number(3, 3)
     file = CountingFile(content)
-    assert [f.number for f in _wire.open_message(file, "test").fields()] == [1, 2, 3]
+    assert [f.number for f in wire.open_message(file, "test").fields()] == [1, 2, 3]
     assert sum(len(r) for r in file.was_read) < 10**5
 
 
@@ -142,7 +142,7 @@ def test_offsets_beyond_4_gib() -> None:
                 return self.tail[start - tail : stop - tail]
             return self.head[start:stop].ljust(min(stop, tail) - start, b"\0")
 
-    message = _wire.open_message(Huge(), "test")
+    message = wire.open_message(Huge(), "test")
     found = list(message.fields())
     assert [f.number for f in found] == [1, 2, 3]
     assert found[1].end - found[1].start == 5 << 30
@@ -177,7 +177,7 @@ def test_damage_names_offset_and_expectation(content: bytes, expected: str) -> N
 def test_a_field_must_stay_within_its_message() -> None:
     """A length that leads out of the enclosing message is damage."""
     content = data(1, b"\x0a\x09abc") + data(2, bytes(100))
-    message = _wire.open_message(content, "test")
+    message = wire.open_message(content, "test")
     inner = message.message(next(message.fields()))
     with pytest.raises(CorruptModuleError, match="enclosing message at byte 7"):
         list(inner.fields())
@@ -185,7 +185,7 @@ def test_a_field_must_stay_within_its_message() -> None:
 
 def test_a_field_of_another_type_is_damage() -> None:
     """Asking a number for its message, or a message for its number, is refused."""
-    message = _wire.open_message(number(1, 2) + data(2, b"\xff"), "test")
+    message = wire.open_message(number(1, 2) + data(2, b"\xff"), "test")
     first, second = message.fields()
     for ask, field in (
         (message.message, first),
@@ -200,7 +200,7 @@ def test_a_field_of_another_type_is_damage() -> None:
 
 def test_text_is_bounded() -> None:
     """Damage that makes a name of a gigabyte is not read into memory."""
-    message = _wire.open_message(data(1, bytes((1 << 20) + 1)), "test")
+    message = wire.open_message(data(1, bytes((1 << 20) + 1)), "test")
     with pytest.raises(CorruptModuleError, match="a string of at most"):
         message.text(next(message.fields()))
 
@@ -209,12 +209,12 @@ def test_last_finds_a_trailing_message() -> None:
     """The field that ends a message is found from its end."""
     content = data(1, bytes(10**5)) + data(4, number(1, 134))
     file = CountingFile(content)
-    found = _wire.open_message(file, "test").last(4)
+    found = wire.open_message(file, "test").last(4)
     assert found is not None
     assert [f.value for f in found.fields()] == [134]
     assert sum(len(r) for r in file.was_read) < 100
-    assert _wire.open_message(data(1, bytes(100)), "test").last(4) is None
-    assert _wire.open_message(b"", "test").last(4) is None
+    assert wire.open_message(data(1, bytes(100)), "test").last(4) is None
+    assert wire.open_message(b"", "test").last(4) is None
 
 
 def test_random_bytes_raise_nothing_else() -> None:
@@ -239,13 +239,13 @@ def test_a_short_file_is_damage() -> None:
             return super().tell() + 10
 
     with pytest.raises(CorruptModuleError, match="10 more bytes"):
-        list(_wire.open_message(Shrunk(number(1, 1)), "test").fields())
+        list(wire.open_message(Shrunk(number(1, 1)), "test").fields())
 
 
 def test_a_hundred_thousand_fields_take_well_under_a_second() -> None:
     """The walk costs some two microseconds per field, not a read each."""
     content = data(1, bytes(200)) * 100000
     start = time.perf_counter()
-    count = sum(1 for _ in _wire.open_message(content, "test").fields())
+    count = sum(1 for _ in wire.open_message(content, "test").fields())
     assert count == 100000
     assert time.perf_counter() - start < 2.0

@@ -1,4 +1,4 @@
-"""Writes converters/first_versions.json: which TensorFlow 2 brought an op.
+"""Writes converters/opdata/first_versions.json: which TensorFlow 2 brought an op.
 
 ``make first-versions`` downloads the newest patch release of each TensorFlow 2.x from
 PyPI, one after the other, and reads the names of its ops out of the Python wrappers in
@@ -17,7 +17,7 @@ from typing import Set
 
 from tensorflow.core.framework import op_def_pb2
 
-CONVERTERS = Path(__file__).resolve().parent.parent / "converters"
+OPDATA = Path(__file__).resolve().parent.parent / "converters" / "opdata"
 NEWEST = 21
 _OP = re.compile(r'(?:_apply_op_helper\(\s*|_execute\.execute\(b)"([\w>]+)"')
 _PLATFORMS = ("manylinux2010", "manylinux2014", "manylinux_2_17", "manylinux_2_27")
@@ -50,7 +50,7 @@ def ops_in(wheel: Path) -> Set[str]:
 def main() -> None:
     """Writes the file and prints how many ops each version brought."""
     op_list = op_def_pb2.OpList()
-    with gzip.open(str(CONVERTERS / "ops_tf1_15.pb.gz"), "rb") as file:
+    with gzip.open(str(OPDATA / "ops_tf1_15.pb.gz"), "rb") as file:
         op_list.ParseFromString(file.read())
     known = {op.name for op in op_list.op}
     new = {}
@@ -60,7 +60,7 @@ def main() -> None:
         new["2.{}".format(minor)] = sorted(here)
         known |= here
         print("2.{}: {} ops".format(minor, len(here)))
-    path = CONVERTERS / "first_versions.json"
+    path = OPDATA / "first_versions.json"
     path.write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Writes an op list in converters/: the op definitions of one TensorFlow.
+"""Writes an op list in converters/opdata/: the op definitions of one TensorFlow.
 
 Run it under each target of the lowering and under the newest TensorFlow, as ``make
 ops`` does. Documentation is left out; the bytes are the same on every run.
@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.framework import op_def_pb2
 from tensorflow.python.framework import op_def_registry
 
-FOLDER = os.path.join(os.path.dirname(__file__), "..", "converters")
+FOLDER = os.path.join(os.path.dirname(__file__), "..", "converters", "opdata")
 FILES = {
     "1.15.5": "ops_tf1_15.pb.gz",
     "2.15.1": "ops_tf2_15.pb.gz",

@@ -1,4 +1,4 @@
-"""Writes converters/package_ops.json: the ops of packages that models use.
+"""Writes converters/opdata/package_ops.json: the ops of packages that models use.
 
     python tools/make_package_ops.py
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Set, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
-OUTPUT = ROOT / "converters" / "package_ops.json"
+OUTPUT = ROOT / "converters" / "opdata" / "package_ops.json"
 sys.path.insert(0, str(ROOT))
 
 # Package, version, and the Python whose wheel there is. The newest of each, and an old
@@ -120,9 +120,9 @@ def ops_of(wheel: Path, prefix: str) -> Set[str]:
 
 def main() -> None:
     """Writes the file."""
-    from hub_compat.converters.lowering.registry import TARGETS
-    from hub_compat.converters.lowering.registry import ops_of as ops_of_target
-    from hub_compat.converters.lowering.unknown import first_versions
+    from hub_compat.converters.lowering.targets import TARGETS
+    from hub_compat.converters.lowering.targets import ops_of as ops_of_target
+    from hub_compat.converters.opdata.op_defs import first_versions
 
     own = set(first_versions())
     for target in TARGETS:

@@ -1,4 +1,4 @@
-"""Writes converters/replacements.pb.gz: ops as graphs of ops that are everywhere.
+"""Writes opdata/replacements.pb.gz: ops as graphs of ops that are everywhere.
 
 Some are those that TensorFlow 2 has dropped, or whose gradients, others those that TF
 1.15 has not yet. Run it under TF 1.15.5: ``make replacements``. Each function below is
@@ -15,7 +15,9 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-OUT = os.path.join(os.path.dirname(__file__), "..", "converters", "replacements.pb.gz")
+OUT = os.path.join(
+    os.path.dirname(__file__), "..", "converters", "opdata", "replacements.pb.gz"
+)
 _FLOATS = (tf.float16, tf.float32, tf.float64)
 _INTS = (tf.int8, tf.int16, tf.int32, tf.int64)
 _REAL = _FLOATS + _INTS + (tf.uint8, tf.uint16)

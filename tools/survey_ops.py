@@ -2,7 +2,7 @@
 
 Lists the registered ops and CPU kernels of TensorFlow 1.15.5, with all of
 contrib's libraries loaded, and of the newest TensorFlow, each in its environment;
-writes what is missing there to ``converters/dropped_ops.json``, for error messages,
+writes what is missing there to ``opdata/dropped_ops.json``, for error messages,
 and to ``docs/dropped_ops.md``, for people::
 
     python tools/survey_ops.py           # runs the two listings, writes the files
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "converters" / "dropped_ops.json"
+DATA = ROOT / "converters" / "opdata" / "dropped_ops.json"
 PAGE = ROOT / "docs" / "dropped_ops.md"
 OLD, NEW = "tf115", "tf221"
 
@@ -72,7 +72,7 @@ def listing(environment: str) -> Any:
 
 def rewritten() -> List[str]:
     """Ops that the converter rewrites, as its source has them."""
-    source = (ROOT / "converters" / "dropped_ops.py").read_text()
+    source = (ROOT / "converters" / "passes" / "dropped_ops.py").read_text()
     return re.findall(r'^    "(\w+)": _\w+,$', source, re.MULTILINE)
 
 
@@ -93,9 +93,11 @@ def page(old: Any, new: Any, gone: Dict[str, str], idle: List[str]) -> str:
         "",
         "Written by `make survey`, which lists ops and CPU kernels of TensorFlow {} "
         "with all of contrib, and of TensorFlow {}. The converter rewrites those in "
-        "**bold** to current ops with equal results (`converters/dropped_ops.py`). A "
-        "model with any other loads where the op exists: in TensorFlow 1.15, once the "
-        "package is imported.".format(old["tensorflow"], new["tensorflow"]),
+        "**bold** to current ops with equal results "
+        "(`converters/passes/dropped_ops.py`). A model with any other loads where the "
+        "op exists: in TensorFlow 1.15, once the package is imported.".format(
+            old["tensorflow"], new["tensorflow"]
+        ),
         "",
         "{} ops are not registered any more:".format(len(gone)),
         "",

@@ -1,15 +1,15 @@
 """A model from a newer TensorFlow, in the ops of an older one.
 
-A pass over the protos of a TF2 SavedModel: ``registry.py`` says what the target
-knows, ``scope.py`` is how a rule rewrites a node, the files named after what they
+A pass over the protos of a TF2 SavedModel: ``targets.py`` says what the target
+knows, ``..ir.rewriter`` is how a rule rewrites a node, the files named after what they
 are about hold the rules, and ``lowering.py`` applies them.
 """
 
 from __future__ import annotations
 
-from .files import lower_directory, lower_saved_model
+from .directories import lower_directory, lower_saved_model
 from .lowering import Lowered, lower, needs_lowering, unknown_ops
-from .registry import TARGETS, Registry, of_runtime, of_target
+from .targets import TARGETS, Registry, of_runtime, of_target
 
 __all__ = [
     "TARGETS",

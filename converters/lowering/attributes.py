@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import arrays, rules, small_integers
-from .registry import Registry
-from .scope import Rewrite, Unlowerable
+from ..ir.rewriter import Rewrite, Unlowerable
+from . import rules
+from .rules import arrays, small_integers
+from .targets import Registry
 
 __all__ = ["Attributes", "Limits", "limits_of"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator
 
-from ..graph import DT_RESOURCE
+from ..ir.dtypes import DT_RESOURCE
 
 __all__ = ["STATES_HANDLES", "forget_shapes", "misleading"]
 

@@ -8,16 +8,17 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 
 from hub_compat.errors import UnknownOpError
 
-from ..calls import called_by
-from ..graph import builtin_ops
-from . import attributes, objects, random, rules
+from ..ir.calls import called_by
+from ..ir.rewriter import Producers, Rewrite, Scope, Unlowerable
+from ..opdata.op_defs import builtin_ops
+from . import attributes, objects, rules
+from .custom_gradients import keep_gradients
+from .explanations import explain
 from .handle_shapes import STATES_HANDLES, forget_shapes, misleading
 from .mutable_tables import empty_tables, fill_tables
-from .own_gradients import keep_gradients
-from .registry import NEWEST, Registry, ops_of
-from .scope import Producers, Rewrite, Scope, Unlowerable
-from .table_files import say_dtypes
-from .unknown import explain
+from .rules import random
+from .rules.table_files import say_dtypes
+from .targets import NEWEST, Registry, ops_of
 
 __all__ = ["Lowered", "lower", "needs_lowering", "unknown_ops"]
 

@@ -11,14 +11,14 @@ from typing import Any, Dict, Tuple
 
 import numpy as np
 
-from hub_compat import _files
+from hub_compat._io import files
 from hub_compat._tf import attr_value_pb2, tf, trackable_object_graph_pb2
 from hub_compat.errors import UnknownOpError
 
-from ..functions import set_attr
-from ..graph import DT_RESOURCE
-from ..names import Names
-from .registry import Registry
+from ..ir.dtypes import DT_RESOURCE
+from ..ir.functions import set_attr
+from ..ir.names import Names
+from .targets import Registry
 
 __all__ = ["empty_tables", "fill_tables"]
 
@@ -112,8 +112,8 @@ def _contents(meta_graph: Any, source: str) -> Dict[int, Tuple[Any, Any]]:
 
     The checkpoint numbers objects in its own way; names lead from the root to each.
     """
-    prefix = _files.join(source, "variables", "variables")
-    if not _files.exists(prefix + ".index"):
+    prefix = files.join(source, "variables", "variables")
+    if not files.exists(prefix + ".index"):
         return {}
     reader = tf.compat.v1.train.NewCheckpointReader(prefix)
     held = trackable_object_graph_pb2.TrackableObjectGraph.FromString(

@@ -13,7 +13,7 @@ import numpy as np
 
 from hub_compat._tf import struct_pb2, tensor_pb2, tf
 
-from .registry import Registry
+from .targets import Registry
 
 __all__ = ["lower_specs", "loses_keywords", "make_positional", "newer_specs"]
 

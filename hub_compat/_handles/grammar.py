@@ -25,7 +25,7 @@ import re
 from typing import Any, Optional
 from urllib.parse import unquote, urlsplit
 
-from hub_compat import _files
+from hub_compat._io import files
 from hub_compat.errors import HandleError
 
 __all__ = ["Handle", "Kind", "parse"]
@@ -71,7 +71,7 @@ def parse(handle: Any) -> Handle:
       FormatError: it is neither.
       HandleError: it is an address without a host, or names no model of Kaggle's.
     """
-    path = _files.as_path(handle)
+    path = files.as_path(handle)
     text = handle if isinstance(handle, str) else path
     if isinstance(handle, os.PathLike):
         return Handle(path, Kind.PATH, path)

@@ -8,9 +8,10 @@ import re
 import shutil
 from typing import Iterator, List, NamedTuple, Optional
 
-from hub_compat import _files, _leftovers
-from hub_compat._builders import lock_file, locked
 from hub_compat._handles import settings, shelf
+from hub_compat._io import files
+from hub_compat._io import leftovers as _leftovers
+from hub_compat._io.builders import lock_file, locked
 from hub_compat.errors import CacheError, HandleError
 
 __all__ = ["Entry", "Repaired", "damages", "entries", "prune", "remove", "repair"]
@@ -65,7 +66,7 @@ def damages(entry: Entry) -> List[str]:
     for name, (size, digest) in shelf.manifest(entry.path).items():
         path = os.path.join(entry.path, *name.split("/"))
         try:
-            if os.stat(path).st_size != size or _files.sha256(path) != digest:
+            if os.stat(path).st_size != size or files.sha256(path) != digest:
                 found.append(name)
         except OSError:
             found.append(name)
@@ -146,7 +147,7 @@ def _remove_notes(folder: str) -> int:
 
 def _paths() -> List[str]:
     folder = shelf.root()
-    if _files.is_remote(folder):
+    if files.is_remote(folder):
         raise CacheError(
             "The cache is on a remote file system, which these commands leave alone: "
             "use the tools of its provider. Received: {!r}".format(folder)
@@ -163,7 +164,7 @@ def _paths() -> List[str]:
 def _entry(path: str) -> Entry:
     size = 0
     with _explained(path):
-        for name in _files.walk_files(path):
+        for name in files.walk_files(path):
             size += os.lstat(os.path.join(path, name)).st_size
         return Entry(shelf.handle_of(path), path, size, os.stat(path).st_mtime)
 

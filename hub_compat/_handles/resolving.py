@@ -6,11 +6,11 @@ import contextlib
 import os
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from hub_compat import _files
 from hub_compat._handles import archives, kaggle, settings, shelf, transfer
 from hub_compat._handles.archives import File
 from hub_compat._handles.grammar import Handle, Kind, parse
-from hub_compat._lookalikes import MODEL_FILES
+from hub_compat._io import files as _files
+from hub_compat._parsing.near_misses import MODEL_FILES
 from hub_compat.errors import HandleError
 
 __all__ = ["register_resolver", "resolve"]

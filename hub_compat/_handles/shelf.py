@@ -27,12 +27,13 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, Optional
 
-from hub_compat import _files, cache
-from hub_compat._builders import locked
+from hub_compat import cache
 from hub_compat._handles import settings
 from hub_compat._handles.archives import File
-from hub_compat._publish import atomic_directory
-from hub_compat._trust import distrust
+from hub_compat._io import files as _files
+from hub_compat._io.builders import locked
+from hub_compat._io.publish import atomic_directory
+from hub_compat._io.trust import distrust
 from hub_compat.errors import CacheError, DestinationError, HandleError, HubCompatError
 
 __all__ = ["entry_of", "fetched", "forget_notes", "handle_of", "manifest", "root"]

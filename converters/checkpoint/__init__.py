@@ -1,0 +1,3 @@
+"""The files of checkpoints, without TensorFlow."""
+
+from __future__ import annotations

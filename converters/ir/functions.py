@@ -1,0 +1,380 @@
+"""Writing FunctionDefs: arguments, captures, nodes, results."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import MappingProxyType
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from hub_compat._tf import attr_value_pb2, function_pb2, node_def_pb2
+
+from .dtypes import DT_RESOURCE
+from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal
+from .names import Names, argument_name
+from .sums import keep_sums
+
+__all__ = ["Argument", "Body", "Capture", "FunctionWriter", "emit", "set_attr"]
+
+# Attributes that tie a node to the machine or the graph it came from. A
+# function has neither.
+_DROPPED_ATTRS = ("_class",)
+# Elements of a constant that is worth comparing with the others.
+_SMALL = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One argument or result of a function.
+
+    Attributes:
+      name: as the FunctionDef has it.
+      dtype: a ``DataType``.
+      shape: a TensorShapeProto, or None where it is unknown.
+    """
+
+    name: str
+    dtype: int
+    shape: Any = None
+
+
+class Capture(NamedTuple):
+    """A resource or asset that a function takes from the object graph.
+
+    Attributes:
+      key: the object's key, see ``model.py``.
+      dtype: DT_RESOURCE, or DT_STRING for the path of an asset.
+    """
+
+    key: str
+    dtype: int
+
+
+@dataclasses.dataclass
+class Body:
+    """A FunctionDef together with what its callers must pass to it.
+
+    Attributes:
+      name: the function's name in the library.
+      arguments: what the caller gives, in order.
+      captures: what follows the arguments, in order.
+      results: what the function returns, in order.
+      stateful: whether it must be called by StatefulPartitionedCall.
+    """
+
+    name: str
+    arguments: List[Argument]
+    captures: List[Capture]
+    results: List[Argument]
+    stateful: bool
+
+
+def set_attr(node: node_def_pb2.NodeDef, name: str, value: Any) -> None:
+    """Sets an attribute: bool, int, bytes, AttrValue, or dtype as ``("type", n)``."""
+    attr = node.attr[name]
+    if isinstance(value, attr_value_pb2.AttrValue):
+        attr.CopyFrom(value)
+    elif isinstance(value, bool):
+        attr.b = value
+    elif isinstance(value, int):
+        attr.i = value
+    elif isinstance(value, bytes):
+        attr.s = value
+    elif value[0] == "type":
+        attr.type = value[1]
+    elif value[0] == "types":
+        attr.list.SetInParent()
+        attr.list.type.extend(value[1])
+    elif value[0] == "func":
+        attr.func.name = value[1]
+    elif value[0] == "shape":
+        attr.shape.CopyFrom(value[1])
+    elif value[0] == "shapes":
+        attr.list.SetInParent()
+        attr.list.shape.extend(value[1])
+    else:
+        raise AssertionError(value)
+
+
+def set_output_shapes(node: node_def_pb2.NodeDef, shapes: Sequence[Any]) -> None:
+    """Says what a node's outputs look like to whoever imports the function.
+
+    A loader infers shapes while the captured handles and the called functions
+    are unknown to it. Without this, TF 1.15 has no static shapes under a
+    distribution strategy, and a Dense layer on top cannot be built.
+
+    Args:
+      node: the node.
+      shapes: a TensorShapeProto for each output; None where it is unknown.
+    """
+    if all(shape is None or shape.unknown_rank for shape in shapes):
+        return
+    attr = node.attr["_output_shapes"].list
+    del attr.shape[:]
+    for shape in shapes:
+        if shape is None:
+            attr.shape.add().unknown_rank = True
+        else:
+            attr.shape.add().CopyFrom(shape)
+
+
+class FunctionWriter:
+    """Builds one FunctionDef.
+
+    A tensor is a string in the form that a FunctionDef's nodes use: an
+    argument's name, or ``node:output_arg:index``.
+    """
+
+    def __init__(self, name: str, reserved: Iterable[str] = ()) -> None:
+        self.fdef = function_pb2.FunctionDef()
+        self.fdef.signature.name = name
+        self.arguments: List[Argument] = []
+        self.captures: List[Capture] = []
+        self.results: List[Argument] = []
+        self._captured: Dict[Capture, str] = {}
+        self._names = Names(reserved)
+        self._result_names = Names()
+        self.stateful = False
+
+    def argument(self, name: str, dtype: int, shape: Any = None) -> str:
+        """Adds an argument; returns the tensor."""
+        name = self._names.take(argument_name(name))
+        self.arguments.append(Argument(name, dtype, shape))
+        return name
+
+    def capture(self, capture: Capture) -> str:
+        """Adds a captured argument, once for each; returns the tensor."""
+        if capture not in self._captured:
+            name = self._names.take(argument_name(capture.key))
+            self._captured[capture] = name
+            self.captures.append(capture)
+            self.stateful = self.stateful or capture.dtype == DT_RESOURCE
+        return self._captured[capture]
+
+    def node(
+        self,
+        op: str,
+        name: str,
+        inputs: Sequence[str] = (),
+        control: Sequence[str] = (),
+        **attrs: Any,
+    ) -> str:
+        """Adds a node; returns its name."""
+        node = self.fdef.node_def.add()
+        node.name = self._names.take(name)
+        node.op = op
+        node.input.extend(inputs)
+        node.input.extend("^" + c for c in control)
+        for key, value in attrs.items():
+            set_attr(node, key, value)
+        return node.name
+
+    def copy(
+        self, node: node_def_pb2.NodeDef, inputs: Sequence[str]
+    ) -> node_def_pb2.NodeDef:
+        """Adds a copy of a graph's node with other inputs; returns it."""
+        copy = self.fdef.node_def.add()
+        copy.CopyFrom(node)
+        copy.ClearField("device")
+        for attr in _DROPPED_ATTRS:
+            if attr in copy.attr:
+                del copy.attr[attr]
+        if not copy.op.endswith("PartitionedCall"):
+            # What its writer inferred; a newer TensorFlow that infers another shape
+            # refuses the whole graph. Of a call it may be all that is known.
+            copy.attr.pop("_output_shapes", None)
+        del copy.input[:]
+        copy.input.extend(inputs)
+        return copy
+
+    def result(self, name: str, dtype: int, tensor: str, shape: Any = None) -> None:
+        """Adds a result."""
+        name = self._result_names.take(argument_name(name))
+        self.results.append(Argument(name, dtype, shape))
+        self.fdef.ret[name] = tensor
+
+    def control_result(self, node: str) -> None:
+        """Makes a node run whenever the function is called."""
+        name = "control_{}".format(len(self.fdef.signature.control_output))
+        self.fdef.signature.control_output.append(name)
+        self.fdef.control_ret[name] = node
+
+    def call(
+        self,
+        body: Body,
+        inputs: Sequence[str],
+        number: int,
+        control: Sequence[str] = (),
+    ) -> str:
+        """Calls another function, passing its captures on; returns the node."""
+        captures = [self.capture(c) for c in body.captures]
+        types_in = [a.dtype for a in body.arguments] + [c.dtype for c in body.captures]
+        op = "StatefulPartitionedCall" if body.stateful else "PartitionedCall"
+        self.stateful = self.stateful or body.stateful
+        name = self.node(
+            op,
+            "call",
+            list(inputs) + captures,
+            control,
+            Tin=("types", types_in),
+            Tout=("types", [r.dtype for r in body.results]),
+            f=("func", body.name),
+            config=b"",
+            config_proto=b"",
+            executor_type=b"",
+            # TF 1.15 differentiates a nested call only where this is set; its
+            # loader replaces the value by a name of its own.
+            _gradient_op_type=b"PartitionedCall-%d" % number,
+        )
+        set_output_shapes(self.fdef.node_def[-1], [r.shape for r in body.results])
+        return name
+
+    def finish(self) -> Body:
+        """Completes the FunctionDef, which ``fdef`` then holds."""
+        keep_sums(self.fdef)
+        signature = self.fdef.signature
+        shapes = self.fdef.attr["_input_shapes"].list
+        shapes.SetInParent()
+        for arg in self.arguments:
+            signature.input_arg.add(name=arg.name, type=arg.dtype)
+            shape = shapes.shape.add()
+            if arg.shape is not None:
+                shape.CopyFrom(arg.shape)
+            else:
+                shape.unknown_rank = True
+        for capture in self.captures:
+            name = self._captured[capture]
+            signature.input_arg.add(name=name, type=capture.dtype)
+            # An asset's path is a scalar. So is a handle, but ops that ask it for
+            # its variable's shape would take that for the answer.
+            shapes.shape.add(unknown_rank=capture.dtype == DT_RESOURCE)
+        for result in self.results:
+            signature.output_arg.add(name=result.name, type=result.dtype)
+        signature.is_stateful = self.stateful
+        return Body(
+            signature.name, self.arguments, self.captures, self.results, self.stateful
+        )
+
+
+def emit(
+    graph: Graph,
+    writer: FunctionWriter,
+    names: Sequence[str],
+    bound: Mapping[str, str],
+    captures: Mapping[str, Capture],
+    stand_ins: Mapping[str, str] = MappingProxyType({}),
+    late: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Callable[[str], str]:
+    """Copies nodes of a graph into a function.
+
+    Equal small constants, and what is computed from them alone, are copied once:
+    a layer's own epsilon, decay or axis is a node for every layer, and a loader
+    takes as long for it as for a convolution.
+
+    Args:
+      graph: where the nodes are.
+      writer: the function; its reserved names must hold ``names``.
+      names: the nodes, in order.
+      bound: tensors that the function has already, by the graph's name.
+      captures: nodes that become captured arguments.
+      stand_ins: nodes of the function to wait for instead of nodes of the graph.
+      late: by node, the nodes that it waits for where they are in the function.
+
+    Returns:
+      From a tensor's name in the graph to the function's tensor.
+    """
+    runs = {name: name for name in names if name not in captures}
+    runs.update(stand_ins)
+    known = dict(bound)
+    constants: Set[str] = set()
+    equal: Dict[Tuple[Any, ...], str] = {}
+    awaited: Set[str] = set()
+
+    def resolve(tensor: str) -> str:
+        full = normal(tensor)
+        found = known.get(full)
+        if found is None:
+            node = node_of(full)
+            if node in captures:
+                found = writer.capture(captures[node])
+            else:
+                found = graph.reference(full)
+            known[full] = found
+        return found
+
+    for name in names:
+        if name in captures:
+            continue
+        node = graph.nodes[name]
+        inputs, controls = [], []
+        for tensor, producer in graph.inputs(name):
+            if not tensor.startswith("^"):
+                inputs.append(known.get(tensor) or resolve(tensor))
+            elif producer in runs:
+                # What is elsewhere has run before the function is called.
+                wait = "^" + runs[producer]
+                if wait not in controls:
+                    controls.append(wait)
+                awaited.add(producer)
+        for producer in late.get(name, ()):
+            if producer in runs and "^" + runs[producer] not in controls:
+                controls.append("^" + runs[producer])
+                awaited.add(producer)
+        if not controls and constants.issuperset(inputs):
+            key = _constant_key(graph, node, inputs)
+            if key is not None:
+                first = equal.setdefault(key, name)
+                constants.add(graph.reference(first + ":0"))
+                # A file need not be in topological order: what refers to this node
+                # already needs it under its own name.
+                if first != name and name + ":0" not in known and name not in awaited:
+                    known[name + ":0"] = graph.reference(first + ":0")
+                    runs[name] = first
+                    continue
+        copy = writer.copy(node, inputs + controls)
+        if copy.op == "PlaceholderWithDefault":
+            # Nothing can be fed inside a function, and it has no gradient.
+            dtype = copy.attr["dtype"].type
+            copy.op = "Identity"
+            copy.attr.clear()
+            set_attr(copy, "T", ("type", dtype))
+        elif copy.op == "ReadVariableOp" and node_of(node.input[0]) in captures:
+            handle = graph.nodes[node_of(node.input[0])]
+            set_output_shapes(copy, [handle.attr["shape"].shape])
+        writer.stateful = writer.stateful or graph.op_def(node.op).is_stateful
+    return resolve
+
+
+def _constant_key(
+    graph: Graph, node: node_def_pb2.NodeDef, inputs: Sequence[str]
+) -> Optional[Tuple[Any, ...]]:
+    """Equal for nodes that compute the same from constants; None for others."""
+    if node.op == "Const":
+        value = node.attr["value"]
+        size = 1
+        for dim in value.tensor.tensor_shape.dim:
+            size *= dim.size
+        if size > _SMALL:
+            return None
+        return (value.SerializeToString(),)
+    if not inputs or node.op in CONTROL_FLOW_OPS or graph.op_def(node.op).is_stateful:
+        return None
+    if len(graph.outputs(node.name)) != 1:
+        return None
+    attrs = sorted(
+        (name, value.SerializeToString(deterministic=True))
+        for name, value in node.attr.items()
+        if name not in _DROPPED_ATTRS
+    )
+    return (node.op, tuple(inputs), tuple(attrs))

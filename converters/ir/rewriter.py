@@ -1,0 +1,313 @@
+"""The nodes of a function or of a graph, while rules rewrite them.
+
+A FunctionDef names a tensor ``node:output_arg:index``, or by the name of an
+argument; a GraphDef ``node:index``, or ``node`` for the first. Rules see neither:
+they take inputs, add nodes and hand back tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+
+from hub_compat._tf import attr_value_pb2, node_def_pb2, tf
+
+from .dtypes import DT_INT32
+from .functions import set_attr
+from .graph import arg_types, attr_or_default
+from .names import Names
+
+__all__ = ["Producers", "Rewrite", "Scope", "Unlowerable"]
+
+OpDefs = Callable[[str], Any]
+
+
+class Unlowerable(Exception):
+    """A node that no older op can stand for; says why."""
+
+
+class Producers:
+    """The nodes of a function or graph by name, once somebody asks."""
+
+    def __init__(self, nodes: Any) -> None:
+        self._nodes = nodes
+        self._by_name: Optional[Dict[str, Any]] = None
+
+    def __call__(self, tensor: str) -> Any:
+        """The node that a tensor comes from; None for an argument."""
+        return self.by_name().get(tensor.split(":", 1)[0])
+
+    def by_name(self) -> Dict[str, Any]:
+        """All of them."""
+        if self._by_name is None:
+            self._by_name = {node.name: node for node in self._nodes}
+        return self._by_name
+
+
+class Scope:
+    """One FunctionDef, or the GraphDef outside all functions.
+
+    Attributes:
+      producer: the nodes of the model.
+      made: FunctionDefs that rules made, for the library.
+
+    Args:
+      nodes: its ``node_def`` or ``node`` field.
+      source_op: from the name of an op or a function to its OpDef, as the model's
+        writer had it.
+      target_op: the same, as the target has it.
+      function: the FunctionDef; None for a GraphDef.
+    """
+
+    def __init__(
+        self, nodes: Any, source_op: OpDefs, target_op: OpDefs, function: Any = None
+    ) -> None:
+        self._nodes = nodes
+        self.source_op = source_op
+        self._target_op = target_op
+        self._function = function
+        self._names: Optional[Names] = None
+        self._result: List[Any] = []
+        self._tensors: Dict[str, str] = {}
+        self._controls: Dict[str, List[str]] = {}
+        self.producer = Producers(nodes)
+        self.changed = False
+        self.made: List[Any] = []
+
+    @property
+    def name(self) -> str:
+        """The function's name; empty for a graph."""
+        return "" if self._function is None else self._function.signature.name
+
+    def rewrite(self, visit: Callable[[Rewrite], None]) -> None:
+        """Has every node looked at, and puts what rules made in its place."""
+        for node in self._nodes:
+            rewrite = Rewrite(self, node)
+            visit(rewrite)
+            self._result.extend(rewrite.finish())
+        if self.changed:
+            self._write()
+
+    def constant(self, tensor: str) -> Any:
+        """The value of a tensor that is a constant; None for another."""
+        node = self.producer(tensor)
+        seen = 0
+        while node is not None and node.op == "Identity" and seen < 8:
+            node = self.producer(node.input[0])
+            seen += 1
+        if node is None or node.op != "Const":
+            return None
+        return tf.make_ndarray(node.attr["value"].tensor)
+
+    def shape(self, tensor: str) -> Optional[List[int]]:
+        """The shape that the writer knew a tensor to have, with -1 for what may vary.
+
+        None where the rank may vary, or nothing is said.
+        """
+        node = self.producer(tensor)
+        shapes: Any = []
+        index = 0
+        if node is not None:
+            shapes = (
+                node.attr["_output_shapes"].list.shape
+                if ("_output_shapes" in node.attr)
+                else []
+            )
+            names = self.source_outputs(node)
+            index = names.index(tensor) if tensor in names else 0
+        elif self._function is not None:
+            names = [arg.name for arg in self._function.signature.input_arg]
+            if tensor in names and "_input_shapes" in self._function.attr:
+                shapes = self._function.attr["_input_shapes"].list.shape
+                index = names.index(tensor)
+        if index >= len(shapes) or shapes[index].unknown_rank:
+            return None
+        return [dim.size for dim in shapes[index].dim]
+
+    def source_outputs(self, node: Any) -> List[str]:
+        """The outputs of a node of the model, as other nodes refer to them."""
+        return self._outputs(node, self.source_op(node.op))
+
+    def outputs(self, node: Any) -> List[str]:
+        """The outputs of a node that a rule has made."""
+        return self._outputs(node, self._target_op(node.op))
+
+    def _outputs(self, node: Any, op: Any) -> List[str]:
+        found: List[str] = []
+        for arg in op.output_arg:
+            for i in range(len(arg_types(node, op, arg))):
+                found.append(self._tensor(node.name, arg.name, i, len(found)))
+        return found
+
+    def _tensor(self, node: str, arg: str, number: int, index: int) -> str:
+        if self._function is not None:
+            return "{}:{}:{}".format(node, arg, number)
+        return "{}:{}".format(node, index)
+
+    def free_name(self, wanted: str) -> str:
+        """A name that no node or argument has; it is taken then."""
+        if self._names is None:
+            taken = {node.name for node in self._nodes}
+            if self._function is not None:
+                taken.update(arg.name for arg in self._function.signature.input_arg)
+            self._names = Names(taken)
+        return self._names.take(wanted)
+
+    def redirect(self, old: Sequence[str], new: Sequence[str]) -> None:
+        """Has whoever takes some tensors take others."""
+        self.changed = True
+        for one, other in zip(old, new):
+            self._tensors[one] = other
+            if self._function is None and one.endswith(":0"):
+                self._tensors[one[:-2]] = other
+
+    def forget_control(self, name: str, instead: Iterable[str]) -> None:
+        """Has whoever waits for a node that goes away wait for others."""
+        self.changed = True
+        self._controls[name] = list(instead)
+
+    def _follow(self, tensor: str) -> str:
+        while tensor in self._tensors:
+            tensor = self._tensors[tensor]
+        return tensor
+
+    def _follow_controls(self, name: str) -> List[str]:
+        found, stack = [], [name]
+        while stack:
+            one = stack.pop()
+            if one in self._controls:
+                stack.extend(reversed(self._controls[one]))
+            else:
+                found.append(one)
+        return found
+
+    def _write(self) -> None:
+        for node in self._result:
+            inputs: Dict[str, None] = {}
+            data = []
+            for name in node.input:
+                if name.startswith("^"):
+                    inputs.update(
+                        ("^" + n, None) for n in self._follow_controls(name[1:])
+                    )
+                else:
+                    data.append(self._follow(name))
+            new = data + list(inputs)
+            if new != list(node.input):
+                del node.input[:]
+                node.input.extend(new)
+        kept = list(self._result)
+        del self._nodes[:]
+        self._nodes.extend(kept)
+        function = self._function
+        if function is None:
+            return
+        for result, tensor in list(function.ret.items()):
+            function.ret[result] = self._follow(tensor)
+        for result, node in list(function.control_ret.items()):
+            names = self._follow_controls(node)
+            if len(names) == 1:
+                function.control_ret[result] = names[0]
+            else:
+                del function.control_ret[result]
+                # TF 1.15 looks for each of them in the graph.
+                function.signature.control_output.remove(result)
+                for i, name in enumerate(names):
+                    key = "{}_{}".format(result, i)
+                    function.control_ret[key] = name
+                    function.signature.control_output.append(key)
+
+
+class Rewrite:
+    """A node that is looked at, and what rules put in its place.
+
+    Attributes:
+      scope: where it is.
+      node: the node; a rule may change its attributes in place.
+      gone: whether it has been taken away.
+    """
+
+    def __init__(self, scope: Scope, node: Any) -> None:
+        self.scope = scope
+        self.node = node
+        self._added: List[Any] = []
+        self.gone = False
+
+    @property
+    def inputs(self) -> List[str]:
+        """The tensors it takes."""
+        return [name for name in self.node.input if not name.startswith("^")]
+
+    @property
+    def controls(self) -> List[str]:
+        """What it waits for, each with ``^``."""
+        return [name for name in self.node.input if name.startswith("^")]
+
+    def attr(self, name: str) -> Any:
+        """An attribute, or its default where the node leaves it out."""
+        return attr_or_default(self.node, self.scope.source_op(self.node.op), name)
+
+    def type(self, name: str) -> int:
+        """An attribute that is a dtype."""
+        return int(self.attr(name).type)
+
+    def attrs(self, *names: str) -> Dict[str, Any]:
+        """Attributes of these names, to be handed to ``emit``."""
+        return {name: self.attr(name) for name in names}
+
+    def emit(
+        self, op: str, inputs: Sequence[str], wait: Sequence[str] = (), **attrs: Any
+    ) -> List[str]:
+        """Adds a node, after what the rewritten one waits for; returns its outputs."""
+        name = self.scope.free_name("{}/{}".format(self.node.name, op))
+        added = node_def_pb2.NodeDef(name=name, op=op, device=self.node.device)
+        added.input.extend(list(inputs) + self.controls)
+        added.input.extend("^" + tensor.split(":", 1)[0] for tensor in wait)
+        for key, value in attrs.items():
+            if value is not None:
+                set_attr(added, key, value)
+        self._added.append(added)
+        return self.scope.outputs(added)
+
+    def add(self, op: str, inputs: Sequence[str], **attrs: Any) -> str:
+        """Like ``emit``, for an op with one output."""
+        return self.emit(op, inputs, **attrs)[0]
+
+    def control(
+        self, op: str, inputs: Sequence[str], wait: Sequence[str] = (), **attrs: Any
+    ) -> str:
+        """Adds a node without outputs; returns its name, to wait for."""
+        self.emit(op, inputs, wait, **attrs)
+        return str(self._added[-1].name)
+
+    def constant(self, value: Any, dtype: int = DT_INT32) -> str:
+        """Adds a constant."""
+        tensor = attr_value_pb2.AttrValue()
+        tensor.tensor.CopyFrom(
+            tf.compat.v1.make_tensor_proto(value, tf.as_dtype(dtype))
+        )
+        return self.add("Const", [], dtype=("type", dtype), value=tensor)
+
+    def done(self, outputs: Sequence[str]) -> None:
+        """Takes the node away, and gives its outputs to whoever took them."""
+        self.scope.redirect(self.scope.source_outputs(self.node), outputs)
+        own = {node.name for node in self._added}
+        waits = {tensor.split(":", 1)[0] for tensor in outputs}
+        # A tensor may also be an argument or another node's, which may go away.
+        instead = [name for name in sorted(waits) if name in own]
+        self.drop(instead or None)
+
+    def drop(self, instead: Optional[Sequence[str]] = None) -> None:
+        """Takes the node away, with nobody taking its outputs.
+
+        Args:
+          instead: nodes to wait for instead of this one; by default those that
+            this one waits for.
+        """
+        if instead is None:
+            instead = [name[1:] for name in self.controls]
+        self.gone = True
+        self.scope.forget_control(self.node.name, instead)
+
+    def finish(self) -> List[Any]:
+        """The nodes that stand in its place."""
+        return self._added + ([] if self.gone else [self.node])

@@ -1,0 +1,137 @@
+"""Directories of lowered models."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, Optional
+
+from hub_compat._io import files as _files
+from hub_compat._io import links as _links
+from hub_compat._io.fingerprint import fingerprint
+from hub_compat._parsing.full_proto import read_saved_model
+from hub_compat.detector import detect
+from hub_compat.formats import Detection
+from hub_compat.provenance import Provenance, read
+
+from ..backend import canonical
+from ..checkpoint import shards
+from ..checkpoint.objects import check_object_checkpoint
+from ..ir.outside_ops import warnings_of_saved_model
+from .lowering import Lowered, lower
+from .targets import Registry
+
+__all__ = ["lower_directory", "lower_saved_model"]
+
+# The model itself, and what says which bytes it has.
+_REPLACED = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "fingerprint.pb")
+
+
+def lower_saved_model(
+    detection: Detection,
+    directory: str,
+    link: str,
+    registry: Optional[Registry],
+    links: str = _links.INSIDE,
+) -> Dict[str, Any]:
+    """Writes a TF2 SavedModel, lowered, into an empty directory.
+
+    Args:
+      detection: the model.
+      directory: where the result goes.
+      link: how checkpoint shards get there, see ``converters.convert``.
+      registry: what the target knows; None to lower nothing, where the model is only
+        put together from its chunks.
+      links: what becomes of those out of the model, see ``_io/links.py``.
+
+    Returns:
+      The fields of a ConversionReport that the lowering knows.
+    """
+    source = detection.path
+    saved_model = read_saved_model(detection)
+    check_object_checkpoint(source, saved_model)
+    outside = tuple(warnings_of_saved_model(saved_model))
+    if registry is None:
+        lowered = Lowered({}, [])
+    else:
+        lowered = lower(saved_model, registry, source)
+    linked = copied = files = 0
+    for name in _links.model_files(source, links):
+        if name in _REPLACED:
+            continue
+        path = _files.join(source, *name.split("/"))
+        target = _files.join(directory, *name.split("/"))
+        _files.make_dirs(target.rsplit("/", 1)[0])
+        if not _links.is_shard(name):
+            _files.copy_file(path, target)
+        elif shards.bring(path, target, source, link):
+            files += 1
+            linked += _files.size(path)
+        else:
+            copied += _files.size(path)
+    known = read(source)
+    facts = known or Provenance(
+        source_format=detection.format.value,
+        source_fingerprint=fingerprint(source),
+        source_tensorflow_version=detection.producer.tensorflow_version,
+        callable=None,
+        root_tags=detection.variants[0].tags,
+        variants=tuple((v.tags, v.signatures) for v in detection.variants),
+        variables=(),
+        weights_elsewhere=False,
+        warnings=(),
+    )
+    _finish(saved_model, directory, facts, lowered, registry)
+    meta_graph = saved_model.meta_graphs[0]
+    nodes = meta_graph.object_graph_def.nodes
+    variables = [
+        node.variable for node in nodes if node.WhichOneof("kind") == "variable"
+    ]
+    own = any(child.local_name == "__call__" for child in nodes[0].children)
+    return dict(
+        callable=facts.callable or ("__call__" if own else None),
+        variables=len(variables),
+        trainable_variables=sum(variable.trainable for variable in variables),
+        tables=sum(node.WhichOneof("kind") == "resource" for node in nodes),
+        assets=len(meta_graph.asset_file_def),
+        functions=len(meta_graph.graph_def.library.function),
+        nodes=lowered.nodes,
+        files_linked=files,
+        bytes_linked=linked,
+        bytes_copied=copied,
+        weight_bytes_read=0,
+        unused_keys=(),
+        warnings=facts.warnings + lowered.warnings() + outside,
+        lowered=lowered.lines(),
+    )
+
+
+def lower_directory(directory: str, registry: Registry) -> Lowered:
+    """Lowers a converted module where it is."""
+    detection = detect(directory)
+    saved_model = read_saved_model(detection)
+    lowered = lower(saved_model, registry, directory)
+    facts = read(directory)
+    assert facts is not None
+    _finish(saved_model, directory, facts, lowered, registry)
+    return lowered
+
+
+def _finish(
+    saved_model: Any,
+    directory: str,
+    facts: Provenance,
+    lowered: Lowered,
+    registry: Optional[Registry],
+) -> None:
+    _files.write_bytes(
+        _files.join(directory, "saved_model.pb"),
+        canonical.serialize(saved_model),
+    )
+    dataclasses.replace(
+        facts,
+        warnings=facts.warnings + lowered.warnings(),
+        left_out=facts.left_out
+        + tuple((facts.root_tags, name, why) for name, why in lowered.left_out),
+        lowered_for="" if registry is None else registry.name,
+        lowered=lowered.lines(),
+    ).write(directory)

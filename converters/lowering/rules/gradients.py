@@ -1,0 +1,302 @@
+"""What TF 1.15 has, but does not differentiate as TF 2 does."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict
+
+from hub_compat._tf.registered_gradients import PREFIX
+
+from ...ir.dtypes import DT_INT32
+from ...ir.functions import set_attr
+from ...ir.names import Names
+from ...ir.rewriter import Rewrite
+from ...passes.custom_gradients import NOT_IN_THE_MODULE, is_swish
+from ...passes.switch_case import replace_case
+from .arithmetic import concat, emit_batch_norm, reshape, vector_slice
+from .einsum import rewrite_einsum
+
+__all__ = ["OPS", "settle", "unsettled"]
+
+_ATTRIBUTE = "_gradient_op_type"
+_FLOATS = (1, 2, 14, 19)  # float32, float64, bfloat16, float16
+
+
+def settle(rewrite: Rewrite, done: Dict[str, int]) -> None:
+    """Rewrites a node that TF 1.15 knows, so that it has the gradient it should."""
+    rule = _RULES.get(rewrite.node.op)
+    if rule is not None:
+        what = rule(rewrite)
+        if what:
+            done[what] += 1
+
+
+def unsettled(node: Any, producer: Callable[[str], Any]) -> bool:
+    """Whether there is something to rewrite.
+
+    Args:
+      node: a node that TF 1.15 knows.
+      producer: the node beside it that a tensor comes from; None for an argument.
+    """
+    there = _THERE.get(node.op)
+    return there is not None and there(node, producer)
+
+
+def _call(rewrite: Rewrite) -> str:
+    """A nested call is differentiated only where it says of which type it is.
+
+    The loader replaces the value by a name of its own.
+    """
+    if _ATTRIBUTE not in rewrite.node.attr:
+        set_attr(rewrite.node, _ATTRIBUTE, b"PartitionedCall-0")
+    return ""
+
+
+def _custom(rewrite: Rewrite) -> str:
+    """The gradient of a ``tf.custom_gradient`` function that is not in the model.
+
+    It was registered in the process of the writer. That of swish only saves memory; any
+    other raises a LookupError with this name, rather than being what the program did
+    not mean.
+    """
+    node = rewrite.node
+    if not _lost(node):
+        return ""
+    if is_swish(node.input[0], rewrite.scope.producer.by_name()):
+        del node.attr[_ATTRIBUTE]
+        return "swish is differentiated as what it computes"
+    node.attr[_ATTRIBUTE].s = NOT_IN_THE_MODULE
+    return "a custom gradient is refused"
+
+
+def _lost(node: Any) -> bool:
+    """Whether a node's gradient is neither kept nor said to be lost."""
+    if _ATTRIBUTE not in node.attr:
+        return False
+    name = node.attr[_ATTRIBUTE].s
+    return name != NOT_IN_THE_MODULE and not name.startswith(PREFIX.encode())
+
+
+def _case(rewrite: Rewrite) -> str:
+    """The loader of TF 1.15 does not find the functions of a Case."""
+    scope = rewrite.scope
+    names = Names(function.signature.name for function in scope.made)
+    scope.made += replace_case(rewrite.node, scope.name, names, {})
+    return "Case is written as Ifs"
+
+
+def _einsum(rewrite: Rewrite) -> str:
+    rewrite_einsum(rewrite)
+    return "Einsum is written out"
+
+
+def _euclidean_norm(rewrite: Rewrite) -> str:
+    """TF 1.15 takes it for a constant: gradients would be zero, without a word."""
+    dtype = rewrite.attr("T")
+    if dtype.type not in _FLOATS:
+        return ""
+    x, axis = rewrite.inputs
+    squares = rewrite.add("Square", [x], T=dtype)
+    total = rewrite.add(
+        "Sum", [squares, axis], T=dtype, **rewrite.attrs("Tidx", "keep_dims")
+    )
+    rewrite.done(rewrite.emit("Sqrt", [total], T=dtype))
+    return "EuclideanNorm is written out"
+
+
+def _ragged_to_tensor(rewrite: Rewrite) -> str:
+    """Numbers the values, makes a tensor of the numbers, and gathers by these.
+
+    The number 0 is the default value. That the op itself has no gradient matters only
+    for the values.
+    """
+    if rewrite.type("T") not in _FLOATS:
+        return ""
+    shape, values, default = rewrite.inputs[:3]
+    dtype, shape_type = rewrite.type("T"), rewrite.type("Tshape")
+    partitions = rewrite.inputs[3:]
+    types = list(rewrite.attr("row_partition_types").list.s)
+    ragged = len(partitions) + (1 if types[0] == b"ROW_SPLITS" else 0)
+    known = rewrite.scope.constant(shape)
+    if known is not None and known.ndim:
+        shape = vector_slice(rewrite, shape, 0, ragged, shape_type)
+    sizes = rewrite.add(
+        "Shape", [values], T=("type", dtype), out_type=("type", DT_INT32)
+    )
+    count = rewrite.add(
+        "StridedSlice",
+        [sizes] + [rewrite.constant([n]) for n in (0, 1, 1)],
+        T=("type", DT_INT32),
+        Index=("type", DT_INT32),
+        begin_mask=0,
+        end_mask=0,
+        ellipsis_mask=0,
+        new_axis_mask=0,
+        shrink_axis_mask=1,
+    )
+    one = rewrite.constant(1)
+    end = rewrite.add("AddV2", [count, one], T=("type", DT_INT32))
+    numbers = rewrite.add("Range", [one, end, one], Tidx=("type", DT_INT32))
+    places = rewrite.add(
+        "RaggedTensorToTensor",
+        [shape, numbers, rewrite.constant(0)] + partitions,
+        T=("type", DT_INT32),
+        Tshape=("type", shape_type),
+        **rewrite.attrs("Tindex", "num_row_partition_tensors", "row_partition_types"),
+    )
+    inner = vector_slice(rewrite, sizes, 1, 0, DT_INT32)
+    row_shape = concat(rewrite, [rewrite.constant([1]), inner], DT_INT32)
+    row = rewrite.add(
+        "BroadcastTo",
+        [default, row_shape],
+        T=("type", dtype),
+        Tidx=("type", DT_INT32),
+    )
+    table = rewrite.add(
+        "ConcatV2",
+        [row, values, rewrite.constant(0)],
+        N=2,
+        T=("type", dtype),
+        Tidx=("type", DT_INT32),
+    )
+    rewrite.done(
+        rewrite.emit(
+            "GatherV2",
+            [table, places, rewrite.constant(0)],
+            Tparams=("type", dtype),
+            Tindices=("type", DT_INT32),
+            Taxis=("type", DT_INT32),
+            batch_dims=0,
+        )
+    )
+    return "RaggedTensorToTensor is written out"
+
+
+def _batch_norm(rewrite: Rewrite) -> str:
+    """Channels first, volumes, and averages in training, which older kernels refuse.
+
+    TF 2 gives it averages in training where nothing is to be made of them, too; the
+    attribute that would say so is left out of a TF1 format.
+    """
+    if rewrite.attr("data_format").s != b"NHWC":
+        what = "FusedBatchNormV3 of another layout than NHWC is of that"
+    elif _averages(rewrite.node, rewrite.scope.producer):
+        what = "FusedBatchNormV3 in training takes no averages"
+    else:
+        return ""
+    emit_batch_norm(rewrite, 1.0)
+    return what
+
+
+def _averages(node: Any, producer: Callable[[str], Any]) -> bool:
+    """Whether a FusedBatchNormV3 in training takes averages, rather than nothing."""
+    if "is_training" in node.attr and not node.attr["is_training"].b:
+        return False
+    mean = producer(node.input[3])
+    if mean is None or mean.op != "Const":
+        return True
+    return 0 not in [dim.size for dim in mean.attr["value"].tensor.tensor_shape.dim]
+
+
+def _convolution(rewrite: Rewrite) -> str:
+    """Convolutions in groups of channels, which have no kernel on a CPU."""
+    x, kernel = rewrite.inputs
+    channels, shape = rewrite.scope.shape(x), rewrite.scope.shape(kernel)
+    first = rewrite.attr("data_format").s != b"NHWC"
+    if first or not channels or not shape or channels[3] < 0 or shape[2] < 0:
+        return ""
+    groups = channels[3] // shape[2]
+    if groups == 1:
+        return ""
+    strides = list(rewrite.attr("strides").list.i)
+    if (
+        shape[2] == 1
+        and strides[1] == strides[2]
+        and set(rewrite.attr("dilations").list.i) == {1}
+        and rewrite.attr("padding").s != b"EXPLICIT"
+    ):
+        turned = reshape(
+            rewrite,
+            kernel,
+            rewrite.constant(shape[:2] + [groups, -1]),
+            rewrite.type("T"),
+        )
+        rewrite.done(
+            rewrite.emit(
+                "DepthwiseConv2dNative",
+                [x, turned],
+                **rewrite.attrs("T", "strides", "padding", "data_format", "dilations"),
+            )
+        )
+        return "Conv2D of each channel is DepthwiseConv2dNative"
+    parts = [
+        rewrite.emit(
+            "Split", [rewrite.constant(3), one], num_split=groups, T=rewrite.attr("T")
+        )
+        for one in (x, kernel)
+    ]
+    names = ("T", "strides", "padding", "explicit_paddings", "data_format")
+    attrs = rewrite.attrs("use_cudnn_on_gpu", "dilations", *names)
+    made = [rewrite.add("Conv2D", list(pair), **attrs) for pair in zip(*parts)]
+    rewrite.done(
+        rewrite.emit(
+            "ConcatV2",
+            made + [rewrite.constant(3)],
+            N=groups,
+            T=rewrite.attr("T"),
+            Tidx=("type", DT_INT32),
+        )
+    )
+    return "Conv2D in groups is one for each"
+
+
+def _scatter(op: str) -> Callable[[Rewrite], str]:
+    """Changes a variable's value, for TF 1.15 does not see its shape in a function."""
+
+    def rule(rewrite: Rewrite) -> str:
+        resource, indices, updates = rewrite.inputs
+        dtype = rewrite.attr("T")
+        value = rewrite.add("ReadVariableOp", [resource], dtype=dtype)
+        changed = rewrite.add(
+            op, [value, indices, updates], T=dtype, **rewrite.attrs("Tindices")
+        )
+        written = rewrite.control("AssignVariableOp", [resource, changed], dtype=dtype)
+        rewrite.drop([written])
+        return "updates of slices of a variable are written out"
+
+    return rule
+
+
+_RULES: Dict[str, Callable[[Rewrite], Any]] = {
+    "Case": _case,
+    "Conv2D": _convolution,
+    "Einsum": _einsum,
+    "EuclideanNorm": _euclidean_norm,
+    "FusedBatchNormV3": _batch_norm,
+    "IdentityN": _custom,
+    "PartitionedCall": _call,
+    "RaggedTensorToTensor": _ragged_to_tensor,
+    "ResourceScatterNdAdd": _scatter("TensorScatterAdd"),
+    "ResourceScatterNdSub": _scatter("TensorScatterSub"),
+    "ResourceScatterNdUpdate": _scatter("TensorScatterUpdate"),
+    "StatefulPartitionedCall": _call,
+}
+
+OPS: Dict[str, Callable[[Rewrite], Any]] = {"StatelessCase": _case}
+
+# Whether a rule has something to do.
+_THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
+    "Case": lambda node, producer: True,
+    "Einsum": lambda node, producer: True,
+    "EuclideanNorm": lambda node, producer: node.attr["T"].type in _FLOATS,
+    "FusedBatchNormV3": lambda node, producer: (
+        ("data_format" in node.attr and node.attr["data_format"].s != b"NHWC")
+        or _averages(node, producer)
+    ),
+    "IdentityN": lambda node, producer: _lost(node),
+    "PartitionedCall": lambda node, producer: _ATTRIBUTE not in node.attr,
+    "RaggedTensorToTensor": lambda node, producer: node.attr["T"].type in _FLOATS,
+    "ResourceScatterNdAdd": lambda node, producer: True,
+    "ResourceScatterNdSub": lambda node, producer: True,
+    "ResourceScatterNdUpdate": lambda node, producer: True,
+    "StatefulPartitionedCall": lambda node, producer: _ATTRIBUTE not in node.attr,
+}

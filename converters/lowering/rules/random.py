@@ -1,0 +1,332 @@
+"""Random numbers: stateless ops and generators, by the stateless ops of TF 1.15.
+
+Newer ops take a key and a counter for Philox, which StatelessRandomGetKeyCounter
+scrambles from a seed; the older take that seed and scramble it themselves. So the
+seed itself travels as key and counter, ``key = seed[0]`` and
+``counter = (seed[1], 0)``, and the older op gets ``(key, counter[0] + counter[1])``:
+with a given seed, as dropout in Keras 3 has, the numbers are those of TensorFlow 2.21
+on a CPU. The state of a generator, as in Keras 2, enters as key and counter and is
+scrambled once more: other numbers than in 2.21, as random as those, and never the
+same twice, since every use moves the counter on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Tuple
+
+import numpy as np
+
+from hub_compat._tf import tf
+
+from ...ir.dtypes import DT_INT32, DT_INT64
+from ...ir.rewriter import Rewrite
+from .arithmetic import DT_FLOAT, binary, cast, concat, reshape, vector_slice
+
+__all__ = ["CHOOSES", "OPS", "key_and_counter", "settle", "unsettled"]
+
+DT_UINT64 = 23
+_PHILOX, _ANY = 1, 3  # random_ops_util.Algorithm, rng_alg.h
+_WITH_KEYS = "StatelessRandomGetKeyCounterAlg"
+# Which input is the algorithm, and up to which TensorFlow an op does not choose it.
+_STATELESS = dict.fromkeys(
+    [
+        "StatelessRandom{}V2".format(n)
+        for n in ("Normal", "Uniform", "UniformFullInt", "UniformInt")
+    ]
+    + ["StatelessTruncatedNormalV2"],
+    (3, (2, 8)),
+)
+_STATEFUL = dict.fromkeys(
+    ["RngReadAndSkip", "RngSkip", "StatefulRandomBinomial", "StatefulStandardNormalV2",
+     "StatefulTruncatedNormal", "StatefulUniform", "StatefulUniformFullInt",
+     "StatefulUniformInt"],
+    (1, (2, 12)),
+)  # fmt: skip
+_ALGORITHM: Dict[str, Tuple[int, Tuple[int, int]]] = dict(_STATELESS, **_STATEFUL)
+# From here on every op chooses.
+CHOOSES = max(version for _, version in _ALGORITHM.values())
+
+
+def unsettled(
+    node: Any, version: Tuple[int, int], producer: Callable[[str], Any]
+) -> Any:
+    """The constant by which a node leaves the choice to a TensorFlow that makes none.
+
+    None where it names the algorithm, or the TensorFlow chooses.
+    """
+    index, chooses = _ALGORITHM.get(node.op, (0, (0, 0)))
+    if version >= chooses:
+        return None
+    chosen = producer(node.input[index])
+    if chosen is None or chosen.op != "Const":
+        return None
+    tensor = chosen.attr["value"].tensor
+    return chosen if bool(tf.make_ndarray(tensor) == _ANY) else None
+
+
+def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> None:
+    """Has a node name the algorithm; on a CPU it is always Philox."""
+    node = rewrite.node
+    chosen = unsettled(node, version, rewrite.scope.producer)
+    if chosen is not None:
+        dtype = chosen.attr["dtype"].type
+        node.input[_ALGORITHM[node.op][0]] = rewrite.constant(_PHILOX, dtype)
+        done[node.op + " names its algorithm"] += 1
+        rewrite.scope.changed = True
+
+
+def key_and_counter(rewrite: Rewrite) -> None:
+    """TF 2.4 has only the op that gives the algorithm as well."""
+    found = rewrite.emit(
+        _WITH_KEYS, rewrite.inputs, Tseed=("type", rewrite.type("Tseed"))
+    )
+    rewrite.done(found[:2])
+
+
+def _bits(rewrite: Rewrite, tensor: str, source: int, target: int) -> str:
+    return rewrite.add("Bitcast", [tensor], T=("type", source), type=("type", target))
+
+
+def _seed(rewrite: Rewrite) -> str:
+    """The seed, int64 [2], as what seeds are stored as."""
+    return cast(rewrite, rewrite.inputs[0], rewrite.type("Tseed"), DT_INT64)
+
+
+def _key(rewrite: Rewrite, seed: str) -> str:
+    return _bits(
+        rewrite, vector_slice(rewrite, seed, 0, 1, DT_INT64), DT_INT64, DT_UINT64
+    )
+
+
+def _counter(rewrite: Rewrite, seed: str) -> str:
+    second = vector_slice(rewrite, seed, 1, 2, DT_INT64)
+    both = concat(rewrite, [second, rewrite.constant([0], DT_INT64)], DT_INT64)
+    return _bits(rewrite, both, DT_INT64, DT_UINT64)
+
+
+def _key_counter(rewrite: Rewrite) -> None:
+    seed = _seed(rewrite)
+    rewrite.done([_key(rewrite, seed), _counter(rewrite, seed)])
+
+
+def _key_counter_algorithm(rewrite: Rewrite) -> None:
+    seed = _seed(rewrite)
+    rewrite.done(
+        [
+            _key(rewrite, seed),
+            _counter(rewrite, seed),
+            rewrite.constant(_PHILOX),
+        ]
+    )
+
+
+def _algorithm(rewrite: Rewrite) -> None:
+    """What a device would choose; on a CPU it is always Philox."""
+    rewrite.done([rewrite.constant(_PHILOX)])
+
+
+def _seed_of(rewrite: Rewrite, key: str, counter: str) -> str:
+    """The seed of an older op for a key and a counter, int64 [2]."""
+    key = _bits(rewrite, key, DT_UINT64, DT_INT64)
+    counter = _bits(rewrite, counter, DT_UINT64, DT_INT64)
+    count = binary(
+        rewrite,
+        "AddV2",
+        vector_slice(rewrite, counter, 0, 1, DT_INT64),
+        vector_slice(rewrite, counter, 1, 2, DT_INT64),
+        DT_INT64,
+    )
+    return concat(rewrite, [key, count], DT_INT64)
+
+
+def _full_integers(rewrite: Rewrite) -> None:
+    """Any integer of a dtype, by 64-bit integers between the least and the greatest.
+
+    TF 1.15 has integers below a bound only, and the bound itself is never drawn: one
+    integer in 2**64 comes out as another. 32-bit integers are the halves of those.
+    """
+    shape, key, counter = rewrite.inputs[:3]
+    dtype = rewrite.type("dtype")
+    shape = cast(rewrite, shape, rewrite.type("Tshape"), DT_INT32)
+    wide = dtype in (DT_INT64, DT_UINT64)
+    count = rewrite.add(
+        "Prod",
+        [shape, rewrite.constant([0])],
+        T=("type", DT_INT32),
+        Tidx=("type", DT_INT32),
+        keep_dims=True,
+    )
+    if not wide:
+        half = binary(rewrite, "AddV2", count, rewrite.constant(1), DT_INT32)
+        half = binary(rewrite, "FloorDiv", half, rewrite.constant(2), DT_INT32)
+    least = rewrite.constant(-(2**63), DT_INT64)
+    numbers = rewrite.add(
+        "StatelessRandomUniformInt",
+        [
+            count if wide else half,
+            _seed_of(rewrite, key, counter),
+            least,
+            rewrite.constant(2**63 - 1, DT_INT64),
+        ],
+        dtype=("type", DT_INT64),
+        T=("type", DT_INT32),
+        Tseed=("type", DT_INT64),
+    )
+    # They are counted from the least on.
+    numbers = binary(rewrite, "BitwiseXor", numbers, least, DT_INT64)
+    if not wide:
+        halves = _bits(rewrite, numbers, DT_INT64, DT_INT32)
+        numbers = reshape(rewrite, halves, rewrite.constant([-1]), DT_INT32)
+        numbers = rewrite.add(
+            "Slice",
+            [numbers, rewrite.constant([0]), count],
+            T=("type", DT_INT32),
+            Index=("type", DT_INT32),
+        )
+    own = DT_INT64 if wide else DT_INT32
+    numbers = reshape(rewrite, numbers, shape, own)
+    rewrite.done([_bits(rewrite, numbers, own, dtype) if dtype != own else numbers])
+
+
+def _stateless(older: str, bounds: int = 0) -> Callable[[Rewrite], None]:
+    """The op of the same distribution that takes a seed.
+
+    Args:
+      older: its name.
+      bounds: how many inputs follow shape, key, counter and algorithm.
+    """
+
+    def rule(rewrite: Rewrite) -> None:
+        shape, key, counter = rewrite.inputs[:3]
+        seed = _seed_of(rewrite, key, counter)
+        more = rewrite.inputs[4 : 4 + bounds]
+        rewrite.done(
+            rewrite.emit(
+                older,
+                [shape, seed] + more,
+                dtype=rewrite.attr("dtype"),
+                T=("type", rewrite.type("Tshape")),
+                Tseed=("type", DT_INT64),
+            )
+        )
+
+    return rule
+
+
+def _gamma(rewrite: Rewrite) -> None:
+    """Gamma-distributed numbers, for each element its own shape parameter.
+
+    TF 1.15 has no op of this distribution that takes a seed: the numbers are other
+    ones in each run, also where the seed is the same.
+    """
+    shape, _, _, _, alpha = rewrite.inputs
+    dtype = rewrite.type("dtype")
+    everywhere = rewrite.add(
+        "BroadcastTo",
+        [alpha, shape],
+        T=("type", dtype),
+        Tidx=("type", rewrite.type("shape_dtype")),
+    )
+    one_each = rewrite.constant(np.zeros([0], np.int32))
+    rewrite.done(
+        rewrite.emit(
+            "RandomGamma",
+            [one_each, everywhere],
+            S=("type", DT_INT32),
+            T=("type", dtype),
+            seed=0,
+            seed2=0,
+        )
+    )
+
+
+def _poisson(rewrite: Rewrite) -> None:
+    """Poisson-distributed numbers; other ones in each run, as those of gamma."""
+    shape, _, rates = rewrite.inputs
+    rate_type = rewrite.type("Rtype")
+    everywhere = rewrite.add(
+        "BroadcastTo",
+        [rates, shape],
+        T=("type", rate_type),
+        Tidx=("type", rewrite.type("T")),
+    )
+    rewrite.done(
+        rewrite.emit(
+            "RandomPoissonV2",
+            [rewrite.constant(np.zeros([0], np.int32)), everywhere],
+            S=("type", DT_INT32),
+            R=("type", rate_type),
+            dtype=rewrite.attr("dtype"),
+            seed=0,
+            seed2=0,
+        )
+    )
+
+
+def _shuffle(rewrite: Rewrite) -> None:
+    """Another order than in 2.21: that of random numbers, the same for a seed."""
+    value, key, counter = rewrite.inputs[:3]
+    dtype = rewrite.attr("T")
+    shape = rewrite.add("Shape", [value], T=dtype, out_type=("type", DT_INT32))
+    count = vector_slice(rewrite, shape, 0, 1, DT_INT32)
+    numbers = rewrite.add(
+        "StatelessRandomUniform",
+        [count, _seed_of(rewrite, key, counter)],
+        dtype=("type", DT_FLOAT),
+        T=("type", DT_INT32),
+        Tseed=("type", DT_INT64),
+    )
+    scalar = reshape(
+        rewrite, count, rewrite.constant(np.zeros([0], np.int32)), DT_INT32
+    )
+    order = rewrite.emit(
+        "TopKV2", [numbers, scalar], T=("type", DT_FLOAT), sorted=True
+    )[1]
+    rewrite.done(
+        rewrite.emit(
+            "GatherV2",
+            [value, order, rewrite.constant(0)],
+            Tparams=dtype,
+            Tindices=("type", DT_INT32),
+            Taxis=("type", DT_INT32),
+            batch_dims=0,
+        )
+    )
+
+
+def _read_and_skip(rewrite: Rewrite) -> None:
+    """Read, then RngSkip, which moves the counter on by as much.
+
+    The algorithm is Philox, or to be chosen, which is Philox on a CPU.
+    """
+    resource, _, delta = rewrite.inputs
+    value = rewrite.add("ReadVariableOp", [resource], dtype=("type", DT_INT64))
+    skipped = rewrite.control(
+        "RngSkip",
+        [
+            resource,
+            rewrite.constant(_PHILOX, DT_INT64),
+            cast(rewrite, delta, DT_UINT64, DT_INT64),
+        ],
+        wait=[value],
+    )
+    # Whoever has the value has it after the skip, as with the one op.
+    rewrite.done(
+        rewrite.emit("Identity", [value], wait=[skipped], T=("type", DT_INT64))
+    )
+
+
+OPS: Dict[str, Callable[[Rewrite], Any]] = {
+    "RngReadAndSkip": _read_and_skip,
+    "StatelessRandomGetAlg": _algorithm,
+    "StatelessRandomGetKeyCounter": _key_counter,
+    "StatelessRandomGetKeyCounterAlg": _key_counter_algorithm,
+    "StatelessRandomGammaV3": _gamma,
+    "StatelessRandomPoisson": _poisson,
+    "StatelessShuffle": _shuffle,
+    "StatelessRandomNormalV2": _stateless("StatelessRandomNormal"),
+    "StatelessRandomUniformFullIntV2": _full_integers,
+    "StatelessRandomUniformIntV2": _stateless("StatelessRandomUniformInt", 2),
+    "StatelessRandomUniformV2": _stateless("StatelessRandomUniform"),
+    "StatelessTruncatedNormalV2": _stateless("StatelessTruncatedNormal"),
+}

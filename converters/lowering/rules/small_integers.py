@@ -1,0 +1,35 @@
+"""Ops of integers of 8 and 16 bits, which older ops do not take, as ops of int32.
+
+What is cast back is cut off as it would be in the small type.
+"""
+
+from __future__ import annotations
+
+from ...ir.dtypes import DT_INT32
+from ...ir.rewriter import Rewrite
+from .arithmetic import cast
+
+__all__ = ["widen"]
+
+_SMALL = frozenset([4, 5, 6, 17])  # uint8, int16, int8, uint16
+_SAME_TYPE = frozenset("AddV2 FloorMod Maximum Minimum Neg Pow Sign Square".split())
+_FORMAT = ("precision", "scientific", "shortest", "width", "fill")
+
+
+def widen(rewrite: Rewrite, key: str) -> bool:
+    """Writes a node with int32; returns whether it could.
+
+    Args:
+      rewrite: a node whose op the target has.
+      key: the attribute with a dtype that the op does not take there.
+    """
+    op, small = rewrite.node.op, rewrite.type(key)
+    if key != "T" or small not in _SMALL or op not in _SAME_TYPE | {"AsString"}:
+        return False
+    wide = [cast(rewrite, tensor, small, DT_INT32) for tensor in rewrite.inputs]
+    attrs = rewrite.attrs(*_FORMAT) if op == "AsString" else {}
+    result = rewrite.add(op, wide, T=("type", DT_INT32), **attrs)
+    if op in _SAME_TYPE:
+        result = cast(rewrite, result, DT_INT32, small)
+    rewrite.done([result])
+    return True

@@ -1,0 +1,176 @@
+"""Tables that are filled from a text file, whose lines count from more than 0.
+
+A Keras ``StringLookup`` of a vocabulary file has its first word behind the masks and
+the words that are unknown. TensorFlow 1.15 counts from 0: the file is read, split and
+put in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+from ...ir.dtypes import DT_INT32, DT_INT64, DT_STRING
+from ...ir.rewriter import Rewrite
+from .arithmetic import binary, cast, column, vector_slice
+
+__all__ = ["ATTRIBUTES", "say_dtypes"]
+
+_FILL = "InitializeTableFromTextFileV2"
+# What a node is told of the table that it fills; other attributes are an op's own.
+_KEY, _VALUE = "_hub_compat_key", "_hub_compat_value"
+_WHOLE_LINE, _LINE_NUMBER = -2, -1
+
+
+def say_dtypes(meta_graph: Any) -> None:
+    """Tells nodes that fill a table from a file which dtypes the table has."""
+    library = {f.signature.name: f for f in meta_graph.graph_def.library.function}
+    if not any(n.op == _FILL for f in library.values() for n in f.node_def):
+        return
+    for create, initialize in _resources(meta_graph, library):
+        made = [n for n in create.node_def if "key_dtype" in n.attr]
+        if len(made) != 1:
+            continue
+        waiting = [initialize]
+        while waiting:
+            for node in waiting.pop().node_def:
+                if node.op == _FILL:
+                    node.attr[_KEY].CopyFrom(made[0].attr["key_dtype"])
+                    node.attr[_VALUE].CopyFrom(made[0].attr["value_dtype"])
+                elif node.op.endswith("PartitionedCall"):
+                    called = library.get(node.attr["f"].func.name)
+                    waiting += [called] if called is not None else []
+
+
+def _resources(meta_graph: Any, library: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
+    """The functions that make and fill each resource of the object graph."""
+    nodes = meta_graph.object_graph_def.nodes
+    for node in nodes:
+        if node.WhichOneof("kind") == "resource":
+            own = {
+                child.local_name: library.get(name)
+                for child in node.children
+                for name in nodes[child.node_id].function.concrete_functions[:1]
+            }
+            create, initialize = own.get("_create_resource"), own.get("_initialize")
+            if create is not None and initialize is not None:
+                yield create, initialize
+
+
+def _with_offset(rewrite: Rewrite) -> bool:
+    """Reads the file, splits it into lines, and puts these into the table."""
+    table, filename = rewrite.inputs
+    places = [rewrite.attr("key_index").i, rewrite.attr("value_index").i]
+    dtypes = []
+    for name, place in zip((_KEY, _VALUE), places):
+        if name in rewrite.node.attr:
+            dtypes.append(rewrite.node.attr[name].type)
+        elif place == _LINE_NUMBER:
+            dtypes.append(DT_INT64)
+        elif place == _WHOLE_LINE:
+            dtypes.append(DT_STRING)
+        else:
+            return False
+    lines, count = _lines(rewrite, filename)
+    vocabulary = rewrite.attr("vocab_size").i
+    if vocabulary >= 0:
+        # Where the file has less, this ends in an error, as it should.
+        lines = rewrite.add(
+            "Slice",
+            [lines, rewrite.constant([0]), rewrite.constant([vocabulary])],
+            T=("type", DT_STRING),
+            Index=("type", DT_INT32),
+        )
+        count = rewrite.constant(vocabulary)
+    parts = [
+        _part(rewrite, lines, count, place, dtype)
+        for place, dtype in zip(places, dtypes)
+    ]
+    types = dict(Tkey=("type", dtypes[0]), Tval=("type", dtypes[1]))
+    filled = rewrite.control("InitializeTableV2", [table] + parts, **types)
+    rewrite.drop([filled])
+    return True
+
+
+def _lines(rewrite: Rewrite, filename: str) -> Tuple[str, str]:
+    """The lines of a file, and how many there are."""
+    text = rewrite.add("ReadFile", [filename])
+    empty = rewrite.constant("", DT_STRING)
+    # TensorFlow's reader skips these wherever they are.
+    text = rewrite.add("RegexReplace", [text, rewrite.constant("\r", DT_STRING), empty])
+    text = rewrite.add(
+        "Reshape",
+        [text, rewrite.constant([1])],
+        T=("type", DT_STRING),
+        Tshape=("type", DT_INT32),
+    )
+    lines = _split(rewrite, text, "\n")[1]
+    count = _size(rewrite, lines)
+    # What is after the last end of a line is a line if there is anything.
+    last = vector_slice(rewrite, lines, -1, 0, DT_STRING)
+    nothing = rewrite.add("Equal", [last, empty], T=("type", DT_STRING))
+    nothing = rewrite.add(
+        "Sum",
+        [
+            rewrite.add("Cast", [nothing], SrcT=("type", 10), DstT=("type", DT_INT32)),
+            rewrite.constant([0]),
+        ],
+        T=("type", DT_INT32),
+        Tidx=("type", DT_INT32),
+        keep_dims=False,
+    )
+    count = binary(rewrite, "Sub", count, nothing, DT_INT32)
+    size = rewrite.add("Pack", [count], T=("type", DT_INT32), N=1, axis=0)
+    lines = rewrite.add(
+        "Slice",
+        [lines, rewrite.constant([0]), size],
+        T=("type", DT_STRING),
+        Index=("type", DT_INT32),
+    )
+    return lines, count
+
+
+def _part(rewrite: Rewrite, lines: str, count: str, place: int, dtype: int) -> str:
+    """Of each line, what is a key or a value."""
+    if place == _LINE_NUMBER:
+        first = rewrite.constant(rewrite.attr("offset").i, DT_INT64)
+        last = binary(
+            rewrite, "Add", first, cast(rewrite, count, DT_INT32, DT_INT64), DT_INT64
+        )
+        numbers = rewrite.add(
+            "Range",
+            [first, last, rewrite.constant(1, DT_INT64)],
+            Tidx=("type", DT_INT64),
+        )
+        return cast(rewrite, numbers, DT_INT64, dtype)
+    if place != _WHOLE_LINE:
+        delimiter = rewrite.attr("delimiter").s
+        indices, values, shape = _split(rewrite, lines, delimiter)
+        fields = rewrite.add(
+            "SparseToDense",
+            [indices, shape, values, rewrite.constant("", DT_STRING)],
+            T=("type", DT_STRING),
+            Tindices=("type", DT_INT64),
+            validate_indices=True,
+        )
+        lines = column(rewrite, fields, place, DT_STRING)
+    if dtype == DT_STRING:
+        return lines
+    return rewrite.add("StringToNumber", [lines], out_type=("type", dtype))
+
+
+def _split(rewrite: Rewrite, strings: str, separator: Any) -> Any:
+    """Indices, values and shape of what a vector of strings is split into."""
+    return rewrite.emit(
+        "StringSplitV2",
+        [strings, rewrite.constant(separator, DT_STRING)],
+        maxsplit=-1,
+    )
+
+
+def _size(rewrite: Rewrite, vector: str) -> str:
+    return rewrite.add(
+        "Size", [vector], T=("type", DT_STRING), out_type=("type", DT_INT32)
+    )
+
+
+ATTRIBUTES: Dict[Any, Callable[[Rewrite], bool]] = {(_FILL, "offset"): _with_offset}

@@ -1,0 +1,78 @@
+"""Ops that take more than a few nodes: graphs traced under TF 1.15 stand for them."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Sequence
+
+from hub_compat._tf import tf
+
+from ...ir.dtypes import DT_INT32
+from ...ir.graph import split_tensor
+from ...ir.rewriter import Rewrite, Unlowerable
+from ...opdata.replacements import graph_for
+from .arithmetic import cast
+
+__all__ = ["OPS"]
+
+
+def _insert(rewrite: Rewrite, inputs: Sequence[str], *tags: str) -> str:
+    """Adds a graph of tools/make_replacements.py; returns its output."""
+    graph_def = graph_for(*tags)
+    if graph_def is None:
+        raise Unlowerable("{} of {}".format(rewrite.node.op, ", ".join(tags)))
+    outputs: Dict[str, List[str]] = {
+        "input_{}".format(i): [tensor] for i, tensor in enumerate(inputs)
+    }
+    for node in graph_def.node:
+        if node.name not in outputs:
+            made = []
+            for tensor in node.input:
+                producer, index = split_tensor(tensor)
+                made.append(outputs[producer][index])
+            outputs[node.name] = rewrite.emit(node.op, made, **dict(node.attr))
+    return outputs["output"][0]
+
+
+def _image_projective_transform(rewrite: Rewrite) -> None:
+    """Places in the images first, then the pixels there.
+
+    The gradient is that of these steps. TensorFlow's own is the transform by the
+    inverse, which is not the same thing at the borders and in between.
+    """
+    images, transforms, output_shape, fill = rewrite.inputs
+    dtype = rewrite.type("dtype")
+    shape = rewrite.add(
+        "Shape", [images], T=("type", dtype), out_type=("type", DT_INT32)
+    )
+    op = rewrite.node.op
+    places = _insert(
+        rewrite,
+        [shape, transforms, output_shape],
+        "{}/from {}".format(op, rewrite.attr("fill_mode").s.decode().upper()),
+    )
+    tag = "{}/{}".format(op, rewrite.attr("interpolation").s.decode().upper())
+    name = tf.as_dtype(dtype).name
+    rewrite.done([_insert(rewrite, [images, places, fill], tag, name)])
+
+
+def _of_dtype(rewrite: Rewrite) -> None:
+    """A function of the op's inputs alone."""
+    dtype = tf.as_dtype(rewrite.type("T")).name
+    rewrite.done([_insert(rewrite, rewrite.inputs, rewrite.node.op, dtype)])
+
+
+def _tensor_scatter(rewrite: Rewrite) -> None:
+    """The greatest or least of an element and its updates, by rows of the tensor."""
+    tensor, indices, updates = rewrite.inputs
+    indices = cast(rewrite, indices, rewrite.type("Tindices"), DT_INT32)
+    dtype = tf.as_dtype(rewrite.type("T")).name
+    op = rewrite.node.op
+    rewrite.done([_insert(rewrite, [tensor, indices, updates], op, dtype)])
+
+
+OPS: Dict[str, Callable[[Rewrite], Any]] = {
+    "Erfinv": _of_dtype,
+    "ImageProjectiveTransformV3": _image_projective_transform,
+    "TensorScatterMax": _tensor_scatter,
+    "TensorScatterMin": _tensor_scatter,
+}

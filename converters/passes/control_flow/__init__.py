@@ -1,0 +1,211 @@
+"""TF1's loops, conditionals and TensorArrays as While, If and TensorLists.
+
+TensorFlow 2 runs TF1's control flow (Enter, Merge, Switch, NextIteration, Exit) inside
+a function, but cannot differentiate it: the gradient code looks for Python objects
+that a loaded graph does not have. It can differentiate While and If, whose branches
+and bodies are functions, and TensorLists, which are values.
+
+* ``inlining``: functions that hold it, put in the place of their calls.
+* ``forward``: loops whose gradient is in the graph, copied for what needs none.
+* ``regions``: which nodes are in which loop and in which branch.
+* ``ends``: conditionals that have no Merge, but of which something is wanted.
+* ``tangles``: which of them can only be rewritten together.
+* ``hoisting``: reads of variables and tables, moved before.
+* ``tensor_arrays``: arrays as lists.
+* ``conditionals``, ``frames``: from the innermost out, functions of their nodes
+  (``parts``), and an If or While that calls them.
+
+A tangle that is not understood stays as it is, with the reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Collection, Dict, Iterable, List, Mapping
+
+from ...ir import effects
+from ...ir.dtypes import DT_RESOURCE
+from ...ir.graph import CONTROL_FLOW_OPS, PLACEHOLDERS, Graph, node_of, topological
+from . import conditionals, hoisting, open_branches, tensor_arrays, while_loops
+from .components import find_tangles, has_control_flow
+from .forward_copies import part_from_gradients
+from .inlining import inline_call, inline_calls
+from .regions import Frame, NotUnderstood, Regions
+
+__all__ = [
+    "inline_call",
+    "inline_calls",
+    "inside_of_loops",
+    "make_functional",
+    "part_from_gradients",
+]
+
+
+def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:
+    """Those of some tensors that are of a turn of a loop, and not of the graph."""
+    tensors = list(tensors)
+    names = graph.slice(tensors)
+    if all(graph.nodes[name].op != "Enter" for name in names):
+        return []
+    while_loops = Regions(graph, names).frames
+    return [tensor for tensor in tensors if while_loops[node_of(tensor)]]
+
+
+def make_functional(
+    graph: Graph,
+    targets: List[str],
+    outputs: Collection[str] = (),
+    fixed: Collection[str] = (),
+) -> Dict[str, str]:
+    """Rewrites the control flow of a graph.
+
+    Args:
+      graph: the graph, whose variables and tables are resources.
+      targets: nodes that a session runs for their own sake. A node of a branch is
+        replaced by one after the conditional; one of a loop goes: nothing outside
+        can run it, and what inside waits for it still does.
+      outputs: tensors that are wanted of the graph.
+      fixed: constants that stay where they are: the paths of assets.
+
+    Returns:
+      The nodes of what was not understood, and why.
+    """
+    if not has_control_flow(graph):
+        return {}
+    _free_resources(graph)
+    regions = Regions(graph, list(graph.nodes))
+    known = len(graph.added)
+    targets[:] = [
+        open_branches.end(graph, regions, target)
+        for target in targets
+        if not regions.frames[target]
+    ]
+    for tensor in outputs:
+        open_branches.take_out(graph, regions, tensor)
+    if len(graph.added) > known:
+        regions = Regions(graph, list(graph.nodes))
+    written = effects.written_resources(graph)
+    sources = _sources(graph, regions)
+    numbered = conditionals.numbered(graph, regions, outputs)
+    left: Dict[str, str] = {}
+    rewritten: List[str] = []
+    for names in find_tangles(graph, regions):
+        attempt = _Attempt(graph, names)
+        known = len(graph.added)
+        try:
+            for name in names:
+                if name in regions.problems:
+                    raise NotUnderstood(name, regions.problems[name])
+            rewritten += _rewrite(
+                graph, names, regions, written, numbered, sources, fixed
+            )
+        except NotUnderstood as error:
+            attempt.undo()
+            left.update(dict.fromkeys(names, str(error)))
+        # What a conditional or loop writes, the node that it has become writes.
+        made = [name for name in graph.added[known:] if name in graph.nodes]
+        for resource, writers in effects.written_resources(graph, made).items():
+            written.setdefault(resource, []).extend(writers)
+    _remove_unused(graph, rewritten)
+    return left
+
+
+def _free_resources(graph: Graph) -> None:
+    """Lets variables and tables that were made in a branch be outside of it."""
+    for name, node in graph.nodes.items():
+        if node.input and all(tensor.startswith("^") for tensor in node.input):
+            outputs = graph.outputs(name)
+            if outputs and all(output.dtype == DT_RESOURCE for output in outputs):
+                del node.input[:]
+                graph.forget(name)
+
+
+def _sources(graph: Graph, regions: Regions) -> Dict[str, int]:
+    """The placeholders that each node depends on, as bits."""
+    bits: Dict[str, int] = {}
+    found: Dict[str, int] = {}
+    for name in regions.order:
+        behind = 0
+        if graph.nodes[name].op in PLACEHOLDERS:
+            behind = bits.setdefault(name, 1 << len(bits))
+        for edge in graph.inputs(name):
+            behind |= found.get(edge.node, 0)
+        found[name] = behind
+    return found
+
+
+class _Attempt:
+    """What a graph was before some of its nodes are rewritten."""
+
+    def __init__(self, graph: Graph, names: List[str]) -> None:
+        self._graph = graph
+        self._added = len(graph.added)
+        self._functions = set(graph.library)
+        self._nodes: Dict[str, Any] = {}
+        for name in names:
+            self._nodes[name] = type(graph.nodes[name])()
+            self._nodes[name].CopyFrom(graph.nodes[name])
+
+    def undo(self) -> None:
+        """Puts everything back."""
+        graph = self._graph
+        for name in graph.added[self._added :]:
+            graph.nodes.pop(name, None)
+            graph.forget(name)
+        for node in self._nodes.values():
+            graph.replace(node)
+        for name in [name for name in graph.library if name not in self._functions]:
+            del graph.library[name]
+
+
+def _rewrite(
+    graph: Graph,
+    names: List[str],
+    regions: Regions,
+    written: Mapping[str, List[str]],
+    numbered: Collection[str],
+    sources: Mapping[str, int],
+    fixed: Collection[str],
+) -> List[str]:
+    """Rewrites a tangle; returns the nodes that may have become unused."""
+    names = names + conditionals.split_merges(graph, names, regions, numbered)
+    names = names + hoisting.read_before(graph, names, regions, written)
+    names = tensor_arrays.make_lists(graph, topological(graph, names))
+    regions = Regions(graph, names)
+    for name, reason in regions.problems.items():
+        raise NotUnderstood(name, reason)
+    by_frame: Dict[Frame, List[str]] = {}
+    for name in names:
+        by_frame.setdefault(regions.frames[name], []).append(name)
+    for frame in list(by_frame):
+        # Every frame has its Enters, but what is between two of them may be empty.
+        for depth in range(len(frame)):
+            by_frame.setdefault(frame[:depth], [])
+    for frame in sorted(by_frame, key=len, reverse=True):
+        inside = by_frame[frame]
+        inside += conditionals.make_ifs(graph, inside, regions, fixed, sources)
+        if frame:
+            by_frame[frame[:-1]] += while_loops.make_whiles(
+                graph, inside, frame, regions, fixed, sources
+            )
+    return [
+        name
+        for name in names
+        if regions.frames[name]
+        or regions.guards[name]
+        or graph.nodes[name].op in CONTROL_FLOW_OPS
+    ]
+
+
+def _remove_unused(graph: Graph, names: List[str]) -> None:
+    """Removes those of some nodes that nothing takes any more."""
+    candidates = set(names).intersection(graph.nodes)
+    stack = [name for name in graph.nodes if name not in candidates]
+    used = set(stack)
+    while stack:
+        for edge in graph.inputs(stack.pop()):
+            if edge.node in candidates and edge.node not in used:
+                used.add(edge.node)
+                stack.append(edge.node)
+    for name in candidates - used:
+        del graph.nodes[name]
+        graph.forget(name)

@@ -1,0 +1,353 @@
+"""What loops and conditionals read of variables and tables, read before them.
+
+TensorFlow 2 gives a variable that is read in a loop within a loop a gradient of zero,
+without a word, and fails at one that is read in a conditional within a loop. Values
+pass through them. TF 1.15 fails at the gradient of an If or While that takes the handle
+of a table. Where keys are computed inside, the table is named there: loaders make the
+names of resources others for each load, and the same in all of its functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from hub_compat._tf import node_def_pb2
+
+from ...ir.constants import add_constant, int32_tensor, int32_value, shape_of
+from ...ir.dtypes import DT_DOUBLE, DT_FLOAT, DT_INT32, DT_RESOURCE
+from ...ir.functions import set_attr
+from ...ir.graph import (
+    CONTROL_FLOW_OPS,
+    Edge,
+    Graph,
+    attr_or_default,
+    data_inputs,
+    node_of,
+    split_tensor,
+)
+from ...ir.tables import is_table, set_shared_name, shared_name
+from .regions import Regions, is_invariant
+
+__all__ = ["read_before"]
+
+_READS = ("ReadVariableOp", "ResourceGather", "VariableShape")
+_LOOK_UPS = ("LookupTableFindV2", "LookupTableSizeV2")
+
+
+class _Way(NamedTuple):
+    """How a tensor comes into loops and conditionals.
+
+    Attributes:
+      origin: the tensor outside of all of them.
+      steps: the nodes that it passes, the innermost first, and their outputs.
+    """
+
+    origin: str
+    steps: Tuple[Tuple[str, int], ...]
+
+
+def read_before(
+    graph: Graph, names: List[str], regions: Regions, written: Mapping[str, List[str]]
+) -> List[str]:
+    """Moves reads out of the loops and conditionals that some nodes are.
+
+    Args:
+      graph: the graph.
+      names: the nodes.
+      regions: where they are.
+      written: see ``written_resources``. What comes after a write stays where it is.
+
+    Returns:
+      The nodes that were added to the loops and conditionals.
+    """
+    hoisting = _Hoisting(graph, regions, written)
+    for name in names:
+        if regions.frames.get(name) or regions.guards.get(name):
+            if graph.nodes[name].op in _READS:
+                hoisting.read(name)
+            elif graph.nodes[name].op not in _LOOK_UPS or not hoisting.look_up(name):
+                hoisting.name_tables(name)
+    for name in names:
+        if regions.frames.get(name) and graph.nodes[name].op == "MatMul":
+            hoisting.split_product(name)
+    return hoisting.added
+
+
+class _Hoisting:
+    """Moves reads, with a copy of the way that the resource takes to them.
+
+    Attributes:
+      added: the new nodes inside of loops and conditionals.
+    """
+
+    def __init__(
+        self, graph: Graph, regions: Regions, written: Mapping[str, List[str]]
+    ) -> None:
+        self._graph = graph
+        self._regions = regions
+        self._written = written
+        self._known: Dict[Tuple[str, ...], str] = {}
+        self.added: List[str] = []
+
+    def read(self, name: str) -> None:
+        """Moves a read of a variable."""
+        graph = self._graph
+        node = graph.nodes[name]
+        edges = data_inputs(graph, name)
+        way = self._way(edges[0].tensor)
+        handle = graph.nodes[split_tensor(way.origin)[0]] if way is not None else None
+        if way is None or handle is None or handle.op != "VarHandleOp":
+            return
+        dtype = handle.attr["dtype"].type
+        if self._after_write(name, handle.name) or (
+            "dtype" in node.attr and node.attr["dtype"].type != dtype
+        ):
+            return
+        kind = ("type", dtype)
+        controls = [tensor for tensor in node.input if tensor.startswith("^")]
+        value = self._brought(self._value(handle), way.steps, dtype)
+        if node.op == "ReadVariableOp":
+            self._become(node, "Identity", [value] + controls, T=kind)
+        elif node.op == "VariableShape":
+            out = attr_or_default(node, graph.op_def(node.op), "out_type").type
+            inputs = [value] + controls
+            self._become(node, "Shape", inputs, T=kind, out_type=("type", out))
+        elif not attr_or_default(node, graph.op_def(node.op), "batch_dims").i:
+            axis = add_constant(graph, name + "/axis", int32_tensor(0))
+            self._become(
+                node,
+                "GatherV2",
+                [value, edges[1].tensor, axis] + controls,
+                Tparams=kind,
+                Tindices=node.attr["Tindices"],
+                Taxis=("type", DT_INT32),
+            )
+
+    def look_up(self, name: str) -> bool:
+        """Moves a look-up in a table whose keys come from outside; whether it did."""
+        graph = self._graph
+        node = graph.nodes[name]
+        ways = [self._way(edge.tensor) for edge in data_inputs(graph, name)]
+        origins = [way.origin for way in ways if way is not None]
+        if len(origins) < len(ways):
+            return False
+        if self._after_write(name, split_tensor(origins[0])[0]):
+            return False
+        before = node_def_pb2.NodeDef()
+        before.CopyFrom(node)
+        before.name = graph.unique_name(name + "/before")
+        del before.input[:]
+        before.input.extend(origins)
+        graph.replace(before)
+        dtype = graph.outputs(name)[0].dtype
+        controls = [tensor for tensor in node.input if tensor.startswith("^")]
+        assert ways[0] is not None
+        value = self._brought(before.name + ":0", ways[0].steps, dtype)
+        self._become(node, "Identity", [value] + controls, T=("type", dtype))
+        return True
+
+    def split_product(self, name: str) -> None:
+        """Makes a sum of a product of concatenated matrices and what stays the same.
+
+        The cells of TF1 multiply ``[input, state]`` by one matrix, those of Keras each
+        by its own. In each turn the first costs a concatenation, its gradient, and a
+        gradient of twice the size, which the caches often do not hold: of 100 steps of
+        an LSTM, twice the time (``make bench``). Where types are narrower than
+        float32, the sum would be less exact.
+        """
+        graph = self._graph
+        node = graph.nodes[name]
+        dtype = node.attr["T"].type
+        turned = {
+            side: attr_or_default(node, graph.op_def("MatMul"), "transpose_" + side).b
+            for side in "ab"
+        }
+        left, right = data_inputs(graph, name)
+        parts, widths = self._columns(left.tensor)
+        way = self._way(right.tensor)
+        if (
+            way is None
+            or len(parts) < 2
+            or dtype not in (DT_FLOAT, DT_DOUBLE)
+            or turned["a"]
+        ):
+            return
+        key = (way.origin, "split") + tuple(map(str, widths))
+        if key not in self._known:
+            split = node_def_pb2.NodeDef(op="SplitV")
+            split.name = graph.unique_name(node_of(way.origin) + "/split")
+            sizes = int32_tensor(*widths, scalar=False)
+            axis = int32_tensor(int(turned["b"]))
+            split.input.append(way.origin)
+            split.input.append(add_constant(graph, split.name + "/sizes", sizes))
+            split.input.append(add_constant(graph, split.name + "/axis", axis))
+            set_attr(split, "num_split", len(widths))
+            set_attr(split, "T", ("type", dtype))
+            set_attr(split, "Tlen", ("type", DT_INT32))
+            graph.replace(split)
+            self._known[key] = split.name
+        products = []
+        for i, part in enumerate(parts):
+            product = node_def_pb2.NodeDef()
+            product.CopyFrom(node)
+            product.name = graph.unique_name("{}/part_{}".format(name, i))
+            weights = "{}:{}".format(self._known[key], i)
+            product.input[:2] = [part, self._brought(weights, way.steps, dtype)]
+            graph.replace(product)
+            self.added.append(product.name)
+            products.append(product.name)
+        self._become(node, "AddN", products, T=("type", dtype), N=len(products))
+
+    def _columns(self, tensor: str) -> Tuple[List[str], List[int]]:
+        """The matrices that one is a concatenation of, and their widths, if known."""
+        graph = self._graph
+        name, _ = split_tensor(tensor)
+        if graph.nodes[name].op != "ConcatV2" or not self._regions.frames.get(name):
+            return [], []
+        edges = data_inputs(graph, name)
+        if int32_value(graph, edges.pop().tensor) not in (1, -1):
+            return [], []
+        shapes = [shape_of(graph, edge.tensor) for edge in edges]
+        if any(shape is None or len(shape.dim) != 2 for shape in shapes):
+            return [], []
+        widths = [int(shape.dim[1].size) for shape in shapes]
+        if min(widths) < 0:
+            return [], []
+        return [edge.tensor for edge in edges], widths
+
+    def name_tables(self, name: str) -> None:
+        """Gives a node the tables that it takes by their names."""
+        graph = self._graph
+        edges = data_inputs(graph, name)
+        resources = {
+            i
+            for i, e in enumerate(edges)
+            if graph.output(e.tensor).dtype == DT_RESOURCE
+        }
+        # What is computed inside says where the table is.
+        inside = [
+            edge.node
+            for i, edge in enumerate(edges)
+            if i not in resources and graph.nodes[edge.node].op not in CONTROL_FLOW_OPS
+        ]
+        for i in sorted(resources if inside else ()):
+            way = self._way(edges[i].tensor)
+            table = None if way is None else graph.nodes[split_tensor(way.origin)[0]]
+            # One that is made of constants is handed in.
+            if (
+                table is not None
+                and is_table(graph, table.op)
+                and not data_inputs(graph, table.name)
+            ):
+                named = node_def_pb2.NodeDef()
+                named.CopyFrom(table)
+                named.name = graph.unique_name(name + "/table")
+                named.input.append("^" + inside[0])
+                set_shared_name(graph, named, shared_name(graph, table))
+                graph.replace(named)
+                self.added.append(named.name)
+                graph.nodes[name].input[i] = named.name
+                graph.forget(name)
+
+    def _after_write(self, name: str, resource: str) -> bool:
+        """Whether a node reads what the graph may have written before.
+
+        A write that waits for the read waits for it wherever it is.
+        """
+        writers = self._written.get(resource, [])
+        if not writers:
+            return False
+        if any(self._regions.frames.get(writer) for writer in writers):
+            return True
+        return not set(writers).isdisjoint(self._graph.slice(["^" + name]))
+
+    def _way(self, tensor: str) -> Optional[_Way]:
+        """How a tensor comes in; None if it is computed inside."""
+        graph = self._graph
+        steps: List[Tuple[str, int]] = []
+        while True:
+            name, index = split_tensor(tensor)
+            node = graph.nodes[name]
+            if node.op == "Const":
+                return _Way(self._constant(name), tuple(steps))
+            plain = node.op == "Identity" and all(
+                self._is_turn(edge) for edge in graph.inputs(name)[1:]
+            )
+            if plain or node.op == "Switch" or is_invariant(graph, name):
+                steps.append((name, index))
+                tensor = graph.inputs(name)[0].tensor
+                continue
+            regions = self._regions
+            if regions.frames.get(name) or regions.guards.get(name):
+                return None
+            return _Way(tensor, tuple(steps))
+
+    def _is_turn(self, edge: Edge) -> bool:
+        """Whether an edge only says that a loop goes on."""
+        graph = self._graph
+        inputs = graph.inputs(edge.node)
+        return (
+            edge.tensor.startswith("^")
+            and graph.nodes[edge.node].op == "Identity"
+            and len(inputs) == 1
+            and graph.nodes[inputs[0].node].op == "Switch"
+            and not self._regions.is_branching(inputs[0].node)
+        )
+
+    def _constant(self, name: str) -> str:
+        """A constant, as one that nothing needs to run before."""
+        if not self._graph.nodes[name].input:
+            return name + ":0"
+        key = (name,)
+        if key not in self._known:
+            constant = node_def_pb2.NodeDef()
+            constant.CopyFrom(self._graph.nodes[name])
+            constant.name = self._graph.unique_name(name + "/before")
+            del constant.input[:]
+            self._graph.replace(constant)
+            self._known[key] = constant.name + ":0"
+        return self._known[key]
+
+    def _value(self, handle: Any) -> str:
+        """The value of a variable, read outside of all loops and conditionals."""
+        key = (handle.name,)
+        if key not in self._known:
+            name = self._graph.unique_name(handle.name + "/before/read")
+            read = node_def_pb2.NodeDef(name=name, op="ReadVariableOp")
+            read.input.append(handle.name)
+            set_attr(read, "dtype", handle.attr["dtype"])
+            self._graph.replace(read)
+            self._known[key] = name + ":0"
+        return self._known[key]
+
+    def _brought(
+        self, tensor: str, steps: Tuple[Tuple[str, int], ...], dtype: int
+    ) -> str:
+        """A tensor from outside, brought in as another one came."""
+        origin = tensor
+        for name, index in reversed(steps):
+            node = self._graph.nodes[name]
+            if node.op == "Identity":
+                continue
+            key = (name, origin)
+            if key not in self._known:
+                copy = node_def_pb2.NodeDef()
+                copy.CopyFrom(node)
+                copy.name = self._graph.unique_name(name + "/value")
+                copy.input[0] = tensor
+                copy.attr.pop("_output_shapes", None)
+                set_attr(copy, "T", ("type", dtype))
+                self._graph.replace(copy)
+                self.added.append(copy.name)
+                self._known[key] = copy.name
+            tensor = "{}:{}".format(self._known[key], index)
+        return tensor
+
+    def _become(self, node: Any, op: str, inputs: List[str], **attrs: Any) -> None:
+        """Makes another op of a node."""
+        new = node_def_pb2.NodeDef(name=node.name, op=op, input=inputs)
+        if "_output_shapes" in node.attr:
+            new.attr["_output_shapes"].CopyFrom(node.attr["_output_shapes"])
+        for key, value in attrs.items():
+            set_attr(new, key, value)
+        self._graph.replace(new)

@@ -1,0 +1,450 @@
+"""Enter, Merge, Switch, NextIteration and Exit as While."""
+
+from __future__ import annotations
+
+import itertools
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
+
+from hub_compat._tf import node_def_pb2
+
+from ...ir.constants import add_constant, int32_tensor, shape_of, shapes_attr
+from ...ir.dtypes import DT_BOOL, DT_INT32, DT_RESOURCE, DT_STRING, DT_VARIANT
+from ...ir.effects import Determinism, is_random, is_write
+from ...ir.functions import set_attr
+from ...ir.graph import (
+    Graph,
+    attr_or_default,
+    data_inputs,
+    node_of,
+    normal,
+    resource_behind,
+)
+from ...ir.signatures import make_shape
+from ...opdata.op_defs import builtin_ops
+from .outlining import (
+    CONDITION,
+    Outside,
+    Part,
+    Result,
+    collect,
+    constant_behind,
+    function_name,
+    functional_node,
+    write_function,
+)
+from .regions import Frame, NotUnderstood, Regions, is_invariant
+from .trip_counts import most_turns
+
+__all__ = ["make_whiles"]
+
+# Stateful, but it does not matter how often they run.
+_UNSEEN = (
+    "Assert",
+    "HashTableV2",
+    "If",
+    "ReadVariableOp",
+    "ResourceGather",
+    "StatefulPartitionedCall",
+    "VarHandleOp",
+    "While",
+)
+
+
+class _LoopVariable(NamedTuple):
+    """One variable of a loop.
+
+    Attributes:
+      merge: the node that has its value at the start of each turn.
+      initial: the tensor that it begins with.
+      following: the tensor that it has in the next turn.
+      dtype: its dtype.
+      shape: its shape, or None.
+    """
+
+    merge: str
+    initial: str
+    following: str
+    dtype: int
+    shape: Any
+
+
+class _Loop:
+    """The nodes of a frame by what they are for."""
+
+    def __init__(self, graph: Graph, names: List[str], regions: Regions) -> None:
+        self.graph = graph
+        self.waits: Set[str] = set()
+        self.variables: Dict[str, _LoopVariable] = {}
+        self.switches: Dict[str, str] = {}
+        self.steps: Dict[str, str] = {}
+        conditions = []
+        for name in sorted(names, key=regions.order.__getitem__):
+            op = graph.nodes[name].op
+            if op == "LoopCond":
+                conditions.append(name)
+            elif op == "Merge":
+                self._add_variable(name)
+            elif op == "Switch" and not regions.is_branching(name):
+                self.switches[name] = graph.inputs(name)[0].node
+        if len(conditions) != 1:
+            raise NotUnderstood(
+                min(names), "is in a loop of {} conditions".format(len(conditions))
+            )
+        self.condition = conditions[0]
+        for switch, merge in self.switches.items():
+            if merge not in self.variables:
+                raise NotUnderstood(switch, "decides about what is no loop variable")
+
+    def _add_variable(self, merge: str) -> None:
+        graph = self.graph
+        edges = data_inputs(graph, merge)
+        steps = [e.node for e in edges if graph.nodes[e.node].op == "NextIteration"]
+        enters = [e.node for e in edges if graph.nodes[e.node].op == "Enter"]
+        if len(edges) != 2 or len(steps) != 1 or len(enters) != 1:
+            raise NotUnderstood(merge, "is no loop variable of a known form")
+        self.variables[merge] = _LoopVariable(
+            merge,
+            graph.inputs(enters[0])[0].tensor,
+            graph.inputs(steps[0])[0].tensor,
+            graph.output(merge + ":0").dtype,
+            shape_of(graph, merge),
+        )
+        self.steps[merge] = steps[0]
+
+    def texts(self) -> Set[str]:
+        """The variables that are lists of strings."""
+        found = set()
+        for merge, variable in self.variables.items():
+            origin = resource_behind(self.graph, node_of(variable.initial))
+            attrs = self.graph.node(origin).attr
+            if variable.dtype == DT_VARIANT and "element_dtype" in attrs:
+                if attrs["element_dtype"].type == DT_STRING:
+                    found.add(merge)
+        return found
+
+    def boundary(self, tensor: str, node: str) -> Optional[Outside]:
+        """What an edge leads to outside of a turn of the loop."""
+        control = tensor.startswith("^")
+        op = self.graph.nodes[node].op
+        if node in self.switches:
+            merge = self.switches[node]
+            if not control and tensor.endswith(":0"):
+                raise NotUnderstood(node, "is read inside of the loop that it leaves")
+            return Outside("" if control else merge + ":0")
+        if node in self.variables:
+            if tensor.endswith(":1"):
+                raise NotUnderstood(node, "says whether it is the first turn")
+            return Outside("" if control else tensor)
+        if op == "Enter":
+            if control:
+                return Outside("")
+            if not is_invariant(self.graph, node):
+                raise NotUnderstood(node, "is there in the first turn of a loop only")
+            return Outside(self.graph.inputs(node)[0].tensor)
+        if op == "LoopCond":
+            return Outside("") if control else None
+        if op in ("Merge", "Switch"):
+            raise NotUnderstood(node, "is of a conditional that does not end")
+        return None
+
+
+def make_whiles(
+    graph: Graph,
+    names: List[str],
+    frame: Frame,
+    regions: Regions,
+    fixed: Collection[str],
+    sources: Mapping[str, int],
+) -> List[str]:
+    """Rewrites a loop.
+
+    Args:
+      graph: the graph.
+      names: the nodes of the frame; inner loops are While nodes by now, and
+        conditionals If nodes.
+      frame: the frame.
+      regions: where the nodes are.
+      fixed: constants that are not copied.
+      sources: the placeholders behind nodes, as bits.
+
+    Returns:
+      The While node; several where what leaves the loop needs different inputs of
+      the graph, as a session that wants one of them is not fed the others. So do
+      lists of strings, where the loop may run twice: the gradient code of TensorFlow
+      asks for zeros like each list that a While returns.
+    """
+    loop = _Loop(graph, names, regions)
+    turn = _Turn(graph, names, loop)
+    texts = loop.texts()
+    groups: Dict[Tuple[int, bool], Tuple[Set[str], List[str]]] = {}
+    for exit_name in regions.left[frame]:
+        variable = loop.switches[graph.inputs(exit_name)[0].node]
+        needed = turn.needed(variable)
+        key = (turn.sources(needed, sources), variable in texts)
+        variables, exits = groups.setdefault(key, (set(), []))
+        variables.update(needed)
+        exits.append(exit_name)
+    _check_apart(
+        graph, [(key[1], turn.names(group)) for key, (group, _) in groups.items()]
+    )
+    for (_, of_texts), (variables, _) in groups.items():
+        for merge in sorted(texts & variables if not of_texts else ()):
+            raise NotUnderstood(
+                merge, "is an array of strings that its loop writes and reads"
+            )
+    waits: Set[str] = set()
+    for enter in regions.entered[frame]:
+        waits.update(e.node for e in graph.inputs(enter) if e.tensor[0] == "^")
+    made = []
+    for variables, exits in groups.values():
+        chosen = [v for merge, v in loop.variables.items() if merge in variables]
+        made.append(
+            _write_while(graph, regions, loop, turn, chosen, exits, frame, waits, fixed)
+        )
+    return made
+
+
+def _check_apart(graph: Graph, groups: List[Tuple[bool, Set[str]]]) -> None:
+    """Refuses a loop that cannot be several, as what matters would run twice.
+
+    Args:
+      graph: the graph.
+      groups: for each While that it may be, whether it writes arrays of strings, and
+        its nodes. It runs beside one that does not; one that needs other inputs of
+        the graph runs in its place.
+    """
+    determinism = Determinism(graph)
+    for (text, names), (other, others) in itertools.combinations(groups, 2):
+        for name in sorted(names & others):
+            for op in determinism.ops([name]):
+                if is_write(op) or is_random(op) or (text != other and _is_effect(op)):
+                    raise NotUnderstood(
+                        name, "is in a loop that results need parts of, each its own"
+                    )
+
+
+def _is_effect(op: str) -> bool:
+    """Whether it matters how often an op runs."""
+    op_def = builtin_ops().get(op)
+    if op_def is None or op in _UNSEEN or op.startswith("LookupTable"):
+        return is_write(op)
+    return bool(op_def.is_stateful)
+
+
+class _Turn:
+    """What is computed in a turn of a loop.
+
+    Attributes:
+      continues: the tensor that says whether there is another turn.
+      condition: the part that computes it.
+      bodies: by loop variable, the part that computes its next value.
+      controls: by loop variable, nodes that must run before that.
+    """
+
+    def __init__(self, graph: Graph, names: List[str], loop: _Loop) -> None:
+        inside = set(names)
+
+        def boundary(tensor: str, node: str) -> Optional[Outside]:
+            if node in inside:
+                return loop.boundary(tensor, node)
+            return Outside("^" + node if tensor.startswith("^") else tensor)
+
+        self._loop = loop
+        self.continues = graph.inputs(loop.condition)[0].tensor
+        self.condition = collect(graph, [self.continues], boundary)
+        self.bodies: Dict[str, Part] = {}
+        self.controls: Dict[str, List[str]] = {}
+        for merge, variable in loop.variables.items():
+            waits = [
+                edge.tensor
+                for edge in graph.inputs(loop.steps[merge])
+                if edge.tensor.startswith("^")
+            ]
+            part = collect(graph, [variable.following] + waits, boundary)
+            self.bodies[merge] = part
+            self.controls[merge] = [w[1:] for w in waits if w[1:] in part.names]
+
+    def needed(self, merge: str) -> Set[str]:
+        """The loop variables that one of them is computed from."""
+        found: Set[str] = set()
+        stack = [merge] + self._variables(self.condition)
+        while stack:
+            other = stack.pop()
+            if other not in found:
+                found.add(other)
+                stack += self._variables(self.bodies[other])
+        return found
+
+    def names(self, variables: Set[str]) -> Set[str]:
+        """The nodes that a While of some loop variables has."""
+        found = set(self.condition.names)
+        for merge in variables:
+            found |= self.bodies[merge].names
+        return found
+
+    def _variables(self, part: Part) -> List[str]:
+        found = (node_of(tensor) for tensor in part.taken.values())
+        return [node for node in found if node in self._loop.variables]
+
+    def sources(self, variables: Set[str], sources: Mapping[str, int]) -> int:
+        """The placeholders behind what enters the loop for some variables."""
+        found = 0
+        for part in [self.condition] + [self.bodies[merge] for merge in variables]:
+            for tensor in part.taken.values():
+                if node_of(tensor) not in self._loop.variables:
+                    found |= sources.get(node_of(tensor), 0)
+            for wait in part.waits:
+                found |= sources.get(wait, 0)
+        for merge in variables:
+            initial = self._loop.variables[merge].initial
+            found |= sources.get(node_of(initial), 0)
+        return found
+
+
+def _write_while(
+    graph: Graph,
+    regions: Regions,
+    loop: _Loop,
+    turn: _Turn,
+    variables: List[_LoopVariable],
+    exits: List[str],
+    frame: Frame,
+    waits: Set[str],
+    fixed: Collection[str],
+) -> str:
+    """Writes the functions and the While for some of a loop's variables."""
+    body = Part(set(), {}, set())
+    controls: Dict[str, None] = {}
+    for variable in variables:
+        body.add(turn.bodies[variable.merge])
+        controls.update(dict.fromkeys(turn.controls[variable.merge]))
+    _check_shared(graph, turn.condition, body)
+    own = {variable.merge + ":0" for variable in variables}
+    constants: Dict[str, str] = {}
+    invariants: Dict[str, Tuple[str, int, Any]] = {}
+    for part in (turn.condition, body):
+        for tensor in part.taken.values():
+            if tensor in own:
+                continue
+            constant = constant_behind(graph, tensor, fixed)
+            if constant is not None:
+                constants[tensor] = constant
+            else:
+                dtype = graph.output(tensor).dtype
+                invariants[tensor] = (tensor, dtype, shape_of(graph, tensor))
+    taken = sorted(invariants.values(), key=lambda each: each[0])
+    arguments = [(v.merge + ":0", v.dtype, v.shape) for v in variables] + taken
+    scope = loop.condition.rpartition("/")[0] or frame[-1]
+    name = graph.unique_name(scope + "/While")
+    functions = {
+        attr: function_name(graph, "{}_{}".format(name, attr))
+        for attr in ("cond", "body")
+    }
+    goes_on = [Result(CONDITION, _inner(turn.continues, loop), DT_BOOL)]
+    results = []
+    for variable in variables:
+        tensor = _inner(variable.following, loop)
+        same = tensor == variable.merge + ":0" or variable.dtype == DT_RESOURCE
+        results.append(Result("next", tensor, variable.dtype, same))
+    # What stays the same is returned as it came: TF 1.15 knows a resource by it.
+    results += [Result("same", tensor, dtype, True) for tensor, dtype, _ in taken]
+    both = {"cond": (turn.condition, goes_on), "body": (body, results)}
+    for attr, (part, returned) in both.items():
+        write_function(
+            graph,
+            regions,
+            functions[attr],
+            part,
+            arguments,
+            returned,
+            constants,
+            controls if part is body else (),
+            counted=True,
+        )
+    limit = most_turns(graph, turn.continues, loop.variables, loop.boundary)
+    _replace(
+        graph, regions, loop, name, functions, frame, variables, taken, exits, limit
+    )
+    waits = waits | turn.condition.waits | body.waits
+    graph.nodes[name].input.extend("^" + wait for wait in sorted(waits))
+    graph.forget(name)
+    regions.order[name] = min(regions.order[each] for each in regions.entered[frame])
+    return name
+
+
+def _inner(tensor: str, loop: _Loop) -> str:
+    """A tensor that leaves a turn, as ``Part.taken`` has it where it came in."""
+    tensor = normal(tensor)
+    node = tensor.rpartition(":")[0]
+    outside = loop.boundary(tensor, node)
+    return tensor if outside is None else outside.tensor
+
+
+def _check_shared(graph: Graph, condition: Part, body: Part) -> None:
+    """Refuses what would be run twice in a turn."""
+    for name in condition.names & body.names:
+        op = graph.nodes[name].op
+        if graph.op_def(op).is_stateful and op != "ReadVariableOp":
+            raise NotUnderstood(name, "is in the condition of a loop and in its body")
+
+
+def _replace(
+    graph: Graph,
+    regions: Regions,
+    loop: _Loop,
+    name: str,
+    functions: Dict[str, str],
+    frame: Frame,
+    variables: List[_LoopVariable],
+    taken: List[Tuple[str, int, Any]],
+    exits: List[str],
+    limit: Union[int, str],
+) -> None:
+    """Puts a While in the place of a loop, and Identities in that of its Exits."""
+    node = functional_node(name, "While")
+    for suffix, value in (("turn", 0), ("most_turns", limit)):
+        # The gradient code of TensorFlow counts the turns by the first, and takes
+        # the second for the size of the lists that it keeps values in.
+        if not isinstance(value, str):
+            full = "{}/{}".format(name, suffix)
+            value = add_constant(graph, full, int32_tensor(value))
+        node.input.append(value)
+    node.input.extend(variable.initial for variable in variables)
+    node.input.extend(tensor for tensor, _, _ in taken)
+    types = [DT_INT32, DT_INT32]
+    types += [v.dtype for v in variables] + [dtype for _, dtype, _ in taken]
+    shapes = [make_shape([]), make_shape([])]
+    shapes += [v.shape for v in variables] + [shape for _, _, shape in taken]
+    set_attr(node, "T", ("types", types))
+    set_attr(node, "output_shapes", shapes_attr(shapes))
+    for attr, function in functions.items():
+        set_attr(node, attr, ("func", function))
+    enter = graph.nodes[regions.entered[frame][0]]
+    parallel = attr_or_default(enter, graph.op_def("Enter"), "parallel_iterations").i
+    set_attr(node, "parallel_iterations", int(parallel))
+    graph.replace(node)
+    places = {variable.merge: i + 2 for i, variable in enumerate(variables)}
+    regions.frames[name] = frame[:-1]
+    for exit_name in exits:
+        old = graph.nodes[exit_name]
+        i = places[loop.switches[graph.inputs(exit_name)[0].node]]
+        op = "StopGradient" if exit_name in graph.stopped else "Identity"
+        result = node_def_pb2.NodeDef(name=exit_name, op=op)
+        result.input.append("{}:{}".format(name, i))
+        result.input.extend(t for t in old.input if t.startswith("^"))
+        set_attr(result, "T", ("type", types[i]))
+        if shapes[i] is not None:
+            set_attr(result, "_output_shapes", shapes_attr([shapes[i]]))
+        graph.replace(result)
+        regions.guards[name] = regions.guards[exit_name]

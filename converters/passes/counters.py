@@ -1,0 +1,67 @@
+"""``count_up_to`` without its op, which no function can have.
+
+Its shape function insists on knowing a variable's shape, and TensorFlow does not say it
+of the handles that a loaded function takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+from hub_compat._tf import attr_value_pb2, node_def_pb2, tf
+
+from ..ir.dtypes import DT_STRING
+from ..ir.functions import set_attr
+from ..ir.graph import Graph, attr_or_default
+
+__all__ = ["replace_counters"]
+
+
+def replace_counters(graph: Graph) -> None:
+    """Makes of each ResourceCountUpTo a read, an assertion and an addition."""
+    for node in list(graph.nodes.values()):
+        if node.op == "ResourceCountUpTo":
+            _Counter(graph, node).replace()
+
+
+class _Counter:
+    def __init__(self, graph: Graph, node: Any) -> None:
+        self._graph = graph
+        self._node = node
+        self._kind = ("type", node.attr["T"].type)
+        self._limit = attr_or_default(node, graph.op_def(node.op), "limit").i
+
+    def replace(self) -> None:
+        """The value is what the variable held; past the limit, an error."""
+        handle = self._node.input[0]
+        read = self._add("ReadVariableOp", list(self._node.input), dtype=self._kind)
+        limit = self._constant(self._limit, self._kind[1], read)
+        less = self._add("Less", [read, limit], T=self._kind)
+        message = "Reached limit of {}".format(self._limit).encode()
+        check = self._add(
+            "Assert",
+            [less, self._constant(message, DT_STRING, read)],
+            T=("types", [DT_STRING]),
+        )
+        one = self._constant(1, self._kind[1], read)
+        written = self._add(
+            "AssignAddVariableOp", [handle, one, "^" + check], dtype=self._kind
+        )
+        new = node_def_pb2.NodeDef(name=self._node.name, op="Identity")
+        new.input.extend([read, "^" + written])
+        set_attr(new, "T", self._kind)
+        self._graph.replace(new)
+
+    def _add(self, op: str, inputs: List[str], **attrs: Any) -> str:
+        name = self._graph.unique_name("{}/{}".format(self._node.name, op))
+        added = node_def_pb2.NodeDef(name=name, op=op, input=inputs)
+        for key, value in attrs.items():
+            set_attr(added, key, value)
+        self._graph.replace(added)
+        return name
+
+    def _constant(self, value: Any, dtype: int, place: str) -> str:
+        attr = attr_value_pb2.AttrValue()
+        attr.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(value, tf.as_dtype(dtype)))
+        # Nothing else says that a constant is inside of a loop.
+        return self._add("Const", ["^" + place], dtype=("type", dtype), value=attr)

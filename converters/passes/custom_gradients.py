@@ -1,0 +1,121 @@
+"""Gradients that a TF1 program gave to its own nodes and functions.
+
+Three forms occur in graphs: a node whose attribute ``_gradient_op_type`` names a
+registered gradient (tf.custom_gradient, tf.Graph.gradient_override_map); a
+function with a GradientDef (Defun's ``grad_func``); and tf.nn.swish, which has
+been both, only to save memory: its gradient is that of what it computes.
+
+What was registered in Python under a name of its own is not in the module. Such a
+name means nothing in another process, or something else: tf.custom_gradient
+counts, and "CustomGradient-12" is another function there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Mapping, Set
+
+from ..ir.calls import calling
+from ..ir.graph import Graph
+from ..opdata.op_defs import builtin_ops
+
+__all__ = [
+    "NOT_IN_THE_MODULE",
+    "is_swish",
+    "lost_functions",
+    "settle_gradients",
+]
+
+# The name of a gradient that is not to be had; TensorFlow's LookupError shows it.
+NOT_IN_THE_MODULE = b"hub_compat: not in the module"
+
+_ATTRIBUTE = "_gradient_op_type"
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def settle_gradients(graph: Graph) -> Set[str]:
+    """Makes swish differentiable, and the names of lost gradients harmless.
+
+    Returns:
+      The graph's nodes whose gradient is not in the module.
+    """
+    for function in graph.library.values():
+        _settle({node.name: node for node in function.node_def})
+    return _settle(graph.nodes)
+
+
+def _settle(nodes: Mapping[str, Any]) -> Set[str]:
+    lost = set()
+    for name, node in nodes.items():
+        if _lost_gradient(node):
+            if node.op == "IdentityN" and is_swish(node.input[0], nodes):
+                del node.attr[_ATTRIBUTE]
+            else:
+                node.attr[_ATTRIBUTE].s = NOT_IN_THE_MODULE
+                lost.add(name)
+    return lost
+
+
+def _lost_gradient(node: Any) -> bool:
+    """Whether a node's gradient was a function that is not in the module."""
+    if _ATTRIBUTE not in node.attr or node.op in _CALLS:
+        return False
+    # The name of another op says that the gradient is that of the other.
+    return node.attr[_ATTRIBUTE].s.decode("utf-8", "replace") not in builtin_ops()
+
+
+def lost_functions(graph: Graph, gradients: Iterable[Any]) -> Set[str]:
+    """Functions that TensorFlow 2 would differentiate wrongly, or not at all.
+
+    Args:
+      graph: the graph that calls them.
+      gradients: the GradientDefs of its library, which TensorFlow 2 ignores.
+    """
+    found = {gradient.function_name for gradient in gradients}
+    for name, function in graph.library.items():
+        nodes = {node.name: node for node in function.node_def}
+        if any(_lost_gradient(node) for node in nodes.values()):
+            found.add(name)
+        elif name in found and _computes_swish(function, nodes):
+            found.remove(name)
+    return calling(graph.library, found)
+
+
+def _computes_swish(function: Any, nodes: Mapping[str, Any]) -> bool:
+    results = list(function.ret.values())
+    return len(results) == 1 and is_swish(results[0], nodes)
+
+
+def is_swish(tensor: str, nodes: Mapping[str, Any]) -> bool:
+    """Whether a tensor is x * sigmoid(x), or x * sigmoid(beta * x)."""
+    product = nodes.get(_origin(tensor, nodes))
+    if product is None or product.op != "Mul":
+        return False
+    factors = [_origin(name, nodes) for name in product.input[:2]]
+    for x, other in (factors, factors[::-1]):
+        node = nodes.get(other)
+        if node is None or node.op != "Sigmoid":
+            continue
+        origin = _origin(node.input[0], nodes)
+        scaled = nodes.get(origin)
+        if origin == x:
+            return True
+        if scaled is not None and scaled.op == "Mul":
+            if x in [_origin(name, nodes) for name in scaled.input[:2]]:
+                return True
+    return False
+
+
+def _origin(tensor: str, nodes: Mapping[str, Any]) -> str:
+    """The node or argument that a tensor comes from, past Identity nodes.
+
+    All nodes of a swish have one output, so it stands for the tensor; of other
+    nodes the tensor's whole name is the answer.
+    """
+    while True:
+        name = tensor.split(":")[0]
+        node = nodes.get(name)
+        if node is None or node.op not in ("Identity", "Mul", "Sigmoid"):
+            return tensor[:-2] if tensor.endswith(":0") else tensor
+        if node.op != "Identity":
+            return name
+        tensor = node.input[0]

@@ -1,0 +1,197 @@
+"""TF1 control flow that is left in a converted graph, and other lost gradients.
+
+What ``loops`` does not understand stays as it is. TensorFlow 2 runs such nodes
+forward inside a function, but cannot differentiate them: its gradient code
+looks for a control- flow context that a loaded function does not have, and
+fails with ``'NoneType' object has no attribute 'outer_context'``, as soon as a
+loop lies between what is differentiated and what with respect to. So each
+tensor that leaves a loop or a conditional is cut from it for the gradient code,
+and tied to what entered it by a path whose gradient is an error that says what
+is the matter, under plain TensorFlow too::
+
+    exit -> Bitcast to integers -> Bitcast back -> IdentityN -> consumers
+    what entered -> PreventGradient(message) ------^
+
+Integers carry no gradient, so the loop does not lie between any more; the
+IdentityN hands its first input on unchanged.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Collection, Dict, List, Mapping, Set
+
+from hub_compat._tf import node_def_pb2
+
+from ..ir.calls import called_by
+from ..ir.control_levels import control_levels
+from ..ir.dtypes import DT_RESOURCE
+from ..ir.functions import set_attr
+from ..ir.graph import Graph, node_of, resource_behind
+
+__all__ = ["prevent_gradients"]
+
+# What has a gradient, and integers of the same size: half, bfloat16, float,
+# double, complex64; complex128 becomes two int64.
+_INTEGERS = {19: 17, 14: 17, 1: 3, 2: 9, 8: 9, 18: 9}
+_TENSOR_ARRAY = "TensorArray"
+_TENSOR_ARRAY_READS = ("Concat", "Gather", "Pack", "Read")
+
+
+def prevent_gradients(
+    graph: Graph,
+    lost: Collection[str] = (),
+    own: Collection[str] = (),
+    left: Mapping[str, str] = MappingProxyType({}),
+    looping: Collection[str] = (),
+) -> List[str]:
+    """Guards every tensor whose gradient a loaded function cannot give.
+
+    Args:
+      graph: the graph.
+      lost: nodes whose gradient is not in the module, see
+        ``custom_gradients.settle_gradients``.
+      own: functions with a gradient function of their own, see
+        ``custom_gradients.lost_functions``.
+      left: why nodes of loops and conditionals are what they were, see
+        ``loops.make_functional``.
+      looping: functions with loops and conditionals in them, see
+        ``loops.inline_calls``.
+
+    Returns:
+      Names of the nodes that are guarded now.
+    """
+    reasons = {}
+    for name, node in graph.nodes.items():
+        reason = _reason(node, lost, own, looping)
+        if reason:
+            if name in left:
+                reason += ", which was not rewritten, as " + left[name]
+            reasons[name] = reason
+    if not reasons:
+        return []
+    levels = control_levels(graph)
+    guarded: Dict[str, str] = {}
+    for name, reason in reasons.items():
+        if levels[name] > 0:
+            continue
+        entries = _entries(graph, name, levels)
+        for i, output in enumerate(graph.outputs(name)):
+            if output.dtype in _INTEGERS and entries:
+                tensor = "{}:{}".format(name, i)
+                guarded[tensor] = _guard(graph, tensor, output.dtype, entries, reason)
+    replaced = {tensor: graph.aliases[tensor] for tensor in guarded}
+    graph.redirect(replaced, but=set(guarded.values()))
+    return list(dict.fromkeys(node_of(tensor) for tensor in guarded))
+
+
+def _reason(
+    node: node_def_pb2.NodeDef,
+    lost: Collection[str],
+    own: Collection[str],
+    looping: Collection[str],
+) -> str:
+    """Why there is no gradient through a node; empty where there may be one."""
+    op = node.op
+    if op == "Exit":
+        return "ends a TF1 loop (tf.while_loop)"
+    if op == "Merge":
+        return "ends a TF1 conditional (tf.cond)"
+    if own and not called_by(node).isdisjoint(own):
+        return "calls a function with a gradient of its own (Defun, tf.custom_gradient)"
+    if looping and not called_by(node).isdisjoint(looping):
+        return "calls a function with a TF1 loop or conditional in it (Defun)"
+    if op.startswith(_TENSOR_ARRAY):
+        kind = op[len(_TENSOR_ARRAY) :].rstrip("V23")
+        if kind in _TENSOR_ARRAY_READS:
+            return "reads a TensorArray of a TF1 loop (tf.while_loop)"
+    if lost and node.name in lost:
+        return "has a gradient that is not in the module (tf.custom_gradient)"
+    return ""
+
+
+def _entries(graph: Graph, name: str, levels: Dict[str, int]) -> List[str]:
+    """Tensors with a gradient that enter what a guarded node leaves."""
+    entries: Dict[str, None] = {}
+    seen: Set[str] = {name}
+    stack = [name]
+    pushes = _pushes(graph)
+    while stack:
+        inside = stack.pop()
+        # What a loop keeps for its gradient goes there by a stack.
+        for push in pushes.get(inside, ()):
+            if push not in seen:
+                seen.add(push)
+                stack.append(push)
+        for edge in graph.inputs(inside):
+            if edge.tensor.startswith("^"):
+                continue
+            holds = graph.nodes[edge.node].op.startswith((_TENSOR_ARRAY, "Stack"))
+            if holds or levels[edge.node] > 0:
+                if edge.node not in seen:
+                    seen.add(edge.node)
+                    stack.append(edge.node)
+                continue
+            dtype = graph.output(edge.tensor).dtype
+            constant = graph.nodes[edge.node].op == "Const"
+            if dtype in _INTEGERS and not constant:
+                entries[edge.tensor] = None
+            elif dtype == DT_RESOURCE and graph.nodes[edge.node].op == "VarHandleOp":
+                entries[_read(graph, edge.node)] = None
+    return list(entries)
+
+
+def _pushes(graph: Graph) -> Dict[str, List[str]]:
+    """By stack, the nodes that put something on it."""
+    found: Dict[str, List[str]] = {}
+    for name, node in graph.nodes.items():
+        if node.op in ("StackPush", "StackPushV2"):
+            stack = resource_behind(graph, graph.inputs(name)[0].node)
+            found.setdefault(stack, []).append(name)
+    return found
+
+
+def _read(graph: Graph, handle: str) -> str:
+    """The value of a variable that a loop reads: a handle cannot be guarded."""
+    name = handle + "/no_gradient/read"
+    if name not in graph.nodes:
+        read = node_def_pb2.NodeDef(name=name, op="ReadVariableOp", input=[handle])
+        read.attr["dtype"].CopyFrom(graph.nodes[handle].attr["dtype"])
+        graph.replace(read)
+    return name + ":0"
+
+
+def _guard(
+    graph: Graph, tensor: str, dtype: int, entries: List[str], reason: str
+) -> str:
+    """Adds the nodes between a tensor and its consumers; returns the first."""
+    base = tensor.replace(":", "/output_")
+    cut = node_def_pb2.NodeDef(name=base + "/cut", op="Bitcast", input=[tensor])
+    set_attr(cut, "T", ("type", dtype))
+    set_attr(cut, "type", ("type", _INTEGERS[dtype]))
+    back = node_def_pb2.NodeDef(name=base + "/back", op="Bitcast", input=[cut.name])
+    set_attr(back, "T", ("type", _INTEGERS[dtype]))
+    set_attr(back, "type", ("type", dtype))
+    guard = node_def_pb2.NodeDef(name=base + "/guarded", op="IdentityN")
+    guard.input.append(back.name)
+    types = [dtype]
+    message = (
+        "hub_compat: node '{}' {}, and the converted module runs it forward only; "
+        "TensorFlow 2 cannot differentiate it. Use the module without training what "
+        "is before it: call it outside the tape, and pass the result in.".format(
+            node_of(tensor), reason
+        )
+    )
+    for i, entry in enumerate(entries):
+        prevent = node_def_pb2.NodeDef(op="PreventGradient", input=[entry])
+        prevent.name = "{}/no_gradient_{}".format(base, i)
+        types.append(graph.output(entry).dtype)
+        set_attr(prevent, "T", ("type", types[-1]))
+        set_attr(prevent, "message", message.encode())
+        graph.replace(prevent)
+        guard.input.append(prevent.name)
+    set_attr(guard, "T", ("types", types))
+    for added in (cut, back, guard):
+        graph.replace(added)
+    graph.aliases[tensor] = guard.name + ":0"
+    return cut.name

@@ -1,0 +1,84 @@
+"""Arguments of functions that are handles: which variables, and what waits for whom.
+
+The gradient code of TensorFlow 2 asks for the dtype and the shape of a variable whose
+handle a function takes (OpDef.ArgDef.handle_data, field 7, which the protos of
+TensorFlow 1.15 do not know but keep).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+from hub_compat._parsing.varint import put_varint
+
+from ..ir.calls import CALLS, called_functions
+from ..ir.dtypes import DT_RESOURCE
+from ..ir.graph import Graph, data_inputs, resource_behind
+
+__all__ = ["say_variables"]
+
+# An argument of a function, by its place.
+_Argument = Tuple[str, int]
+
+
+def say_variables(graph: Graph) -> None:
+    """Says it of all functions that are called with variables of a graph."""
+    links = {name: _links(function) for name, function in graph.library.items()}
+    found: Dict[_Argument, Set[bytes]] = {}
+    stack: List[Tuple[_Argument, bytes]] = []
+    for name, node in graph.nodes.items():
+        if node.op not in CALLS:
+            continue
+        for i, edge in enumerate(data_inputs(graph, name)[CALLS[node.op] :]):
+            if graph.output(edge.tensor).dtype == DT_RESOURCE:
+                handle = graph.node(resource_behind(graph, edge.node))
+                if handle.op == "VarHandleOp":
+                    data = _handle_data(handle)
+                    stack += [((called, i), data) for called in called_functions(node)]
+    while stack:
+        argument, data = stack.pop()
+        name, place = argument
+        if name in links and data not in found.setdefault(argument, set()):
+            found[argument].add(data)
+            stack += [(inner, data) for inner in links[name].get(place, ())]
+    for (name, place), said in found.items():
+        # Where calls differ, there is nothing that is true of all of them.
+        if len(said) == 1:
+            arg = graph.library[name].signature.input_arg[place]
+            arg.MergeFromString(min(said))
+
+
+def _links(function: Any) -> Dict[int, List[_Argument]]:
+    """What becomes of a function's arguments: those of functions that it calls."""
+    places = {arg.name: i for i, arg in enumerate(function.signature.input_arg)}
+    found: Dict[int, List[_Argument]] = {}
+    nodes: Dict[str, Any] = {}
+    for node in function.node_def:
+        if node.op in CALLS and not nodes:
+            nodes.update((each.name, each) for each in function.node_def)
+        inputs = [tensor for tensor in node.input if not tensor.startswith("^")]
+        for i, tensor in enumerate(inputs[CALLS.get(node.op, len(inputs)) :]):
+            place = places.get(_behind(nodes, tensor) or "")
+            if place is not None:
+                arguments = [(called, i) for called in called_functions(node)]
+                found.setdefault(place, []).extend(arguments)
+    return found
+
+
+def _behind(nodes: Dict[str, Any], tensor: str) -> Optional[str]:
+    """The argument that a tensor of a function is; None if it is another."""
+    while ":" in tensor:
+        name, _, number = tensor.split(":")
+        op = nodes[name].op
+        if op not in ("Identity", "StatelessWhile", "While"):
+            return None
+        tensor = nodes[name].input[int(number)]
+    return tensor
+
+
+def _handle_data(handle: Any) -> bytes:
+    """A variable's dtype and shape, as a field of an ArgDef."""
+    shape = handle.attr["shape"].shape.SerializeToString(deterministic=True)
+    data = b"\x08" + put_varint(handle.attr["dtype"].type)  # dtype = 1
+    data += b"\x12" + put_varint(len(shape)) + shape  # shape = 2
+    return b"\x3a" + put_varint(len(data)) + data

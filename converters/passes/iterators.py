@@ -1,0 +1,54 @@
+"""Iterators that start when they are first asked.
+
+No function of TensorFlow 2 may name a ``OneShotIterator``, as loaders name what several
+functions share. An iterator that an initializer starts gives the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, List
+
+from hub_compat._tf import node_def_pb2
+
+from ..ir.calls import call
+from ..ir.functions import set_attr
+from ..ir.graph import Graph
+from .control_flow.inlining import inline_call
+
+__all__ = ["start_once"]
+
+
+def start_once(graph: Graph, needed: Iterable[str]) -> List[str]:
+    """Gives each OneShotIterator an initializer; returns these.
+
+    Args:
+      graph: the graph.
+      needed: what is wanted of it, tensors and control names.
+    """
+    started = []
+    for name in graph.slice(needed):
+        node = graph.nodes[name]
+        if node.op == "OneShotIterator":
+            factory = graph.library.get(node.attr["dataset_factory"].func.name)
+            if factory is not None and not factory.signature.attr:
+                started.append(_start(graph, node, factory))
+    return started
+
+
+def _start(graph: Graph, node: Any, factory: Any) -> str:
+    iterator = node_def_pb2.NodeDef(name=node.name, op="IteratorV2")
+    for name in ("output_types", "output_shapes"):
+        iterator.attr[name].CopyFrom(node.attr[name])
+    shared = node.attr["shared_name"].s if "shared_name" in node.attr else b""
+    set_attr(iterator, "shared_name", shared or node.name.encode())
+    set_attr(iterator, "container", b"")
+    graph.replace(iterator)
+    dataset = node_def_pb2.NodeDef(name=graph.unique_name(node.name + "/dataset"))
+    call(dataset, factory)
+    graph.replace(dataset)
+    make = node_def_pb2.NodeDef(op="MakeIterator")
+    make.name = graph.unique_name(node.name + "/start")
+    make.input.extend([dataset.name, node.name])
+    graph.replace(make)
+    inline_call(graph, dataset.name)
+    return str(make.name)

@@ -1,0 +1,80 @@
+"""Tables and variables that functions make, brought into the graph.
+
+What ``tf.saved_model.load`` or ``hub.load`` adds to a TF1 graph makes and fills the
+tables of a TF2 module in functions: a call returns the handle, another one fills the
+table, others look it up. Of a TF1 SavedModel, functions make the variables as well, and
+restore them. Objects are made of nodes of the graph, so these calls become what their
+functions hold.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, Mapping, Set
+
+from ..ir.calls import make_partitioned
+from ..ir.graph import Graph
+from ..ir.tables import is_table
+from ..ir.variables import HANDLE_OPS
+from .control_flow.inlining import inline_call
+
+__all__ = ["inline_makers"]
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+
+def inline_makers(graph: Graph) -> None:
+    """Puts functions that make tables in the place of their calls."""
+    makers = {
+        name
+        for name, function in graph.library.items()
+        if any(
+            node.op in HANDLE_OPS or is_table(graph, node.op)
+            for node in function.node_def
+        )
+    }
+    if not makers:
+        return
+    make_partitioned(graph)
+    wanted = _called_directly(graph, makers)
+    stack = [
+        name
+        for name, node in graph.nodes.items()
+        if node.op in _CALLS and node.attr["f"].func.name in wanted
+    ]
+    while stack:
+        for name in inline_call(graph, stack.pop()):
+            node = graph.nodes[name]
+            if node.op in _CALLS and node.attr["f"].func.name in wanted:
+                stack.append(name)
+            elif node.input and (node.op in HANDLE_OPS or is_table(graph, node.op)):
+                # Nothing that a call waits for is needed to make a table.
+                inputs = [tensor for tensor in node.input if tensor[0] != "^"]
+                del node.input[:]
+                node.input.extend(inputs)
+                graph.forget(name)
+
+
+def _called_directly(graph: Graph, makers: Set[str]) -> Set[str]:
+    """The functions that make tables, and those that call one of them by a call.
+
+    Those that call themselves stay, and so does what calls them.
+    """
+    callers: Dict[str, Set[str]] = {}
+    for name, function in graph.library.items():
+        for node in function.node_def:
+            if node.op in _CALLS:
+                callers.setdefault(node.attr["f"].func.name, set()).add(name)
+    found = _reached(callers, makers)
+    endless = {n for n in found if n in _reached(callers, callers.get(n, ()))}
+    return found - _reached(callers, endless)
+
+
+def _reached(edges: Mapping[str, Set[str]], start: Iterable[str]) -> Set[str]:
+    found: Set[str] = set()
+    stack = list(start)
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found.add(name)
+            stack.extend(edges.get(name, ()))
+    return found

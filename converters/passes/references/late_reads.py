@@ -1,0 +1,359 @@
+"""When a session reads a reference variable: when an op computes with it.
+
+A reference is a place in memory, and Identity, Reshape, Switch or Enter hand on the
+same place. What was written in the meantime shows. It shows in what a signature returns
+as well, which is fetched when all has run. ``Variable.value()`` is one Identity for the
+whole program. So ``with control_dependencies([assign_add(v, x)]): y = v * 2.0`` has
+nothing but the edge from the write to the product. A ReadVariableOp gives the value of
+its own moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from ...ir.graph import (
+    WAYS_BACK,
+    Edge,
+    Graph,
+    attr_or_default,
+    data_inputs,
+    node_of,
+    normal,
+    resource_name,
+    topological,
+)
+from ...ir.variables import REFERENCE_OPS
+from .aliases import FORWARDS, Alias, Aliases
+
+__all__ = ["LateRead", "LateReads"]
+
+# Takes what comes first, and does not wait for the rest.
+_ONE_INPUT = ("Merge", "RefMerge")
+
+
+@dataclasses.dataclass
+class LateRead:
+    """An input of a node that has to be read for that node.
+
+    Attributes:
+      node: the node; None where a signature returns the tensor.
+      place: which of its inputs.
+      tensor: what it takes.
+      alias: what that is.
+      controls: what the read has to wait for.
+    """
+
+    node: Optional[str]
+    place: int
+    tensor: str
+    alias: Alias
+    controls: List[str]
+
+
+class LateReads:
+    """Finds what the order of reads and writes is in a graph.
+
+    Args:
+      graph: the graph, with its references.
+      references: tensors of reference type.
+      declared: by node with a reference among its inputs, whether each input has to be
+        one.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        references: Iterable[str],
+        declared: Mapping[str, Sequence[bool]],
+    ) -> None:
+        self._graph = graph
+        self._references = set(references)
+        self._declared = declared
+        self._roots: Dict[str, Set[str]] = {}
+        self._bits: Dict[str, int] = {}
+        self._resizing = 0
+        self._by_name: Dict[str, List[str]] = {}
+        self._behind: Dict[str, int] = {}
+        self._in_turn: Dict[str, int] = {}
+        self._doubts: Dict[Tuple[str, str], str] = {}
+        if any(self._is_write(name) for name in declared):
+            order = topological(graph, list(graph.nodes))
+            self._find_writes(order)
+            self.aliases = Aliases(graph, self._references, set(self._writers), order)
+
+    def of_nodes(self) -> List[LateRead]:
+        """What nodes have to read for themselves."""
+        if not self._bits:
+            return []
+        found = []
+        for name in self._graph.nodes:
+            for i, edge in enumerate(data_inputs(self._graph, name)):
+                if name in self._declared and self._declared[name][i]:
+                    continue
+                alias = self.aliases.get(edge.tensor)
+                if alias is None or self.aliases.handed_on(name, i):
+                    continue
+                read = self._late_read(name, i, edge.tensor, alias)
+                if read is not None:
+                    found.append(read)
+        return found
+
+    def controls(self, name: str, place: int) -> List[str]:
+        """What the read of a reference has to wait for, beside a node's control edges.
+
+        Args:
+          name: the node that takes it.
+          place: which of its inputs it is.
+        """
+        if not self._bits or self._graph.nodes[name].op in _ONE_INPUT:
+            return []
+        tensor = data_inputs(self._graph, name)[place].tensor
+        writes = 0
+        for root in self._roots.get(tensor, ()):
+            writes |= self._bits.get(root, 0)
+        edges = [e for e in data_inputs(self._graph, name) if e.tensor != tensor]
+        return self._controls(edges, writes)
+
+    def _controls(self, edges: Iterable[Edge], writes: int) -> List[str]:
+        """Control edges from those that some writes come before."""
+        found: Dict[str, None] = {}
+        stack = list(edges)
+        while stack:
+            edge = stack.pop()
+            if self._behind[edge.node] & writes:
+                if self._graph.nodes[edge.node].op == "Const":
+                    # Passes make other constants of it, which wait for nothing.
+                    stack += self._graph.inputs(edge.node)
+                else:
+                    found["^" + edge.node] = None
+        return sorted(found)
+
+    def of_outputs(
+        self, signatures: Iterable[Tuple[Sequence[str], Set[str]]]
+    ) -> List[LateRead]:
+        """What signatures return of variables that they write.
+
+        Args:
+          signatures: outputs and inputs of each.
+        """
+        found: Dict[str, LateRead] = {}
+        for outputs, fed in signatures if self._bits else ():
+            names = set(self._graph.slice(outputs, fed))
+            for tensor in map(normal, outputs):
+                alias = self.aliases.get(tensor)
+                if alias is None or alias.path or tensor in found or tensor in fed:
+                    continue
+                written = self._written(names)
+                node, taker = node_of(tensor), "what a signature returns"
+                self._doubt_new_memory(alias, self._behind, written, node, taker)
+                written &= ~self._resizing
+                if self._shows(alias, self._behind, written, node):
+                    if self._doubtful(alias, taker):
+                        continue
+                    after = ["^" + node]
+                    found[tensor] = LateRead(None, 0, tensor, alias, after)
+        return list(found.values())
+
+    def _late_read(
+        self, name: str, place: int, tensor: str, alias: Alias
+    ) -> Optional[LateRead]:
+        if tensor in self._references:
+            # Read for this node in any case.
+            return None
+        graph = self._graph
+        inputs = graph.inputs(name)
+        if graph.nodes[name].op in _ONE_INPUT:
+            inputs = [edge for edge in inputs if edge.tensor == tensor]
+        for behind in (self._behind, self._in_turn):
+            done = 0
+            for edge in inputs:
+                done |= behind[edge.node]
+            taker = "node {!r}".format(name)
+            self._doubt_new_memory(alias, behind, done, node_of(tensor), taker)
+            if self._shows(alias, behind, done & ~self._resizing, ""):
+                break
+        else:
+            return None
+        if self._doubtful(alias, taker):
+            return None
+        others = [edge for edge in inputs if edge.tensor != tensor]
+        writes = 0
+        for variable in self._variables(alias):
+            writes |= self._bits.get(variable, 0)
+        controls = ["^" + node_of(tensor)] + self._controls(others, writes)
+        return LateRead(name, place, tensor, alias, controls)
+
+    def doubts(self) -> List[str]:
+        """What a run decides alone: values that may be other ones in a session."""
+        return [
+            "node {!r} hands on the memory of the variable {!r}, or a copy of it: a "
+            "session shows, or does not, in {} what was written meanwhile. The "
+            "converted model does not show it.".format(node, variable, taker)
+            for (node, variable), taker in self._doubts.items()
+        ] + self._shared()
+
+    def _shared(self) -> List[str]:
+        """Resource variables that are given the memory of a reference variable."""
+        found = []
+        for name, node in self._graph.nodes.items() if self._bits else ():
+            if node.op != "AssignVariableOp":
+                continue
+            handle, value = data_inputs(self._graph, name)[:2]
+            alias = self.aliases.get(value.tensor)
+            for variable in self._variables(alias) if alias is not None else ():
+                if variable in self._bits:
+                    found.append(
+                        "node {!r} assigns the variable {!r} to the resource variable "
+                        "{!r}: in a session both are one memory from then on, and what "
+                        "is written to the first changes the second. The converted "
+                        "model keeps them apart.".format(name, variable, handle.node)
+                    )
+        return found
+
+    def _doubt_new_memory(
+        self, alias: Alias, behind: Mapping[str, int], done: int, node: str, taker: str
+    ) -> None:
+        """Notes an alias of what a write may have left behind.
+
+        An Assign without validate_shape gives a variable new memory where the shape is
+        another one. What was read before stays what it was.
+        """
+        if self._shows(alias, behind, done & self._resizing, node):
+            for variable in self._variables(alias):
+                self._doubts.setdefault((node, variable), taker)
+
+    def _doubtful(self, alias: Alias, taker: str) -> bool:
+        node = self.aliases.unsure(alias)
+        if node:
+            for variable in self._variables(alias):
+                self._doubts.setdefault((node, variable), taker)
+        return bool(node)
+
+    def _variables(self, alias: Alias) -> List[str]:
+        """The variables that an alias may be of."""
+        if not alias.chooser:
+            return [alias.variable]
+        entries = self.aliases.entries(alias.chooser).values()
+        return sorted({entry.alias.variable for entry in entries})
+
+    def _shows(
+        self, alias: Alias, behind: Mapping[str, int], done: int, since: str
+    ) -> bool:
+        """Whether some writes are to the memory that an alias is, after its read.
+
+        Args:
+          alias: the alias.
+          behind: the writes behind each node.
+          done: the writes.
+          since: the node that stands for the read of what is a reference itself.
+        """
+        if not alias.chooser:
+            known = behind.get(alias.read or since, 0)
+            return bool(done & self._bits.get(alias.variable, 0) & ~known)
+        for entry in self.aliases.entries(alias.chooser).values():
+            found = done & self._bits.get(entry.alias.variable, 0)
+            for read in entry.reads:
+                found &= ~behind.get(read or since, 0)
+            for name, (bit, _) in self._writers.items() if found else ():
+                others = self.aliases.guards(name)
+                if found & bit and any((p, 1 - i) in others for p, i in entry.unlike):
+                    found &= ~bit
+            if found:
+                return True
+        return False
+
+    def _written(self, names: Set[str]) -> int:
+        """The writes among some nodes."""
+        found = 0
+        for name in names:
+            if name in self._writers:
+                found |= self._writers[name][0]
+        return found
+
+    def _is_write(self, name: str) -> bool:
+        op = self._graph.nodes[name].op
+        return (
+            any(self._declared[name])
+            and op not in FORWARDS
+            and op != "IsVariableInitialized"
+        )
+
+    def _find_writes(self, order: Sequence[str]) -> None:
+        """Which node writes what, and which writes are behind each node."""
+        graph = self._graph
+        self._writers: Dict[str, Tuple[int, Set[str]]] = {}
+        changed = True
+        while changed:
+            # A loop needs more than one pass.
+            changed = False
+            for name in order:
+                roots: Set[str] = set()
+                for i, edge in enumerate(data_inputs(graph, name)):
+                    if name in self._declared and self._declared[name][i]:
+                        roots |= self._roots.get(edge.tensor, set())
+                if not roots and graph.nodes[name].op in REFERENCE_OPS:
+                    roots = {name}
+                for i in range(len(graph.outputs(name)) if roots else 0):
+                    tensor = "{}:{}".format(name, i)
+                    if tensor in self._references:
+                        if not roots <= self._roots.setdefault(tensor, set()):
+                            self._roots[tensor] |= roots
+                            changed = True
+                if name in self._declared and self._is_write(name):
+                    bit, known = self._writers.setdefault(
+                        name, (1 << len(self._writers), set())
+                    )
+                    known |= roots
+        for name, (bit, roots) in self._writers.items():
+            if self._may_resize(graph.nodes[name]):
+                self._resizing |= bit
+            for root in roots:
+                for twin in self._twins(root):
+                    self._bits[twin] = self._bits.get(twin, 0) | bit
+        while self._add_writes_behind(order, self._behind, ()):
+            pass
+        # Of a turn of a loop alone: another one has written as well.
+        self._add_writes_behind(order, self._in_turn, WAYS_BACK)
+
+    def _may_resize(self, node: Any) -> bool:
+        """Whether a node may give a variable another shape, and so other memory."""
+        if node.op != "Assign":
+            return False
+        op = self._graph.op_def(node.op)
+        return not attr_or_default(node, op, "validate_shape").b
+
+    def _twins(self, variable: str) -> List[str]:
+        """The nodes that are the variable which a node is: a session knows the name."""
+        if not self._by_name:
+            for node in self._graph.nodes.values():
+                if node.op in REFERENCE_OPS:
+                    self._by_name.setdefault(resource_name(node), []).append(node.name)
+        return self._by_name[resource_name(self._graph.nodes[variable])]
+
+    def _add_writes_behind(
+        self, order: Sequence[str], found: Dict[str, int], without: Sequence[str]
+    ) -> bool:
+        """Adds the writes behind each node; whether there were more than before."""
+        graph = self._graph
+        changed = False
+        for name in order:
+            behind = self._writers[name][0] if name in self._writers else 0
+            for edge in graph.inputs(name):
+                if graph.nodes[edge.node].op not in without:
+                    behind |= found.get(edge.node, 0)
+            if behind != found.get(name):
+                found[name] = behind
+                changed = True
+        return changed

@@ -1,0 +1,139 @@
+"""References to variables, and where a session hands them on without need."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
+
+from hub_compat._tf import node_def_pb2
+
+from ...ir.dtypes import REF_OFFSET
+from ...ir.effects import is_write
+from ...ir.functions import set_attr
+from ...ir.graph import CONTROL_FLOW_OPS, Graph, data_inputs, node_of
+from ...ir.variables import REFERENCE_OPS
+
+__all__ = ["find_references", "hand_on_values", "read_first"]
+
+_FORWARDS = (
+    "RefEnter",
+    "RefExit",
+    "RefIdentity",
+    "RefMerge",
+    "RefNextIteration",
+    "RefSwitch",
+)
+
+
+def find_references(graph: Graph, names: Sequence[str]) -> Dict[str, int]:
+    """The references to variables among the outputs of some nodes, and their dtypes.
+
+    Queues, and what is a variable for one step only, hand out references as well.
+    """
+    found: Dict[str, int] = {}
+    stack = [name for name in names if graph.nodes[name].op in REFERENCE_OPS]
+    takers: Dict[str, List[str]] = {}
+    for name in names if stack else ():
+        if any(output.dtype > REF_OFFSET for output in graph.outputs(name)):
+            for edge in graph.inputs(name):
+                takers.setdefault(edge.tensor, []).append(name)
+    while stack:
+        name = stack.pop()
+        for i, output in enumerate(graph.outputs(name)):
+            tensor = "{}:{}".format(name, i)
+            if output.dtype > REF_OFFSET and tensor not in found:
+                found[tensor] = output.dtype - REF_OFFSET
+                stack += takers.get(tensor, ())
+    return found
+
+
+def hand_on_values(graph: Graph) -> None:
+    """Has loops and conditionals give values, where nothing is written through them.
+
+    A conditional that gives one variable or another gives a reference, and so does a
+    turn of a loop that ends with a write. There is no If or While of resources.
+    """
+    merges = [name for name, node in graph.nodes.items() if node.op == "RefMerge"]
+    back = [n for n, node in graph.nodes.items() if node.op == "RefNextIteration"]
+    if not merges and not back:
+        return
+    references = find_references(graph, list(graph.nodes))
+    takers: Dict[str, List[str]] = {}
+    for name in graph.nodes:
+        for edge in data_inputs(graph, name):
+            takers.setdefault(edge.tensor, []).append(name)
+    kept: Dict[str, Set[str]] = {}
+    for name in merges + back:
+        forwards = _forwards(graph, name, takers)
+        if forwards is not None and name + ":0" in references:
+            kept[name] = forwards
+    changed: Set[str] = set().union(*kept.values()) if kept else set()
+    for name in graph.in_order(changed):
+        node = graph.nodes[name]
+        for i, edge in enumerate(data_inputs(graph, name)):
+            if edge.tensor in references and edge.node not in changed:
+                value = node_def_pb2.NodeDef(op="Identity", input=[node.input[i]])
+                value.name = graph.unique_name("{}/value_{}".format(name, i))
+                set_attr(value, "T", ("type", references[edge.tensor]))
+                graph.replace(value)
+                node.input[i] = value.name
+    for name in changed:
+        node = graph.nodes[name]
+        node.op = node.op[len("Ref") :]
+        graph.forget(name)
+
+
+def _forwards(
+    graph: Graph, name: str, takers: Dict[str, List[str]]
+) -> Optional[Set[str]]:
+    """All that hands a reference on from a node; None where something writes it."""
+    found = {name}
+    stack = [name]
+    while stack:
+        name = stack.pop()
+        for i in range(len(graph.outputs(name))):
+            tensor = "{}:{}".format(name, i)
+            for taker in takers.get(tensor, ()):
+                types = graph.inputs_types(taker)
+                for dtype, edge in zip(types, data_inputs(graph, taker)):
+                    if edge.tensor != tensor or dtype <= REF_OFFSET:
+                        continue
+                    if graph.nodes[taker].op not in _FORWARDS:
+                        return None
+                    if taker not in found:
+                        found.add(taker)
+                        stack.append(taker)
+    return found
+
+
+def read_first(
+    graph: Graph, signatures: Iterable[Tuple[Sequence[str], Set[str]]]
+) -> None:
+    """Has reads that wait for nothing come before writes that nothing orders.
+
+    A session begins with them. A signature that returns a metric and its update has no
+    edge between both; in a function, the sum could be read before, the count after.
+
+    Args:
+      graph: the graph, whose variables are resources.
+      signatures: what each returns, and what it is fed.
+    """
+    for outputs, fed in signatures:
+        names = graph.slice(outputs, fed)
+        nodes = [graph.nodes[name] for name in names]
+        if any(node.op in CONTROL_FLOW_OPS for node in nodes):
+            continue
+        reads: Dict[str, List[str]] = {}
+        for node in nodes:
+            if node.op == "ReadVariableOp" and len(node.input) == 1:
+                reads.setdefault(node_of(node.input[0]), []).append(node.name)
+        for node in nodes if reads else ():
+            if not is_write(node.op) or not node.input:
+                continue
+            handle = node_of(node.input[0])
+            while graph.nodes[handle].op == "Identity":
+                handle = node_of(graph.nodes[handle].input[0])
+            if handle in reads:
+                known = set(graph.slice(["^" + node.name]))
+                first = [read for read in reads[handle] if read not in known]
+                node.input.extend("^" + read for read in first)
+                graph.forget(node.name)

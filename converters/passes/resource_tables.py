@@ -1,0 +1,34 @@
+"""Lookup tables and other resources of a TF1 graph."""
+
+from __future__ import annotations
+
+from ..ir.graph import Graph
+
+__all__ = ["make_resources"]
+
+# Ops that hand tables out, or take them, as references to strings: TF before
+# 1.0, and graphs that were made by its Python code for long after.
+_REFERENCE_OPS = frozenset(
+    [
+        "HashTable",
+        "InitializeTable",
+        "InitializeTableFromTextFile",
+        "LookupTableExport",
+        "LookupTableFind",
+        "LookupTableImport",
+        "LookupTableInsert",
+        "LookupTableSize",
+        "MutableDenseHashTable",
+        "MutableHashTable",
+        "MutableHashTableOfTensors",
+    ]
+)
+
+
+def make_resources(graph: Graph) -> None:
+    """Turns tables of reference type into resources: the V2 ops of same form."""
+    for node in graph.nodes.values():
+        if node.op in _REFERENCE_OPS:
+            node.op += "V2"
+            graph.forget(node.name)
+            graph.forget(node.name)

@@ -1,0 +1,45 @@
+"""Loops that their program said no gradient goes through: ``back_prop=False``.
+
+Nothing in the nodes says so: it is in the contexts of the loops, a collection. TF 1
+gives None for the gradient of such a loop's results (control_flow_grad.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Set
+
+from hub_compat._tf import control_flow_pb2
+
+from ..ir.graph import node_of
+
+__all__ = ["exits"]
+
+
+def exits(collections: Any) -> Set[str]:
+    """The Exits of such loops; the graph need not have them any more."""
+    return set(_exits(collections))
+
+
+def _exits(collections: Any) -> Iterator[str]:
+    if "while_context" in collections:
+        for data in collections["while_context"].bytes_list.value:
+            yield from _of_loop(control_flow_pb2.WhileContextDef.FromString(data))
+    if "cond_context" in collections:
+        for data in collections["cond_context"].bytes_list.value:
+            conditional = control_flow_pb2.CondContextDef.FromString(data)
+            yield from _of_nested(conditional.nested_contexts)
+
+
+def _of_loop(loop: Any) -> Iterator[str]:
+    if not loop.back_prop:
+        for name in loop.loop_exit_names:
+            yield node_of(name)
+    yield from _of_nested(loop.nested_contexts)
+
+
+def _of_nested(contexts: Any) -> Iterator[str]:
+    for context in contexts:
+        if context.HasField("while_ctxt"):
+            yield from _of_loop(context.while_ctxt)
+        if context.HasField("cond_ctxt"):
+            yield from _of_nested(context.cond_ctxt.nested_contexts)

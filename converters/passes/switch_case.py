@@ -1,0 +1,202 @@
+"""Case, a choice among several functions, by Ifs within each other.
+
+TF 1.15 has the op, but its loader does not find the functions of one that it loads.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, List, Mapping
+
+from hub_compat._tf import attr_value_pb2, function_pb2, tf
+
+from ..ir.calls import call
+from ..ir.dtypes import DT_BOOL, DT_INT32
+from ..ir.functions import set_attr
+from ..ir.graph import Graph
+from ..ir.names import Names
+
+__all__ = ["CASES", "replace_case", "replace_cases"]
+
+CASES = ("Case", "StatelessCase")
+
+
+def replace_cases(graph: Graph) -> None:
+    """Replaces the Cases of a graph, and of its functions."""
+    found = [(node, None) for node in graph.nodes.values() if node.op in CASES]
+    for function in graph.library.values():
+        found += _cases_of(function)
+    names = Names(graph.library)
+    while found:
+        node, function = found.pop()
+        where = "" if function is None else function.signature.name
+        made = replace_case(node, where, names, graph.library)
+        if function is None:
+            graph.forget(node.name)
+        elif len(made) > 1:
+            _put_in_place(node, made.pop(), function)
+        for each in made:
+            graph.add_function(each)
+            # The copy of a branch may have Cases that were not replaced before.
+            found += _cases_of(each)
+
+
+def _cases_of(function: Any) -> List[Any]:
+    return [(node, function) for node in function.node_def if node.op in CASES]
+
+
+def _put_in_place(node: Any, choice: Any, function: Any) -> None:
+    """Makes the outermost If of a call of it, see ``_Maker.branch``."""
+    taken = [arg.name for arg in function.signature.input_arg]
+    names = Names(taken + [each.name for each in function.node_def])
+    index = node.input[0]
+    number, equal, chosen = choice.node_def
+    for made in (number, equal):
+        name = names.take("{}_{}".format(node.name, made.name))
+        function.node_def.add().CopyFrom(made)
+        function.node_def[-1].name = name
+    number, equal = function.node_def[-2:]
+    equal.input[:] = [index, number.name + ":output:0"]
+    given = list(node.input)
+    chosen.name = node.name
+    chosen.input[:] = [equal.name + ":z:0"] + given
+    node.CopyFrom(chosen)
+
+
+def replace_case(
+    node: Any, where: str, names: Names, library: Mapping[str, Any]
+) -> List[Any]:
+    """Makes a call of a Case, whose tensors keep their names.
+
+    An index that is none takes the last branch, as there.
+
+    Args:
+      node: the NodeDef.
+      where: the function that it is in.
+      names: those of functions that are taken.
+      library: the FunctionDefs of the branches; those that are missing are called.
+
+    Returns:
+      The FunctionDefs that there must be for it.
+    """
+    wanted = re.sub(r"\W", "_", "{}_{}_case".format(where, node.name))
+    maker = _Maker(node, wanted.strip("_"), names, library)
+    branches = [f.name for f in node.attr["branches"].list.func]
+    rest = maker.branch(branches[-1])
+    for number in range(len(branches) - 2, -1, -1):
+        rest = maker.choice(number, maker.branch(branches[number]), rest)
+    call(node, maker.made[-1])
+    # A call says nothing of how it is run.
+    node.attr.pop("_lower_using_switch_merge", None)
+    return maker.made
+
+
+def _shift(places: Any, of_branch: Any) -> None:
+    """Numbers arguments from one on, as the index comes first."""
+    for place in list(places):
+        del places[place]
+    for place in of_branch:
+        if isinstance(of_branch[place], int):
+            places[place + 1] = of_branch[place]
+        else:
+            places[place + 1].CopyFrom(of_branch[place])
+
+
+class _Maker:
+    """Makes functions of the index and what the branches take.
+
+    Attributes:
+      made: the FunctionDefs; the last one is what the Case does.
+    """
+
+    def __init__(
+        self, node: Any, wanted: str, names: Names, library: Mapping[str, Any]
+    ) -> None:
+        self._wanted = wanted
+        self._names = names
+        self._library = library
+        self._tin = list(node.attr["Tin"].list.type)
+        self._tout = list(node.attr["Tout"].list.type)
+        self._shapes = list(node.attr["output_shapes"].list.shape)
+        self.made: List[Any] = []
+
+    def branch(self, called: str) -> str:
+        """A function that leaves the index aside and does what a branch does.
+
+        It has the branch's nodes, rather than a call: within an If, the loaders of TF
+        2.4 to 2.8 give a call no gradient but that of C++ code, which has few.
+        """
+        if called in self._library:
+            return self._copy(self._library[called])
+        function, args = self._function()
+        node = function.node_def.add(name="chosen", op="StatefulPartitionedCall")
+        node.input.extend(args[1:])
+        set_attr(node, "Tin", ("types", self._tin))
+        set_attr(node, "Tout", ("types", self._tout))
+        set_attr(node, "f", ("func", called))
+        set_attr(node, "_gradient_op_type", b"PartitionedCall-0")
+        return self._done(function)
+
+    def _copy(self, branch: Any) -> str:
+        function = function_pb2.FunctionDef()
+        function.CopyFrom(branch)
+        signature = function.signature
+        signature.name = self._names.take(self._wanted)
+        taken = [arg.name for arg in branch.signature.input_arg]
+        taken += [node.name for node in branch.node_def]
+        index = Names(taken).take("index")
+        del signature.input_arg[:]
+        signature.input_arg.add(name=index, type=DT_INT32)
+        signature.input_arg.extend(branch.signature.input_arg)
+        _shift(function.arg_attr, branch.arg_attr)
+        # TF < 2.1 has no such field.
+        if hasattr(branch, "resource_arg_unique_id"):
+            _shift(function.resource_arg_unique_id, branch.resource_arg_unique_id)
+        if "_input_shapes" in function.attr:
+            shapes = function.attr["_input_shapes"].list.shape
+            own = list(branch.attr["_input_shapes"].list.shape)
+            del shapes[:]
+            shapes.add()
+            shapes.extend(own)
+        self.made.append(function)
+        return str(signature.name)
+
+    def choice(self, number: int, then: str, rest: str) -> str:
+        """A function that goes on with one of two, as the index is a number or not."""
+        function, args = self._function()
+        value = attr_value_pb2.AttrValue()
+        value.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(number, tf.int32))
+        constant = function.node_def.add(name="number", op="Const")
+        set_attr(constant, "value", value)
+        set_attr(constant, "dtype", ("type", DT_INT32))
+        equal = function.node_def.add(name="equal", op="Equal")
+        equal.input.extend([args[0], "number:output:0"])
+        set_attr(equal, "T", ("type", DT_INT32))
+        node = function.node_def.add(name="chosen", op="If")
+        node.input.extend(["equal:z:0"] + args)
+        set_attr(node, "Tcond", ("type", DT_BOOL))
+        set_attr(node, "Tin", ("types", [DT_INT32] + self._tin))
+        set_attr(node, "Tout", ("types", self._tout))
+        set_attr(node, "then_branch", ("func", then))
+        set_attr(node, "else_branch", ("func", rest))
+        set_attr(node, "output_shapes", ("shapes", self._shapes))
+        return self._done(function)
+
+    def _function(self) -> Any:
+        function = function_pb2.FunctionDef()
+        signature = function.signature
+        signature.name = self._names.take(self._wanted)
+        signature.is_stateful = True
+        args: List[str] = []
+        for i, dtype in enumerate([DT_INT32] + self._tin):
+            args.append("a{}".format(i))
+            signature.input_arg.add(name=args[-1], type=dtype)
+        for i, dtype in enumerate(self._tout):
+            signature.output_arg.add(name="r{}".format(i), type=dtype)
+        return function, args
+
+    def _done(self, function: Any) -> str:
+        for i in range(len(self._tout)):
+            function.ret["r{}".format(i)] = "chosen:output:{}".format(i)
+        self.made.append(function)
+        return str(function.signature.name)

@@ -1,0 +1,106 @@
+"""Temporary variables, which live for one step, as the values that they hold.
+
+``TemporaryVariable`` has no gradient, and two calls of a function in one step would
+share it. Writes that follow one another are a chain of values.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+from hub_compat._tf import node_def_pb2
+
+from ..ir.functions import set_attr
+from ..ir.graph import Graph, data_inputs, topological
+
+__all__ = ["replace_temporaries"]
+
+_WRITES = {"Assign": "Identity", "AssignAdd": "Add", "AssignSub": "Sub"}
+_COMMUTING = ("AssignAdd", "AssignSub")
+_DESTROY = "DestroyTemporaryVariable"
+
+
+def replace_temporaries(graph: Graph) -> None:
+    """Makes values of those whose writes are in an order; others stay as they are."""
+    for name in [
+        n for n, node in graph.nodes.items() if node.op == "TemporaryVariable"
+    ]:
+        _Temporary(graph, name).replace()
+
+
+class _Temporary:
+    """What takes a temporary variable.
+
+    Args:
+      graph: the graph, with references.
+      name: the node that makes the variable.
+    """
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self._graph = graph
+        self._takers: List[str] = []
+        references = {name + ":0"}
+        self._order = topological(graph, list(graph.nodes))
+        for taker in self._order:
+            tensors = [edge.tensor for edge in data_inputs(graph, taker)]
+            if not references.isdisjoint(tensors):
+                self._takers.append(taker)
+                if tensors[0] in references and graph.nodes[taker].op in _WRITES:
+                    references.add(taker + ":0")
+        self._references = references
+        self._writes = [t for t in self._takers if graph.nodes[t].op in _WRITES]
+
+    def replace(self) -> None:
+        """Does so, if there is one value at a time."""
+        values = self._values()
+        if values is None:
+            return
+        graph = self._graph
+        before = ""
+        for name in self._writes:
+            node = graph.nodes[name]
+            op = _WRITES[node.op]
+            taken = [node.input[1]] if op == "Identity" else [before, node.input[1]]
+            self._become(node, op, taken)
+            before = name
+        for name, value in values.items():
+            node = graph.nodes[name]
+            if node.op == _DESTROY:
+                self._become(node, "Identity", [value])
+                continue
+            for i, edge in enumerate(data_inputs(graph, name)):
+                if edge.tensor in self._references:
+                    node.input[i] = value
+            graph.forget(name)
+
+    def _values(self) -> Optional[Dict[str, str]]:
+        """By node that reads, the write whose value it gets; None if not sure."""
+        graph = self._graph
+        kinds = [graph.nodes[name].op for name in self._writes]
+        if not kinds or kinds[0] != "Assign":
+            return None
+        behind = {name: set(graph.slice(["^" + name])) for name in self._takers}
+        readers = [name for name in self._takers if name not in self._writes]
+        for one, two in zip(self._writes, self._writes[1:]):
+            both = {graph.nodes[one].op, graph.nodes[two].op}
+            if one not in behind[two] and not both.issubset(_COMMUTING):
+                return None
+        found = {}
+        for name in readers:
+            node = graph.nodes[name]
+            seen = [write for write in self._writes if write in behind[name]]
+            # What is written later might show, or not.
+            if seen != self._writes or node.op.startswith("Ref"):
+                return None
+            found[name] = seen[-1]
+        for name in self._writes:
+            operand = data_inputs(graph, name)[1:]
+            if any(edge.tensor in self._references for edge in operand):
+                return None
+        return found
+
+    def _become(self, node: Any, op: str, inputs: List[str]) -> None:
+        new = node_def_pb2.NodeDef(name=node.name, op=op, input=inputs)
+        new.input.extend(tensor for tensor in node.input if tensor.startswith("^"))
+        set_attr(new, "T", node.attr["T"])
+        self._graph.replace(new)

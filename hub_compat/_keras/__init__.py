@@ -1,0 +1,3 @@
+"""What the layers of all Kerases share."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What a loaded object has and remembers."""
+
+from __future__ import annotations

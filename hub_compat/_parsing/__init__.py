@@ -1,0 +1,3 @@
+"""Reads files of strangers: SavedModels in each encoding, without TensorFlow first."""
+
+from __future__ import annotations
