@@ -24,7 +24,7 @@ from hub_compat._io import leftovers, publish
 from hub_compat._io.publish import atomic_directory
 
 # What is traced: a line of one of these may be the last.
-_TRACED = ("_publish.py", "_leftovers.py", "_exchange.py", "_locks.py")
+_TRACED = ("publish.py", "leftovers.py", "exchange.py", "locks.py")
 
 
 def write(out: str, text: str) -> None:

@@ -622,7 +622,7 @@ def test_a_remote_cache(source: Path, remote: str, monkeypatch: Any) -> None:
 def test_tensorflow_is_not_imported() -> None:
     """For a local module and a local cache it is not needed."""
     script = (
-        "import sys; from hub_compat import cache, _publish; "
+        "import sys; from hub_compat import cache; from hub_compat._io import publish; "
         "sys.exit('tensorflow' in sys.modules)"
     )
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))

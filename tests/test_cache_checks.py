@@ -279,7 +279,7 @@ def test_entries_of_deleted_modules_go(source: Path, tmp_path: Path) -> None:
         old = Builder(make_source(tmp_path / "export{}".format(number)))
         (old.source / "saved_model.pb").write_text("graph {}".format(number))
         paths.append(old.get())
-        cache._entries.drop(str(paths[-1]))
+        cache.entries.drop(str(paths[-1]))
     shutil.rmtree(str(tmp_path / "export0"))
     (tmp_path / "export1" / "saved_model.pb").write_text("another graph")
     os.rename(str(tmp_path / "export2"), str(tmp_path / "moved"))
@@ -318,7 +318,7 @@ def test_pruning_everything(source: Path, home: Path) -> None:
     builder = Builder(source)
     path = builder.get()
     assert cache.prune(everything=True).entries == 0
-    cache._entries.drop(str(path))
+    cache.entries.drop(str(path))
     assert cache.prune(everything=True).entries == 1
     assert [p for p in home.rglob("*") if not p.is_dir()] == []
     assert builder.get() == path
@@ -330,11 +330,11 @@ def test_what_killed_builders_left(source: Path, home: Path) -> None:
     (dead / "model").mkdir(parents=True)
     alive = home / "ab" / ".{}.tmp-1-0123abce".format("ab" * 32)
     alive.mkdir()
-    lock = entries._locks.hold(str(alive))
+    lock = entries.locks.hold(str(alive))
     Builder(source).get()
     assert not dead.exists()
     assert alive.exists()
-    entries._locks.release(lock)
+    entries.locks.release(lock)
     assert cache.prune().leftovers == 1
     assert not alive.exists()
 

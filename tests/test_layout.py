@@ -6,7 +6,7 @@ import ast
 import configparser
 import os
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
 
@@ -23,6 +23,15 @@ def _files(folder: Path) -> dict[str, Path]:
         for path in folder.rglob("*")
         if path.is_file() and path.suffix != ".pyc" and "__pycache__" not in path.parts
     }
+
+
+def _package() -> Dict[str, Path]:
+    """The Python files of the package, by their paths in it."""
+    found = _files(PACKAGE)
+    # In a checkout, where a symbolic link leads, which not every rglob follows.
+    converters = Path(hub_compat.converters.__file__).resolve().parent
+    found.update(("converters/" + n, p) for n, p in _files(converters).items())
+    return {name: path for name, path in found.items() if path.suffix == ".py"}
 
 
 def _imported_modules(path: Path) -> set[str]:
@@ -88,10 +97,104 @@ def test_only_tf_py_imports_tensorflow() -> None:
     fenced = {"keras", "pkg_resources", "tensorflow", "tensorflow_hub", "tf_keras"}
     offenders = {
         name: sorted(_imported_modules(path) & fenced)
-        for name, path in _files(PACKAGE).items()
-        if path.suffix == ".py" and _imported_modules(path) & fenced
+        for name, path in _package().items()
+        if _imported_modules(path) & fenced
     }
     assert {name.split("/")[0] for name in offenders} <= {"_tf"}
+
+
+# From the foundation up: a file imports its own wing, and those in lines above it.
+_FLOORS = (
+    "errors",
+    "_tf",
+    "_io _printing _collector _causes",
+    "formats cache _guard",
+    "_parsing provenance",
+    "_handles",
+    "detector",
+    "converters.opdata",
+    "converters.ir converters.checkpoint",
+    "converters.passes converters.omissions",
+    "converters.frontend converters.backend",
+    "converters.lowering",
+    "converters.tf1_model",
+    "converters.verification converters.pruned _preflight",
+    "converters.verify",
+    "converters",
+    "_registration _loaded",
+    "loader saver",
+    "_keras attachments exporter",
+    "keras2 keras3",
+    "",
+    "cli",
+    "__main__",
+)
+
+
+def _module(name: str) -> str:
+    """``"converters/ir/graph.py"`` -> ``"converters.ir.graph"``."""
+    parts = Path(name).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _wing(module: str) -> str:
+    """The longest name in ``_FLOORS`` that the module is, or is in."""
+    wings = {wing for floor in _FLOORS for wing in (floor.split() or [""])}
+    while module not in wings:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def _arrows() -> Iterator[Tuple[str, str]]:
+    """The imports between the modules of the package, late ones too."""
+    files = _package()
+    modules = {_module(name) for name in files}
+    for name, path in files.items():
+        inside = name.split("/")[:-1]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                base = (node.module or "").split(".")
+                if node.level:
+                    base = inside[: len(inside) + 1 - node.level] + base
+                elif base[0] == "hub_compat":
+                    base = base[1:]
+                else:
+                    continue
+                for alias in node.names:
+                    both = [
+                        ".".join(filter(None, base + more))
+                        for more in ([alias.name], [])
+                    ]
+                    yield _module(name), next(m for m in both if m in modules)
+
+
+def test_every_arrow_points_down() -> None:
+    """No wing imports one that stands on it, and none of the same floor."""
+    level = {w: i for i, floor in enumerate(_FLOORS) for w in (floor.split() or [""])}
+    wrong = [
+        (one, other)
+        for one, other in sorted(set(_arrows()))
+        if _wing(one) != _wing(other) and level[_wing(one)] <= level[_wing(other)]
+    ]
+    assert wrong == []
+
+
+def test_no_files_import_each_other() -> None:
+    """Not on a detour either."""
+    arrows: Dict[str, Set[str]] = {}
+    for one, other in _arrows():
+        arrows.setdefault(one, set()).add(other)
+
+    def reachable(start: str) -> Set[str]:
+        found: Set[str] = set()
+        stack = [start]
+        while stack:
+            for module in arrows.get(stack.pop(), set()) - found:
+                found.add(module)
+                stack.append(module)
+        return found
+
+    assert [module for module in sorted(arrows) if module in reachable(module)] == []
 
 
 def _attributes_asked_for(node: ast.AST) -> List[str]:
@@ -116,8 +219,7 @@ def test_private_names_of_frameworks_are_in_the_same_files() -> None:
     """Elsewhere, no attribute is asked for that is private and not our own."""
     trees = {
         name: ast.parse(path.read_text(encoding="utf-8"))
-        for name, path in _files(PACKAGE).items()
-        if path.suffix == ".py"
+        for name, path in _package().items()
     }
     nodes = [(name, node) for name, tree in trees.items() for node in ast.walk(tree)]
     # Of a NamedTuple, what load() hangs on an object, and Python's own.
@@ -144,9 +246,8 @@ def test_every_module_postpones_annotations() -> None:
     """Without the future import, annotations like `list[str]` break Python 3.7."""
     missing = [
         name
-        for name, path in _files(PACKAGE).items()
-        if path.suffix == ".py"
-        and name != "__main__.py"
+        for name, path in _package().items()
+        if name != "__main__.py"
         and "from __future__ import annotations" not in path.read_text(encoding="utf-8")
     ]
     assert missing == []

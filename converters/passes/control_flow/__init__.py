@@ -46,8 +46,8 @@ def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:
     names = graph.slice(tensors)
     if all(graph.nodes[name].op != "Enter" for name in names):
         return []
-    while_loops = Regions(graph, names).frames
-    return [tensor for tensor in tensors if while_loops[node_of(tensor)]]
+    frames = Regions(graph, names).frames
+    return [tensor for tensor in tensors if frames[node_of(tensor)]]
 
 
 def make_functional(
