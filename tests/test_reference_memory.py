@@ -228,7 +228,8 @@ def _row_of_input(v1: Any, x: Any, variable: Any) -> Any:
 
 def _given_to_resource(v1: Any, x: Any, variable: Any) -> Any:
     other = v1.get_variable("other", initializer=START, use_resource=True)
-    with v1.control_dependencies([other.assign(variable.value()).op]):
+    rows = v1.slice(variable, [0 * v1.cast(x, "int32"), 0], [4, 16])
+    with v1.control_dependencies([other.assign(rows).op]):
         return _after_write(v1, variable, x + 0)
 
 

@@ -173,6 +173,9 @@ def add_variant(
     _add_assets(model, variant, assets)
     found = variables.find_variables(graph, collections)
     initialization.apply(found, initial.restored, initial.values)
+    for variable in found:
+        for node in variable.nodes:
+            variable.initial = graph.started.get(node, variable.initial)
     written = _written_by(graph, variant.update_ops)
     _add_variables(model, variant, found, initial.restored, written)
     tables.add_tables(model, variant)

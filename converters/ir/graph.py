@@ -94,6 +94,7 @@ class Graph:
         to return.
       last_reads: nodes that read when all else has run, and the variable they read.
       stopped: Exits of loops that no gradient goes through.
+      started: nodes of variables that a pass added, and what they begin with.
       added: names of the nodes that were not in the file, in the order of time.
     """
 
@@ -114,6 +115,7 @@ class Graph:
         self.fetched: Dict[str, str] = {}
         self.last_reads: Dict[str, str] = {}
         self.stopped: Set[str] = set()
+        self.started: Dict[str, Any] = {}
         self.added: List[str] = []
         self._outputs: Dict[str, List[Output]] = {}
         self._inputs: Dict[str, List[Edge]] = {}

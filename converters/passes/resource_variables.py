@@ -93,6 +93,7 @@ def make_resources(
     read_first(graph, signatures)
     for read in reads:
         values.read(read)
+    values.share()
     return late.doubts()
 
 

@@ -8,10 +8,12 @@ does a Select with a scalar condition, and an Exit where a loop was left. Those 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import (
     Dict,
     FrozenSet,
     List,
+    Mapping,
     NamedTuple,
     Optional,
     Sequence,
@@ -19,10 +21,18 @@ from typing import (
     Tuple,
 )
 
-from ...ir.graph import WAYS_BACK, Graph, data_inputs, node_of, split_tensor
+from ...ir.graph import (
+    WAYS_BACK,
+    Graph,
+    data_inputs,
+    node_of,
+    resource_name,
+    split_tensor,
+)
 from . import memory
+from .shared_memory import Sharing, place_of
 
-__all__ = ["FORWARDS", "Alias", "Aliases", "Chooser", "Entry", "View", "kind"]
+__all__ = ["FORWARDS", "READ", "Alias", "Aliases", "Chooser", "Entry", "View", "kind"]
 
 FORWARDS = frozenset(
     "Ref" + name
@@ -36,6 +46,8 @@ FORWARDS = frozenset(
         "Switch",
     )
 )
+# A chooser that is a read of a resource variable.
+READ = "Read"
 # Through what a loop variable gets its values.
 _TURNS = ("Enter", "NextIteration")
 
@@ -94,7 +106,7 @@ class Chooser(NamedTuple):
     """A node that gives one of several memories.
 
     Attributes:
-      kind: ``Merge``, ``Exit`` or ``Select``.
+      kind: ``Merge``, ``Exit``, ``Select`` or ``Read``.
       inputs: what each of the tensors is that it may give; None is memory of its own.
       tensors: those.
     """
@@ -121,6 +133,7 @@ class Aliases:
       references: tensors of reference type.
       writes: nodes that write through a reference, which they hand on.
       order: all nodes, each after its inputs.
+      sharing: resource variables that are the memory of others, by name.
     """
 
     def __init__(
@@ -129,8 +142,10 @@ class Aliases:
         references: Set[str],
         writes: Set[str],
         order: Sequence[str],
+        sharing: Mapping[str, Sharing] = MappingProxyType({}),
     ) -> None:
         self._graph = graph
+        self._sharing = sharing
         self._references = references
         self._writes = writes
         self._found: Dict[str, Optional[Alias]] = {}
@@ -323,6 +338,8 @@ class Aliases:
         edges = data_inputs(graph, name)
         if not edges:
             return None
+        if op == "ReadVariableOp":
+            return self._read(name, edges[0].tensor) if self._sharing else None
         if op == "Merge":
             tensors = [edge.tensor for edge in edges]
             return self._merged(name, tensors) if output == 0 else None
@@ -352,6 +369,21 @@ class Aliases:
         if op == "NextIteration":
             return alias
         return self._seen(alias, name, output)
+
+    def _read(self, name: str, handle: str) -> Optional[Alias]:
+        """What a resource variable gives: its memory, which may be another's."""
+        place = place_of(self._graph, handle)
+        if place is None:
+            return None
+        sharing = self._sharing.get(resource_name(self._graph.nodes[place.node]))
+        if sharing is None:
+            return None
+        inputs = tuple(
+            Alias(variable, place.path, views, read=name)
+            for variable, views in sorted(sharing.memories)
+        )
+        self.choosers[name] = Chooser(READ, inputs, (handle,) * len(inputs))
+        return Alias("", chooser=name)
 
     def _seen(self, alias: Alias, name: str, output: int) -> Alias:
         """What is handed on by an op that computes nothing."""

@@ -36,9 +36,12 @@ from ...ir.graph import (
 )
 from ...ir.variables import REFERENCE_OPS
 from .aliases import FORWARDS, Alias, Aliases
+from .shared_memory import Sharing, find_sharing
 
 __all__ = ["LateRead", "LateReads"]
 
+# Resources that take over each other's memory; a loop of views has no end.
+_MOST_ROUNDS = 8
 # Takes what comes first, and does not wait for the rest.
 _ONE_INPUT = ("Merge", "RefMerge")
 
@@ -88,10 +91,59 @@ class LateReads:
         self._behind: Dict[str, int] = {}
         self._in_turn: Dict[str, int] = {}
         self._doubts: Dict[Tuple[str, str], str] = {}
+        # Resource variables that are the memory of others.
+        self.sharing: Dict[str, Sharing] = {}
         if any(self._is_write(name) for name in declared):
             order = topological(graph, list(graph.nodes))
             self._find_writes(order)
-            self.aliases = Aliases(graph, self._references, set(self._writers), order)
+            self._find_aliases(order)
+
+    def _find_aliases(self, order: Sequence[str]) -> None:
+        """Finds what is the memory of variables; resources can hand it on."""
+        writes = set(self._writers)
+        known: Dict[str, Set[Any]] = {}
+        for _ in range(_MOST_ROUNDS):
+            self.aliases = Aliases(
+                self._graph, self._references, writes, order, self.sharing
+            )
+            found = find_sharing(self._graph, self.aliases)
+            self.sharing = {k: s for k, s in found.items() if self._is_followed(s)}
+            memories = {key: each.memories for key, each in self.sharing.items()}
+            if memories == known:
+                return
+            known = memories
+        self.sharing = {}
+        self.aliases = Aliases(self._graph, self._references, writes, order)
+
+    def _is_followed(self, sharing: Sharing) -> bool:
+        """Whether a write to what a resource is the memory of can be followed."""
+        writes = self.followed(sharing)
+        for name in writes:
+            alias = self.aliases.get(self.target(name))
+            if alias is None or alias.chooser or self._graph.outputs(name)[1:]:
+                return False
+            if self._graph.nodes[name].op == "CountUpTo":
+                return False
+            if self._may_resize(self._graph.nodes[name]):
+                return False
+        return bool(writes)
+
+    def followed(self, sharing: Sharing) -> List[str]:
+        """The writes to what a resource may be the memory of."""
+        bits = 0
+        for variable, _ in sharing.memories:
+            bits |= self._bits.get(variable, 0)
+        return [name for name, (bit, _) in self._writers.items() if bit & bits]
+
+    def writes(self) -> List[str]:
+        """The nodes that write through references."""
+        return list(self._writers) if self._bits else []
+
+    def target(self, name: str) -> str:
+        """The reference that a node writes through."""
+        edges = data_inputs(self._graph, name)
+        place = list(self._declared[name]).index(True)
+        return edges[place].tensor
 
     def of_nodes(self) -> List[LateRead]:
         """What nodes have to read for themselves."""
@@ -209,6 +261,8 @@ class LateReads:
         found = []
         for name, node in self._graph.nodes.items() if self._bits else ():
             if node.op != "AssignVariableOp":
+                continue
+            if any(name in each.assigns for each in self.sharing.values()):
                 continue
             handle, value = data_inputs(self._graph, name)[:2]
             alias = self.aliases.get(value.tensor)

@@ -12,8 +12,9 @@ from ...ir.functions import set_attr
 from ...ir.graph import Graph, data_inputs, node_of, normal
 from ...ir.variable_reads import add_read
 from . import memory
-from .aliases import Alias, Entry, View, kind
+from .aliases import READ, Alias, Entry, View, kind
 from .late_reads import LateRead, LateReads
+from .shared_memory import Followers, add_flag, place_of
 
 __all__ = ["LateValues"]
 
@@ -38,6 +39,9 @@ class LateValues:
         }
         self._ways: Dict[Tuple[str, ...], str] = {}
         self._which: Dict[str, str] = {}
+        self._flags: Dict[str, str] = {}
+        # What nodes write to, as a tensor.
+        self.written = {name: late.target(name) for name in late.writes()}
 
     def read(self, late: LateRead) -> None:
         """Has a node, or a signature, take what a variable holds when it runs."""
@@ -52,10 +56,37 @@ class LateValues:
             graph.nodes[late.node].input[late.place] = tensor
             graph.forget(late.node)
 
+    def share(self) -> None:
+        """Keeps resource variables equal to those whose memory they are."""
+        if not self._late.sharing:
+            return
+        followers = Followers(self._graph, self, self._late.aliases)
+        for sharing in self._late.sharing.values():
+            followers.note(sharing)
+            for write in self._late.followed(sharing):
+                followers.follow(sharing, write)
+
+    def flag(self, variable: str) -> str:
+        """The node of the variable that says whose memory another one is."""
+        if variable not in self._flags:
+            self._flags[variable] = add_flag(self._graph, variable)
+        return self._flags[variable]
+
+    def now(self, base: str, alias: Alias, controls: List[str]) -> str:
+        """What memory holds once some nodes have run."""
+        late = LateRead(None, 0, base + ":0", alias, controls)
+        graph = self._graph
+        handle = self.brought(alias.variable, alias.path, DT_RESOURCE)
+        tensor = graph.unique_name(base + "/now")
+        add_read(graph, tensor, handle, controls, self._dtypes[alias.variable])
+        for view in alias.views:
+            tensor = self._seen(late, view, tensor, base)
+        return tensor
+
     def _value(self, late: LateRead, alias: Alias, suffix: str) -> str:
         """What a variable holds, and what the views make of it."""
         graph = self._graph
-        handle = self._brought(alias.variable, alias.path, DT_RESOURCE)
+        handle = self.brought(alias.variable, alias.path, DT_RESOURCE)
         base = late.node or node_of(late.tensor)
         tensor = graph.unique_name("{}/late_{}{}".format(base, late.place, suffix))
         add_read(graph, tensor, handle, late.controls, self._dtypes[alias.variable])
@@ -97,7 +128,7 @@ class LateValues:
         graph.replace(copy)
         return str(copy.name)
 
-    def _brought(self, tensor: str, path: Sequence[Tuple[str, int]], dtype: int) -> str:
+    def brought(self, tensor: str, path: Sequence[Tuple[str, int]], dtype: int) -> str:
         """A tensor past loops and conditionals, as the value came into them."""
         graph = self._graph
         way: Tuple[str, ...] = (tensor,)
@@ -128,14 +159,14 @@ class LateValues:
         """What was chosen, if that was a variable as it is by now."""
         alias = late.alias
         entries = self._late.aliases.entries(alias.chooser)
-        which = self._brought(self._number_of(alias.chooser), alias.path, DT_INT32)
+        which = self.brought(self._number_of(alias.chooser), alias.path, DT_INT32)
         tensor = late.tensor
         base = late.node or node_of(late.tensor)
         for number, entry in sorted(entries.items()):
             memory_of = self._late.aliases.further(entry.alias, alias)
             value = self._value(late, memory_of, "_{}".format(number))
-            wanted = self._add_number(number, base, ["^" + node_of(late.tensor)])
-            asked = self._add(
+            wanted = self.add_number(number, base, ["^" + node_of(late.tensor)])
+            asked = self.add(
                 "Equal", base + "/is_variable", [which, wanted], T=("type", DT_INT32)
             )
             tensor = self._either(base, asked, value, tensor, entry, late)
@@ -149,28 +180,28 @@ class LateValues:
         dtype = ("type", graph.output(normal(yes)).dtype)
         shape = memory.static_shape(graph, late.tensor)
         if shape is not None and None not in shape:
-            return self._add("Select", base + "/chosen", [asked, yes, no], T=dtype)
+            return self.add("Select", base + "/chosen", [asked, yes, no], T=dtype)
         int32 = ("type", DT_INT32)
         shapes, sizes, ranks = [], [], []
         for tensor in (yes, no):
             shapes.append(
-                self._add("Shape", base + "/shape", [tensor], T=dtype, out_type=int32)
+                self.add("Shape", base + "/shape", [tensor], T=dtype, out_type=int32)
             )
             sizes.append(
-                self._add("Size", base + "/size", [tensor], T=dtype, out_type=int32)
+                self.add("Size", base + "/size", [tensor], T=dtype, out_type=int32)
             )
-            ranks.append(self._add("Rank", base + "/rank", [tensor], T=dtype))
+            ranks.append(self.add("Rank", base + "/rank", [tensor], T=dtype))
         dims = self._one_of(base, asked, shapes, ranks, int32, late)
         flat = [self._flat(base, tensor, dtype, late) for tensor in (yes, no)]
         values = self._one_of(base, asked, flat, sizes, dtype, late)
-        return self._add(
+        return self.add(
             "Reshape", base + "/chosen", [values, dims], T=dtype, Tshape=int32
         )
 
     def _flat(self, base: str, tensor: str, dtype: Any, late: LateRead) -> str:
-        vector = self._add_number(-1, base, ["^" + node_of(late.tensor)], scalar=False)
+        vector = self.add_number(-1, base, ["^" + node_of(late.tensor)], scalar=False)
         int32 = ("type", DT_INT32)
-        return self._add(
+        return self.add(
             "Reshape", base + "/flat", [tensor, vector], T=dtype, Tshape=int32
         )
 
@@ -186,17 +217,17 @@ class LateValues:
         """One of two vectors of different lengths."""
         int32 = ("type", DT_INT32)
         after = ["^" + node_of(late.tensor)]
-        zero = self._add_number(0, base, after)
-        start = self._add("Select", base + "/start", [asked, zero, lengths[0]], T=int32)
-        length = self._add("Select", base + "/length", [asked] + lengths, T=int32)
-        both = self._add(
+        zero = self.add_number(0, base, after)
+        start = self.add("Select", base + "/start", [asked, zero, lengths[0]], T=int32)
+        length = self.add("Select", base + "/length", [asked] + lengths, T=int32)
+        both = self.add(
             "ConcatV2", base + "/both", vectors + [zero], T=dtype, Tidx=int32, N=2
         )
         bounds = [
-            self._add("ExpandDims", base + "/bound", [each, zero], T=int32, Tdim=int32)
+            self.add("ExpandDims", base + "/bound", [each, zero], T=int32, Tdim=int32)
             for each in (start, length)
         ]
-        return self._add("Slice", base + "/part", [both] + bounds, T=dtype, Index=int32)
+        return self.add("Slice", base + "/part", [both] + bounds, T=dtype, Index=int32)
 
     def _number_of(self, chooser: str) -> str:
         """A tensor that says what a chooser has chosen."""
@@ -210,6 +241,13 @@ class LateValues:
         node.name = graph.unique_name((scope and scope + "/") + "which_" + last)
         self._which[chooser] = node.name
         original = graph.nodes[chooser]
+        if made.kind == READ:
+            place = place_of(graph, made.tensors[0])
+            assert place is not None
+            flag = self.brought(self.flag(place.node), place.path, DT_RESOURCE)
+            controls = [i for i in original.input if i.startswith("^")]
+            add_read(graph, node.name, flag, controls, DT_INT32)
+            return str(node.name)
         graph.replace(node)
         inputs = [
             self._number_in(node.name, tensor, alias, made.kind)
@@ -231,7 +269,7 @@ class LateValues:
         graph = self._graph
         if op == "Exit" and alias is not None:
             # A loop is left by its Switch.
-            return self._brought(self._number_of(alias.chooser), alias.path, DT_INT32)
+            return self.brought(self._number_of(alias.chooser), alias.path, DT_INT32)
         step = graph.nodes[node_of(tensor)]
         around = kind(graph, step.name)
         if op == "Merge" and around in ("Enter", "NextIteration"):
@@ -243,14 +281,14 @@ class LateValues:
             if around == "Enter" and alias is not None and alias.path:
                 alias = alias._replace(path=alias.path[:-1])
             del copy.input[:]
-            copy.input.append(self._number_here(base, source, alias))
+            copy.input.append(self.number_here(base, source, alias))
             set_attr(copy, "T", ("type", DT_INT32))
             copy.attr.pop("_output_shapes", None)
             graph.replace(copy)
             return str(copy.name)
-        return self._number_here(base, tensor, alias)
+        return self.number_here(base, tensor, alias)
 
-    def _number_here(self, base: str, tensor: str, alias: Optional[Alias]) -> str:
+    def number_here(self, base: str, tensor: str, alias: Optional[Alias]) -> str:
         """The number of what a tensor is, where it is."""
         graph = self._graph
         # What a write handed on is a handle by now.
@@ -262,31 +300,32 @@ class LateValues:
         after = ["^" + here.name]
         aliases = self._late.aliases
         if alias is None or not alias.chooser:
-            return self._add_number(aliases.number(alias), base, after)
-        which = self._brought(self._number_of(alias.chooser), alias.path, DT_INT32)
+            return self.add_number(aliases.number(alias), base, after)
+        which = self.brought(self._number_of(alias.chooser), alias.path, DT_INT32)
         int32 = ("type", DT_INT32)
-        found = self._add("Identity", base + "/number", [which] + after, T=int32)
+        found = self.add("Identity", base + "/number", [which] + after, T=int32)
         if not alias.views:
             return found
         # Of what was chosen, the part or shape has a number of its own.
         which = found
         for number, entry in sorted(aliases.entries(alias.chooser).items()):
             other = aliases.number(aliases.further(entry.alias, alias))
-            asked = self._add(
+            asked = self.add(
                 "Equal",
                 base + "/is_number",
-                [which, self._add_number(number, base, after)],
+                [which, self.add_number(number, base, after)],
                 T=int32,
             )
-            constant = self._add_number(other, base, after)
-            found = self._add(
+            constant = self.add_number(other, base, after)
+            found = self.add(
                 "Select", base + "/number", [asked, constant, found], T=int32
             )
         return found
 
-    def _add_number(
+    def add_number(
         self, number: int, base: str, after: List[str], scalar: bool = True
     ) -> str:
+        """Adds a constant that is there once a node has run."""
         return add_constant(
             self._graph,
             base + "/number",
@@ -294,7 +333,8 @@ class LateValues:
             after=after[0][1:],
         )
 
-    def _add(self, op: str, name: str, inputs: List[str], **attrs: Any) -> str:
+    def add(self, op: str, name: str, inputs: List[str], **attrs: Any) -> str:
+        """Adds a node; returns its name."""
         graph = self._graph
         node = node_def_pb2.NodeDef(op=op, name=graph.unique_name(name), input=inputs)
         for key, value in attrs.items():
