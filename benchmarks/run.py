@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
 import conversion_rows
+import handle_rows
 import training_rows
 from bench import Bench, SideFailed
 from models import ModelMissing, Models, default_directory
@@ -38,6 +39,7 @@ GROUPS: Dict[str, Callable[[Bench], None]] = {
     "weights": conversion_rows.weights,
     "growth": conversion_rows.growth,
     "load": conversion_rows.load,
+    "resolve": handle_rows.resolve,
     "lower": training_rows.lower,
     "recurrent": training_rows.recurrent,
     "layer": training_rows.layer,

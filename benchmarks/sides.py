@@ -79,6 +79,24 @@ def hub_compat_load(source: str) -> Prepared:
     return lambda: function(source)
 
 
+def hub_compat_resolve(address: str) -> Prepared:
+    """``hub_compat.resolve``; the cache is what TFHUB_CACHE_DIR says."""
+    import requests  # noqa: F401
+
+    import hub_compat as hub
+    from hub_compat._handles import resolving, transfer  # noqa: F401
+
+    function = hub.resolve
+    return lambda: function(address)
+
+
+def tensorflow_hub_resolve(address: str) -> Prepared:
+    """``tensorflow_hub.resolve``."""
+    import tensorflow_hub
+
+    return lambda: tensorflow_hub.resolve(address)
+
+
 def tensorflow_hub_load(source: str) -> Prepared:
     """``tensorflow_hub.load``."""
     import tensorflow_hub
@@ -314,6 +332,8 @@ SIDES: Dict[str, Callable[..., Prepared]] = {
         lower,
         load_and_save,
         hub_compat_load,
+        hub_compat_resolve,
+        tensorflow_hub_resolve,
         tensorflow_hub_load,
         tensorflow_load,
         converted_forward,

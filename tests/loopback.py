@@ -6,13 +6,16 @@ import contextlib
 import http.server
 import io
 import re
+import select
+import socket
+import socketserver
 import tarfile
 import threading
 import time
 import zipfile
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-__all__ = ["Answer", "Server", "serving", "tar_of", "zip_of"]
+__all__ = ["Answer", "Proxy", "Server", "proxying", "serving", "tar_of", "zip_of"]
 
 
 class Answer:
@@ -113,6 +116,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             else:
                 self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        """As a request whose query is the body."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.path += "?" + body.decode()
+        self.do_GET()
+
     def log_message(self, *arguments: Any) -> None:
         """Nothing: the tests look at ``asked``."""
 
@@ -122,15 +131,91 @@ class _Threaded(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
 
+class _ThreadedV6(_Threaded):
+    address_family = socket.AF_INET6
+
+
 @contextlib.contextmanager
-def serving(wrap: Optional[Callable[[Any], Any]] = None) -> Iterator[Server]:
+def serving(
+    wrap: Optional[Callable[[Any], Any]] = None, host: str = "localhost"
+) -> Iterator[Server]:
     """A server for the length of a block; ``wrap`` may make its socket a TLS one."""
-    listening = _Threaded(("127.0.0.1", 0), _Handler)
+    kind = _ThreadedV6 if ":" in host else _Threaded
+    listening = kind(("::1" if ":" in host else "127.0.0.1", 0), _Handler)
     scheme = "http"
     if wrap is not None:
-        listening.socket = wrap(listening.socket)
+        listening.socket = wrap(listening.socket)  # type: ignore[assignment]
         scheme = "https"
-    served = Server("{}://localhost:{}".format(scheme, listening.server_address[1]))
+    served = Server("{}://{}:{}".format(scheme, host, listening.server_address[1]))
+    listening.served = served  # type: ignore[attr-defined]
+    thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield served
+    finally:
+        listening.shutdown()
+        listening.server_close()
+
+
+class _Relay(socketserver.StreamRequestHandler):
+    """A proxy: a tunnel (CONNECT), or a request that is passed on."""
+
+    def handle(self) -> None:
+        proxy: Proxy = self.server.served  # type: ignore[attr-defined]
+        first = self.rfile.readline().decode().split()
+        headers = []
+        for line in iter(self.rfile.readline, b"\r\n"):
+            headers.append(line.decode().strip())
+        proxy.asked.append((" ".join(first[:2]), headers))
+        if proxy.refuses:
+            self.wfile.write(b"HTTP/1.1 407 Sign in\r\nContent-Length: 0\r\n\r\n")
+            return
+        where = first[1] if first[0] == "CONNECT" else first[1].split("/")[2]
+        host, _, port = where.rpartition(":")
+        with socket.create_connection((host, int(port))) as there:
+            if first[0] == "CONNECT":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            else:
+                path = "/" + first[1].split("/", 3)[3]
+                lines = [" ".join([first[0], path, first[2]]), *headers, "", ""]
+                there.sendall("\r\n".join(lines).encode())
+            self._pass_on(there)
+
+    def _pass_on(self, there: Any) -> None:
+        both = {self.connection: there, there: self.connection}
+        while True:
+            for one in select.select(list(both), [], [])[0]:
+                data = one.recv(1 << 16)
+                if not data:
+                    return
+                both[one].sendall(data)
+
+
+class _Relays(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+class Proxy:
+    """A proxy.
+
+    Attributes:
+      address: ``"127.0.0.1:PORT"``.
+      asked: method with what was asked for, and headers, in the order of the requests.
+      refuses: whether it wants a password.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.asked: List[Tuple[str, List[str]]] = []
+        self.refuses = False
+
+
+@contextlib.contextmanager
+def proxying() -> Iterator[Proxy]:
+    """A proxy for the length of a block."""
+    listening = _Relays(("127.0.0.1", 0), _Relay)
+    served = Proxy("127.0.0.1:{}".format(listening.server_address[1]))
     listening.served = served  # type: ignore[attr-defined]
     thread = threading.Thread(target=listening.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import os
+import random
+import shutil
 import stat
 import tarfile
+import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Callable
 
@@ -14,6 +20,7 @@ import pytest
 from loopback import tar_of, zip_of
 
 import hub_compat as hub
+from hub_compat._handles import archives
 
 
 def tar_with(name: str, **fields: Any) -> bytes:
@@ -107,7 +114,7 @@ def _flipped(data: bytes) -> bytes:
 def test_refused(kind: str, tmp_path: Path, monkeypatch: Any) -> None:
     """With an error of our own; nothing is left, and nothing is outside."""
     make: Callable[[], bytes] = HOSTILE[kind]
-    monkeypatch.setattr("hub_compat._handles.archives._FREE", 16 << 20)
+    monkeypatch.setattr("hub_compat._handles.target._FREE", 16 << 20)
     cache = tmp_path / "deep" / "cache"
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(cache))
     path = tmp_path / "archive"
@@ -139,7 +146,7 @@ def test_absolute_names_are_relative(tmp_path: Path, monkeypatch: Any) -> None:
 def test_limits(name: str, value: str, tmp_path: Path, monkeypatch: Any) -> None:
     """Each has a variable, which the message names."""
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("hub_compat._handles.archives._FREE", 1000)
+    monkeypatch.setattr("hub_compat._handles.target._FREE", 1000)
     variable = "HUB_COMPAT_ARCHIVE_MAX_" + name
     path = tmp_path / "archive"
     path.write_bytes(tar_of({"saved_model.pb": bytes(20000), "more": b"x"}))
@@ -148,3 +155,157 @@ def test_limits(name: str, value: str, tmp_path: Path, monkeypatch: Any) -> None
     monkeypatch.setenv(variable, value)
     with pytest.raises(hub.errors.ArchiveError, match=variable):
         hub.resolve(path)
+
+
+def header_bomb(kind: bytes, size: int) -> bytes:
+    """A tar whose own header is of that size, as memory would have it."""
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as packed:
+        member = tarfile.TarInfo("x")
+        member.type, member.size = kind, size
+        packed.write(member.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(size >> 20):
+            packed.write(b"A" * (1 << 20))
+    return out.getvalue()
+
+
+def many_headers() -> bytes:
+    """A tar of nothing but headers for all."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = b"g", 512
+    one = member.tobuf(tarfile.USTAR_FORMAT) + b"11 a=bcdef\n".ljust(512, b"\0")
+    return gzip.compress(one * 20000)
+
+
+HUNGRY = {
+    "pax header": lambda: header_bomb(b"x", 64 << 20),
+    "global header": lambda: header_bomb(b"g", 64 << 20),
+    "long name": lambda: header_bomb(b"L", 64 << 20),
+    "long link": lambda: header_bomb(b"K", 64 << 20),
+    "headers": many_headers,
+    "behind the end": lambda: gzip.compress(
+        tar_of({"saved_model.pb": b"xx"}, "w") + bytes(64 << 20)
+    ),
+    "twice": lambda: gzip.compress(
+        gzip.compress(tar_of({"saved_model.pb": bytes(64 << 20)}, "w"))
+    ),
+    "xz": lambda: _with_large_dictionary(),
+    "zip": lambda: zip_of({"saved_model.pb": bytes(64 << 20)}),
+}
+
+
+def _with_large_dictionary() -> bytes:
+    """An xz whose header asks for 1.5 GB, though it needs nothing of it."""
+    data = bytearray(lzma.compress(tar_of({"saved_model.pb": b"xx"}, "w")))
+    # The header of the block: its size, flags, LZMA2 with one property, and a CRC.
+    start = 12
+    end = start + (data[start] + 1) * 4 - 4
+    assert data[start + 2 : start + 4] == b"\x21\x01"
+    data[start + 4] = 37
+    data[end : end + 4] = zlib.crc32(bytes(data[start:end])).to_bytes(4, "little")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", sorted(HUNGRY))
+def test_memory(kind: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """What would take memory or time is refused before it does."""
+    monkeypatch.setattr("hub_compat._handles.target._FREE", 16 << 20)
+    data = HUNGRY[kind]()
+    tracemalloc.start()
+    try:
+        with pytest.raises(hub.errors.ArchiveError):
+            archives.extract(io.BytesIO(data), str(tmp_path), "it")
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_is_flat(tmp_path: Path) -> None:
+    """However large the archive is."""
+    out = io.BytesIO()
+    piece = os.urandom(1 << 20)
+    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=1) as archive:
+        member = tarfile.TarInfo("saved_model.pb")
+        member.size = 96 << 20
+        archive.addfile(member, _Same(piece))
+    source = io.BytesIO(out.getvalue())
+    del out
+    tracemalloc.start()
+    try:
+        found = archives.extract(source, str(tmp_path), "it")
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+    assert found["saved_model.pb"].size == 96 << 20
+
+
+class _Same(io.RawIOBase):
+    def __init__(self, piece: bytes) -> None:
+        super().__init__()
+        self._piece = piece
+
+    def read(self, size: int = -1) -> bytes:
+        return (self._piece * (size // len(self._piece) + 1))[:size]
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    """An archive with something changed in it."""
+    changed = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        place = chance.randrange(len(changed))
+        how = chance.randrange(5)
+        if how == 0:
+            del changed[place:]
+        elif how == 1:
+            changed[place:place] = chance.getrandbits(64).to_bytes(8, "big")
+        elif how == 2:
+            del changed[place : place + chance.randint(1, 600)]
+        else:
+            changed[place] = chance.randrange(256)
+        if not changed:
+            break
+    return bytes(changed)
+
+
+def mutated_header(data: bytes, chance: random.Random) -> bytes:
+    """A tar with a field of a header changed, and the header's sum made right."""
+    changed = bytearray(data)
+    start = 512 * chance.choice([0, 2, 4])
+    header = changed[start : start + 512]
+    fields = [(0, 100), (100, 8), (124, 12), (136, 12), (156, 1), (157, 100), (345, 99)]
+    place, length = chance.choice(fields)
+    for _ in range(chance.randint(1, 3)):
+        value = chance.choice([0, 0x2E, 0x2F, 0x37, 0x4C, 0x67, 0x78, 0x80, 0xFF])
+        header[place + chance.randrange(min(length, 6))] = value
+    header[148:156] = b" " * 8
+    header[148:156] = "{:06o}\0 ".format(sum(header)).encode()
+    changed[start : start + 512] = header
+    return bytes(changed)
+
+
+def test_random_damage(tmp_path: Path) -> None:
+    """500 seeds: it is unpacked, or refused by our error; nothing is outside."""
+    files = {"saved_model.pb": b"graph" * 20, "assets/x": b"", "variables/a": b"xyz"}
+    whole = {mode: tar_of(files, mode) for mode in ("w", "w:gz", "w:bz2", "w:xz")}
+    whole["zip"] = zip_of(files)
+    caught = 0
+    for seed in range(500):
+        chance = random.Random(seed)
+        kind = chance.choice(sorted(whole) + ["header", "header"])
+        if kind == "header":
+            data = mutated_header(whole["w"], chance)
+        else:
+            data = mutated(whole[kind], chance)
+        folder = tmp_path / str(seed) / "deep" / "in"
+        folder.mkdir(parents=True)
+        try:
+            archives.extract(io.BytesIO(data), str(folder), "it")
+        except hub.errors.ArchiveError:
+            caught += 1
+        for path in (tmp_path / str(seed)).rglob("*"):
+            mode = os.lstat(str(path)).st_mode
+            assert stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+            assert folder in path.parents or path in (folder, folder.parent)
+        shutil.rmtree(str(tmp_path / str(seed)))
+    assert not list(tmp_path.iterdir())
+    assert caught > 250

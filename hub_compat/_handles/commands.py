@@ -12,6 +12,7 @@ from absl import flags
 
 from hub_compat import _printing
 from hub_compat._handles import inventory, shelf
+from hub_compat._handles.grammar import printable
 from hub_compat._handles.inventory import Entry
 from hub_compat._handles.resolving import resolve as resolve_handle
 from hub_compat.errors import HubCompatError, OptionsError
@@ -70,9 +71,11 @@ def prefetch(handles: List[str], values: flags.FlagValues) -> int:
 
 def _fetch(handles: List[str], values: flags.FlagValues, jobs: int) -> int:
     found: Dict[str, Any] = {}
+    # A password in an address is not printed.
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         waiting = {handle: pool.submit(resolve_handle, handle) for handle in handles}
         for handle, future in waiting.items():
+            handle = printable(handle)
             try:
                 found[handle] = future.result()
             except HubCompatError as error:

@@ -28,7 +28,7 @@ from urllib.parse import unquote, urlsplit
 from hub_compat._io import files
 from hub_compat.errors import HandleError
 
-__all__ = ["Handle", "Kind", "parse"]
+__all__ = ["Handle", "Kind", "parse", "printable"]
 
 
 class Kind(enum.Enum):
@@ -59,6 +59,14 @@ _PAGE = re.compile(
     "([^/]+/[^/]+)/frameworks/([^/]+)/variations/([^/]+)(?:/versions/([0-9]+))?/?$"
 )
 _MODEL = re.compile("([^/]+)/([^/]+)/([^/]+)/([^/]+?)(?:/([0-9]+))?/?$")
+
+# A password may hold anything but a slash; what is behind the last @ is the host.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s'\"]*@")
+_SECRET = re.compile(
+    r"([?&][^=&#\s'\"]*(?:token|key|sig|secret|passw|credential|auth)[^=&#\s'\"]*=)"
+    r"[^&#\s'\"]+",
+    re.IGNORECASE,
+)
 
 
 def parse(handle: Any) -> Handle:
@@ -98,6 +106,15 @@ def parse(handle: Any) -> Handle:
     return Handle(text, Kind.PATH, path)
 
 
+def printable(text: str) -> str:
+    """A handle, or a text with addresses, without passwords and keys.
+
+    For messages, logs and the notes in the cache: ``https://user:password@host/m?key=1``
+    is ``https://***@host/m?key=***``.
+    """
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))
+
+
 def _split(text: str) -> Any:
     try:
         parts = urlsplit(text)
@@ -105,12 +122,14 @@ def _split(text: str) -> Any:
         parts.port  # noqa: B018
     except ValueError as error:
         raise HandleError(
-            "The handle is no address: {}. Received: {!r}".format(error, text)
+            "The handle is no address: {}. Received: {!r}".format(
+                printable(str(error)), printable(text)
+            )
         ) from error
     if not parts.hostname:
         raise HandleError(
             "The handle is an address without a host; write https://HOST/MODULE. "
-            "Received: {!r}".format(text)
+            "Received: {!r}".format(printable(text))
         )
     return parts
 

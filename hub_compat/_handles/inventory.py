@@ -6,9 +6,11 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from typing import Iterator, List, NamedTuple, Optional
 
 from hub_compat._handles import settings, shelf
+from hub_compat._handles.grammar import printable
 from hub_compat._io import files
 from hub_compat._io import leftovers as _leftovers
 from hub_compat._io.builders import lock_file, locked
@@ -16,7 +18,13 @@ from hub_compat.errors import CacheError, HandleError
 
 __all__ = ["Entry", "Repaired", "damages", "entries", "prune", "remove", "repair"]
 
-_NAME = re.compile("[0-9a-f]{40}$")
+_NAME = re.compile(r"[0-9a-f]{40}\Z")
+# Notes, locks, and what tensorflow_hub downloads into.
+_BESIDE = re.compile(
+    r"\.?([0-9a-f]{40})\.(hub_compat\.json|descriptor\.txt|lock|[^.]+\.tmp)\Z"
+)
+_OF_UPSTREAM = (".tmp", ".lock")
+_DAY = 24 * 3600.0
 
 
 class Entry(NamedTuple):
@@ -74,17 +82,20 @@ def damages(entry: Entry) -> List[str]:
 
 
 def remove(handle: str) -> Entry:
-    """Removes the entry of a handle.
+    """Removes the entry of a handle, or of the name of its directory.
 
     Raises:
       HandleError: there is none.
       CacheError: it cannot be removed.
     """
     path = shelf.entry_of(handle)
+    if _NAME.match(os.path.basename(handle)):
+        # As ``list`` has it of which nothing is known, or only without its password.
+        path = os.path.join(shelf.root(), os.path.basename(handle))
     if path not in _paths():
         raise HandleError(
             "The cache has no module of that handle; hub-compat cache list has all. "
-            "Received: {!r}".format(handle)
+            "Received: {!r}".format(printable(handle))
         )
     entry = _entry(path)
     _remove(entry)
@@ -124,24 +135,35 @@ def repair() -> Repaired:
     count = 0
     if os.path.isdir(folder):
         with _explained(folder):
-            for path in _leftovers.in_folder(folder):
-                count += _leftovers.remove_dead(path)
-            count += _remove_notes(folder)
+            count = shelf.clear_away(folder) + _remove_notes(folder)
     return Repaired(removed, count)
 
 
 def _remove_notes(folder: str) -> int:
-    """Removes what was written of entries that are not there, and nobody fetches."""
+    """Removes what is beside entries that are not there, and that nobody fetches."""
     count = 0
     for name in os.listdir(folder):
-        stem = name.partition(".")[0]
-        path = os.path.join(folder, stem)
-        if not _NAME.match(stem) or name == stem or os.path.isdir(path):
+        found = _BESIDE.match(name)
+        if found is None or os.path.isdir(os.path.join(folder, found.group(1))):
             continue
-        with locked(path, "fetches", 0.0) as alone:
-            if alone and not os.path.isdir(path):
-                os.remove(os.path.join(folder, name))
-                count += 1
+        path = os.path.join(folder, name)
+        with locked(os.path.join(folder, found.group(1)), "fetches", 0.0) as alone:
+            if not alone or os.path.isdir(os.path.join(folder, found.group(1))):
+                continue
+            # tensorflow_hub knows nothing of our locks, and has none that end.
+            if name.endswith(_OF_UPSTREAM) and not name.startswith("."):
+                if time.time() - _leftovers.last_change(path) < _DAY:
+                    continue
+                if os.path.isdir(path):
+                    shutil.rmtree(path)
+                    count += 1
+                    continue
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+                # That of the lock was made just now, as often as not.
+                count += not name.startswith(".")
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(lock_file(os.path.join(folder, found.group(1))))
     return count
 
 

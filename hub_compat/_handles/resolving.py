@@ -5,21 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 from typing import Any, Callable, Dict, Iterator, List, Optional
+from urllib.parse import urlsplit
 
 from hub_compat._handles import archives, kaggle, settings, shelf, transfer
-from hub_compat._handles.archives import File
-from hub_compat._handles.grammar import Handle, Kind, parse
+from hub_compat._handles.grammar import Handle, Kind, parse, printable
+from hub_compat._handles.streams import File
 from hub_compat._io import files as _files
 from hub_compat._parsing.near_misses import MODEL_FILES
 from hub_compat.errors import HandleError
 
 __all__ = ["register_resolver", "resolve"]
 
+
+class _NoPlaceError(HandleError, ValueError):
+    """A server does not say where a module lies; TensorFlow Hub has a ValueError."""
+
+
 Resolver = Callable[[str], Optional[str]]
 
 _resolvers: List[Resolver] = []
 
 _ATTEMPTS = 5
+# What is an archive on a remote file system, its name says.
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 def register_resolver(resolver: Resolver) -> Resolver:
@@ -75,9 +83,11 @@ def resolve(handle: Any) -> str:
         return parsed.location
     path = _mapped(parsed.location)
     if _files.is_remote(path):
-        if not path.endswith((".tar", ".tar.gz", ".tgz")):
+        if not path.endswith(_ARCHIVES):
             return path
-        return shelf.fetched(path, lambda folder: _unpack_path(path, folder))
+        return shelf.fetched(
+            path, lambda folder: _unpack_path(path, folder), _why_not(path)
+        )
     if not os.path.isfile(path) or not _is_archive(path):
         return path
     facts = os.stat(path)
@@ -109,13 +119,21 @@ def _unpack_path(path: str, folder: str) -> Dict[str, File]:
         return _raised(archives.extract(file, folder, path), folder)
 
 
+def _why_not(place: str) -> str:
+    """Why nothing may be fetched; "" if it may."""
+    # It is no network.
+    if place.startswith("ram://") or not settings.offline():
+        return ""
+    return "HUB_COMPAT_OFFLINE forbids to fetch it"
+
+
 def _from_server(handle: Handle) -> str:
     uncompressed = settings.load_format() == "UNCOMPRESSED"
-    why_not = "HUB_COMPAT_OFFLINE forbids to fetch it" if settings.offline() else ""
+    why_not = _why_not(handle.text)
     if not uncompressed:
         return shelf.fetched(handle.text, _Download(handle.text), why_not)
     if why_not:
-        raise HandleError("{}. Received: {!r}".format(why_not, handle.text))
+        raise HandleError("{}. Received: {!r}".format(why_not, printable(handle.text)))
     return _place_of(handle.text)
 
 
@@ -139,21 +157,26 @@ class _Download:
                     _empty(folder)
         raise HandleError(
             "Neither a mirror nor the original gives the module:\n{}\nReceived: "
-            "{!r}".format("\n".join(map(str, problems)), self._address)
+            "{!r}".format("\n".join(map(str, problems)), printable(self._address))
         ) from problems[-1]
 
     def _fetch(self, made: Any, address: str, folder: str) -> Dict[str, File]:
-        asked = transfer.with_format(address, "compressed")
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(transfer.Changed):
-                with transfer.Body(made, asked, shelf.entry_of(self._address)) as body:
+                with transfer.Body(
+                    made, address, shelf.entry_of(self._address)
+                ) as body:
                     with _shown(body, self._address) as shown:
-                        files = archives.extract(shown, folder, self._address)
+                        files = archives.extract(
+                            shown, folder, printable(self._address)
+                        )
                     return _raised(files, folder)
             _empty(folder)
         raise HandleError(
             "The module was another one each time that the connection was cut, {} "
-            "times in a row. Try again later. Received: {!r}".format(_ATTEMPTS, address)
+            "times in a row. Try again later. Received: {!r}".format(
+                _ATTEMPTS, printable(address)
+            )
         )
 
 
@@ -168,7 +191,7 @@ def _shown(body: Any, address: str) -> Iterator[Any]:
     except ImportError:
         yield body
         return
-    name = address.rstrip("/").rpartition("/")[2] or address
+    name = urlsplit(address).path.rstrip("/").rpartition("/")[2]
     options = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "desc": name}
     with tqdm.wrapattr(body, "read", total=body.size, **options) as shown:
         yield shown
@@ -186,23 +209,23 @@ def _place_of(address: str) -> str:
         with contextlib.closing(answer):
             status, text = answer.status_code, ""
             if status == 303:
-                text = answer.raw.read(10000, decode_content=True).decode(
-                    "utf-8", "replace"
-                )
+                text = transfer.start_of(answer)
     place = text.strip()
     if status != 303 or not place.startswith("gs://"):
-        raise HandleError(
+        raise _NoPlaceError(
             "The server does not say where the module lies unpacked: it answered {}{}, "
             "where 303 and gs://... are to come. Set TFHUB_MODEL_LOAD_FORMAT to "
             "COMPRESSED. Received: {!r}".format(
-                status, " and {!r}".format(place[:100]) if place else "", address
+                status,
+                " and {!r}".format(place[:100]) if place else "",
+                printable(address),
             )
         )
     return place
 
 
 def _from_kaggle(handle: Handle) -> str:
-    why_not = "HUB_COMPAT_OFFLINE forbids to fetch it" if settings.offline() else ""
+    why_not = _why_not(handle.text)
     if handle.text.startswith("kaggle:") or kaggle.is_there():
         return shelf.fetched(
             handle.text, lambda folder: kaggle.fetch(handle.location, folder), why_not

@@ -29,6 +29,7 @@ __all__ = [
     "read_timeout",
     "retries",
     "shows_progress",
+    "stopped_patience",
     "verifies_certificates",
 ]
 
@@ -147,7 +148,7 @@ def _number(name: str, default: _Number, kind: Callable[[str], _Number]) -> _Num
         return default
     try:
         number = kind(value)
-        if number >= 0:
+        if 0 <= number < float("inf"):
             return number
     except ValueError:
         pass
@@ -174,6 +175,11 @@ def retries() -> int:
 def patience() -> float:
     """Seconds to wait for another process that fetches the same module."""
     return _number("HUB_COMPAT_LOCK_TIMEOUT", 600.0, float)
+
+
+def stopped_patience() -> float:
+    """The same where the other process is stopped (Ctrl-Z, SIGSTOP)."""
+    return _number("HUB_COMPAT_LOCK_TIMEOUT", 10.0, float)
 
 
 def member_limit() -> int:

@@ -23,20 +23,33 @@ import json
 import logging
 import os
 import platform
+import re
 import tempfile
 import time
 from typing import Any, Callable, Dict, Optional
 
 from hub_compat import cache
 from hub_compat._handles import settings
-from hub_compat._handles.archives import File
+from hub_compat._handles.grammar import printable
+from hub_compat._handles.streams import File
 from hub_compat._io import files as _files
+from hub_compat._io import leftovers as _leftovers
+from hub_compat._io import scratch as _scratch
 from hub_compat._io.builders import locked
 from hub_compat._io.publish import atomic_directory
 from hub_compat._io.trust import distrust
+from hub_compat._parsing.near_misses import MODEL_FILES
 from hub_compat.errors import CacheError, DestinationError, HandleError, HubCompatError
 
-__all__ = ["entry_of", "fetched", "forget_notes", "handle_of", "manifest", "root"]
+__all__ = [
+    "clear_away",
+    "entry_of",
+    "fetched",
+    "forget_notes",
+    "handle_of",
+    "manifest",
+    "root",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -46,6 +59,7 @@ _MANIFEST, _DESCRIPTOR = ".hub_compat.json", ".descriptor.txt"
 # A manifest of so many bytes has a list of a million files.
 _LARGEST = 256 << 20
 _CHUNK = 1 << 20
+_HIDDEN = re.compile(r"\.[0-9a-f]{40}\.(tmp|old)-")
 
 
 def root() -> str:
@@ -90,17 +104,44 @@ def fetched(
             "The module is not in the cache, and {}. Fetch it where that is possible, "
             "with hub-compat resolve, and copy the cache; or give the path of a "
             "directory. The cache would have it at {!r}. Received: {!r}".format(
-                why_not, entry, handle
+                why_not, entry, printable(handle)
             )
         )
     with _explained(entry):
         _make_root(os.path.dirname(entry))
-        with locked(entry, "fetches", settings.patience()):
+        with locked(entry, "fetches", settings.patience(), settings.stopped_patience()):
             # Who held the lock may have fetched it.
-            if not _is_whole(entry, handle):
+            if not _is_whole(entry, handle, said=True):
+                clear_away(os.path.dirname(entry))
                 with atomic_directory(entry, overwrite=True, mode=_PRIVATE) as new:
-                    _note(entry, handle, fetch(new))
+                    _fill(entry, handle, new, fetch)
     return entry
+
+
+def _fill(
+    entry: str, handle: str, new: str, fetch: Callable[[str], Dict[str, File]]
+) -> None:
+    """Writes a module, and what is noted of it, before it is at its place."""
+    if not _files.is_remote(new):
+        _note(entry, handle, fetch(new), new)
+        return
+    with _scratch.temporary() as folder:
+        files = fetch(folder)
+        for name in files:
+            target = _files.join(new, name)
+            _files.make_dirs(target.rpartition("/")[0])
+            _files.copy_file(os.path.join(folder, name), target)
+    _note(entry, handle, files, "")
+
+
+def clear_away(folder: str) -> int:
+    """Removes what killed processes left in the cache; returns how many."""
+    if _files.is_remote(folder):
+        return 0
+    ours = [
+        p for p in _leftovers.in_folder(folder) if _HIDDEN.match(os.path.basename(p))
+    ]
+    return sum(map(_leftovers.remove_dead, ours))
 
 
 @contextlib.contextmanager
@@ -127,7 +168,16 @@ def _make_root(folder: str) -> None:
     if _files.is_remote(folder):
         _files.make_dirs(folder)
         return
-    os.makedirs(folder, _PRIVATE, exist_ok=True)
+    # makedirs gives those above the usual permissions, and who may write there may
+    # put another directory in its place.
+    missing = []
+    above = folder
+    while not os.path.isdir(above) and os.path.dirname(above) != above:
+        missing.append(above)
+        above = os.path.dirname(above)
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, _PRIVATE)
     reason = distrust(os.stat(folder))
     if reason is not None:
         raise _untrusted(folder, reason)
@@ -141,14 +191,17 @@ def _untrusted(path: str, reason: str) -> CacheError:
     )
 
 
-def _is_whole(entry: str, handle: str) -> bool:
+def _is_whole(entry: str, handle: str, said: bool = False) -> bool:
     """Whether an entry is there, and nothing is missing of what it had.
 
     Raises:
       CacheError: others may have written it.
     """
     if _files.is_remote(entry):
-        return _files.is_dir(entry) and bool(_files.list_dir(entry))
+        if not _files.is_dir(entry) or not _files.list_dir(entry):
+            return False
+        # Its files are moved there one by one.
+        return _missing(entry) is None
     try:
         if not os.listdir(entry):
             return False
@@ -165,12 +218,12 @@ def _is_whole(entry: str, handle: str) -> bool:
         if reason is not None:
             raise _untrusted(path, reason)
     missing = _missing(entry)
-    if missing is not None:
+    if missing is not None and not said:
         _logger.warning(
             "The cache has lost %r of %r, which is fetched again; does a program clear "
             "%r?",
             missing,
-            handle,
+            printable(handle),
             os.path.dirname(entry),
         )
     return missing is None
@@ -178,12 +231,24 @@ def _is_whole(entry: str, handle: str) -> bool:
 
 def _missing(entry: str) -> Optional[str]:
     """A file of an entry that is gone, or of another size; None if none is."""
-    for name, facts in manifest(entry).items():
+    files = manifest(entry)
+    for name, facts in files.items():
         try:
-            if os.stat(os.path.join(entry, *name.split("/"))).st_size != facts[0]:
+            if _files.size(_files.join(entry, *name.split("/"))) != facts[0]:
                 return name
         except OSError:
             return name
+    return None if files or _files.is_remote(entry) else _surely_missing(entry)
+
+
+def _surely_missing(entry: str) -> Optional[str]:
+    """The same for an entry without a list of its files."""
+    names = set(os.listdir(entry))
+    if "variables" in names and not names.intersection(MODEL_FILES):
+        return "saved_model.pb"
+    # Those who clear temporary directories leave directories.
+    if not any(files for _, _, files in os.walk(entry)):
+        return "all files"
     return None
 
 
@@ -220,11 +285,16 @@ def forget_notes(entry: str) -> None:
             os.remove(entry + end)
 
 
-def _note(entry: str, handle: str, files: Dict[str, File]) -> None:
-    """Writes what an entry is to have, before it is there."""
+def _note(entry: str, handle: str, files: Dict[str, File], folder: str) -> None:
+    """Writes what an entry is to have, before it is there.
+
+    By way of a local directory, which goes away with a process that is killed.
+    """
+    handle = printable(handle)
     content = {"handle": handle, "files": {n: list(f) for n, f in files.items()}}
-    _replace(entry + _MANIFEST, json.dumps(content, indent=1, sort_keys=True))
+    _replace(folder, entry + _MANIFEST, json.dumps(content, indent=1, sort_keys=True))
     _replace(
+        folder,
         entry + _DESCRIPTOR,
         "Module: {}\nDownload Time: {}\nDownloader Hostname: {} (PID:{})\n".format(
             handle, time.ctime(), platform.node(), os.getpid()
@@ -232,12 +302,12 @@ def _note(entry: str, handle: str, files: Dict[str, File]) -> None:
     )
 
 
-def _replace(path: str, text: str) -> None:
+def _replace(folder: str, path: str, text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     if _files.is_remote(path):
         _files.write_bytes(path, data)
         return
-    temporary = "{}.{}.tmp".format(path, os.getpid())
+    temporary = os.path.join(folder, ".hub_compat-note")
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()

@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import os
 import random
 import re
+import ssl
 import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from hub_compat._handles import settings
+from hub_compat._handles.grammar import printable
 from hub_compat.errors import HandleError, MissingDependencyError
 
-__all__ = ["Body", "Changed", "ask", "mirrored", "session", "with_format"]
+__all__ = ["Body", "Changed", "ask", "mirrored", "session", "start_of", "with_format"]
+
+_logger = logging.getLogger(__name__)
 
 _REDIRECTS = 10
 _CONNECTIONS = 3
@@ -28,6 +34,8 @@ _FOR_NOW = (429, 500, 502, 503, 504)
 # A server that asks for more is asked again sooner.
 _LONGEST_PAUSE = 60.0
 _FIRST_PAUSE = 0.5
+_CHINA = "https://hub.tensorflow.google.cn/"
+_CHINA_FILES = "https://gcs.tensorflow.google.cn/tfhub-modules/"
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
 _BODY_START = 2000
 
@@ -39,15 +47,10 @@ class Changed(Exception):
 def with_format(address: str, kind: str) -> str:
     """An address that asks for a format; what its query says besides stays."""
     parts = urlsplit(address)
-    query = [
-        pair
-        for pair in parse_qsl(parts.query, keep_blank_values=True)
-        if pair[0] != "tf-hub-format"
-    ]
-    # As it is written: a signature may be of the text.
-    kept = parts.query if len(query) == parts.query.count("=") else urlencode(query)
+    # As it is written, also if it names a format: a signature may be of the text.
     added = "tf-hub-format=" + kind
-    return urlunsplit(parts._replace(query=kept + "&" + added if kept else added))
+    query = parts.query + "&" + added if parts.query else added
+    return urlunsplit(parts._replace(query=query))
 
 
 @contextlib.contextmanager
@@ -71,6 +74,7 @@ def session() -> Iterator[Any]:
             found = super().get_retry_after(response)
             return None if found is None else min(float(found), _LONGEST_PAUSE)
 
+    context = _trusted()
     retry = Patient(
         total=settings.retries(),
         # Without a network, nobody wants to wait long for the error.
@@ -83,10 +87,44 @@ def session() -> Iterator[Any]:
     with requests.Session() as made:
         made.max_redirects = _REDIRECTS
         if not settings.verifies_certificates():
-            made.verify = False
+            _logger.warning(
+                "TFHUB_DISABLE_CERT_VALIDATION is true: any server is believed"
+            )
+        options = {"ssl_context": context} if context is not None else {}
+
+        class Adapter(HTTPAdapter):
+            """Which trusts what this system does, beside what requests has."""
+
+            def init_poolmanager(self, *arguments: Any, **more: Any) -> Any:
+                return super().init_poolmanager(*arguments, **dict(more, **options))
+
+            def proxy_manager_for(self, *arguments: Any, **more: Any) -> Any:
+                return super().proxy_manager_for(*arguments, **dict(more, **options))
+
         for scheme in ("http://", "https://"):
-            made.mount(scheme, HTTPAdapter(max_retries=retry))
+            made.mount(scheme, Adapter(max_retries=retry))
         yield made
+
+
+def _trusted() -> Any:
+    """The authorities of this system, and those of ``SSL_CERT_FILE``.
+
+    None where others are named, or none: ``requests`` has but its own, and TensorFlow
+    Hub, by ``urllib``, those of the system.
+    """
+    if any(os.environ.get(n) for n in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
+        return None
+    if not settings.verifies_certificates():
+        return None
+    try:
+        return ssl.create_default_context()
+    except OSError as error:
+        raise HandleError(
+            "The authorities that are trusted cannot be read: {}. Set SSL_CERT_FILE to "
+            "a file of them. Received: {!r}".format(
+                error, os.environ.get("SSL_CERT_FILE")
+            )
+        ) from error
 
 
 def _requests() -> Any:
@@ -113,24 +151,28 @@ def ask(made: Any, address: str, headers: Dict[str, str], follow: bool = True) -
             headers=dict(headers, **{"Accept-Encoding": "identity"}),
             stream=True,
             allow_redirects=follow,
+            # Of a session, REQUESTS_CA_BUNDLE would override it.
+            verify=None if settings.verifies_certificates() else False,
             timeout=(settings.connect_timeout(), settings.read_timeout()),
         )
     except requests.exceptions.TooManyRedirects as error:
         raise HandleError(
             "The server redirects more than {} times. Received: {!r}".format(
-                _REDIRECTS, address
+                _REDIRECTS, printable(address)
             )
         ) from error
     except requests.exceptions.SSLError as error:
         raise HandleError(
             "The server's certificate is not accepted: {}. Name the authorities that "
-            "are, in REQUESTS_CA_BUNDLE. Received: {!r}".format(_cause(error), address)
+            "are, in REQUESTS_CA_BUNDLE or SSL_CERT_FILE. Received: {!r}".format(
+                _cause(error), printable(address)
+            )
         ) from error
     except (requests.exceptions.RequestException, ValueError, OSError) as error:
         raise HandleError(
             "The server cannot be reached: {}. Try again; behind a proxy, set "
             "HTTPS_PROXY; without a network, copy the cache of another machine. "
-            "Received: {!r}".format(_cause(error), address)
+            "Received: {!r}".format(_cause(error), printable(address))
         ) from error
 
 
@@ -147,7 +189,7 @@ def _cause(error: BaseException) -> str:
             break
         inner = following
     text = str(inner).partition("object at 0x")[2].partition(">: ")[2] or str(inner)
-    return text or type(inner).__name__
+    return printable(text) or type(inner).__name__
 
 
 class Body(io.RawIOBase):
@@ -205,7 +247,7 @@ class Body(io.RawIOBase):
                         self._offset,
                         "an unknown number of" if self.size is None else self.size,
                         ": " + problem if problem else "",
-                        self._address,
+                        printable(self._address),
                     )
                 )
             pause = _FIRST_PAUSE * 2 ** (self._failures - 1) * random.uniform(0.5, 1.0)
@@ -250,7 +292,8 @@ class Body(io.RawIOBase):
 
     def _refusal(self, status: int) -> HandleError:
         host = urlsplit(self._response.url).hostname
-        start = self._start()
+        text = re.sub("<[^>]*>", " ", start_of(self._response))
+        start = " ".join(text.split())[:200]
         self._response.close()
         if status == 404:
             said = "{} has no such module (404)".format(host)
@@ -266,19 +309,19 @@ class Body(io.RawIOBase):
             "{!r}".format(
                 said,
                 ": " + start if start else "",
-                with_format(self._address, "compressed"),
+                printable(self._address),
                 self._entry,
-                self._address,
+                printable(self._address),
             )
         )
 
-    def _start(self) -> str:
-        """What a refusal says, in a line."""
-        with contextlib.suppress(Exception):
-            data = self._response.raw.read(_BODY_START, decode_content=True)
-            text = re.sub("<[^>]*>", " ", data.decode("utf-8", "replace"))
-            return " ".join(text.split())[:200]
-        return ""
+
+def start_of(response: Any) -> str:
+    """The first bytes of an answer, as text; "" where they cannot be read."""
+    with contextlib.suppress(Exception):
+        data: bytes = response.raw.read(_BODY_START, decode_content=True)
+        return data.decode("utf-8", "replace")
+    return ""
 
 
 def _strong(headers: Any) -> Optional[str]:
@@ -297,7 +340,15 @@ def _read_errors() -> Tuple[Any, ...]:
 
 
 def mirrored(address: str) -> List[str]:
-    """The addresses to try, the original last."""
+    """The addresses to try, the original last, each with what it is asked for.
+
+    Those of TensorFlow Hub in China are files of another host, as TensorFlow Hub says.
+    """
+    if address.startswith(_CHINA):
+        original = _CHINA_FILES + address[len(_CHINA) :] + ".tar.gz"
+    else:
+        original = with_format(address, "compressed")
     parts = urlsplit(address)
     rest = parts.path + ("?" + parts.query if parts.query else "")
-    return [base + rest for base in settings.mirrors()] + [address]
+    mirrors = [with_format(base + rest, "compressed") for base in settings.mirrors()]
+    return mirrors + [original]

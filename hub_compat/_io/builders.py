@@ -37,7 +37,10 @@ def lock_file(entry: str) -> str:
 
 @contextlib.contextmanager
 def locked(
-    entry: str, work: str = "converts", patience: Optional[float] = None
+    entry: str,
+    work: str = "converts",
+    patience: Optional[float] = None,
+    stopped_patience: float = _STOPPED,
 ) -> Iterator[bool]:
     """Keeps other builders of an entry out; yields whether that worked.
 
@@ -46,12 +49,13 @@ def locked(
       work: what they do to the module, for messages.
       patience: seconds to wait for another process that does it; None for those
         that a conversion may take.
+      stopped_patience: the same from when it is seen to be stopped.
     """
     handle = locks.NONE
     if not files.is_remote(entry):
         with contextlib.suppress(OSError):
             longest = _PATIENCE if patience is None else patience
-            handle = _acquire(lock_file(entry), entry, work, longest)
+            handle = _acquire(lock_file(entry), entry, work, longest, stopped_patience)
     try:
         yield handle != locks.NONE
     finally:
@@ -59,7 +63,9 @@ def locked(
         locks.release(handle)
 
 
-def _acquire(path: str, entry: str, work: str, longest: float) -> int:
+def _acquire(
+    path: str, entry: str, work: str, longest: float, longest_stopped: float
+) -> int:
     started = time.monotonic()
     said = False
     stopped_since: Optional[float] = None
@@ -79,7 +85,7 @@ def _acquire(path: str, entry: str, work: str, longest: float) -> int:
         stopped_since = (stopped_since or now) if stopped else None
         patience = longest
         if stopped_since is not None:
-            patience = min(patience, stopped_since - started + _STOPPED)
+            patience = min(patience, stopped_since - started + longest_stopped)
         if now - started > patience:
             _logger.warning(
                 "Process %s %s the cache entry %r for %d seconds; not waiting for it "
@@ -94,11 +100,12 @@ def _acquire(path: str, entry: str, work: str, longest: float) -> int:
             said = True
             _logger.warning(
                 "Waiting for process %s, which %s the same module into the cache entry "
-                "%r; after %d seconds this one %s it itself",
+                "%r%s; after %d seconds this one %s it itself",
                 process or "unknown",
                 work,
                 entry,
-                longest,
+                ", and is stopped" if stopped else "",
+                patience,
                 work,
             )
         time.sleep(pause)

@@ -20,7 +20,15 @@ from typing import List
 
 from hub_compat._io import files, locks
 
-__all__ = ["clear_away", "hidden", "in_folder", "leftovers", "recover", "remove_dead"]
+__all__ = [
+    "clear_away",
+    "hidden",
+    "in_folder",
+    "last_change",
+    "leftovers",
+    "recover",
+    "remove_dead",
+]
 
 # Where there are no locks: nothing that was written to since is left over.
 _SECONDS = 24 * 3600.0
@@ -120,10 +128,10 @@ def _is_dead(path: str) -> bool:
     except (BlockingIOError, FileNotFoundError):
         return False
     except OSError:
-        return time.time() - _last_change(path) > _SECONDS
+        return time.time() - last_change(path) > _SECONDS
 
 
-def _last_change(path: str) -> float:
+def last_change(path: str) -> float:
     """When something below a directory was last written to."""
     latest = 0.0
     with contextlib.suppress(OSError):
