@@ -10,14 +10,12 @@ import hashlib
 import io
 import os
 import random
-import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator
 
 import pytest
 from loopback import Answer, Server, serving, tar_of, zip_of
@@ -419,75 +417,6 @@ def test_kaggle(tmp_path: Path, monkeypatch: Any) -> None:
     (source / "link").symlink_to("/etc/passwd")
     with pytest.raises(hub.errors.ArchiveError, match="a link"):
         hub.resolve("kaggle://o/n/f/v/2")
-
-
-def test_many_at_a_time(server: Server, tmp_path: Path) -> None:
-    """Processes and threads that ask for one module: one request."""
-    body = tar_of(dict(FILES, big=os.urandom(200000)))
-    address = server.on("/m", Answer(body, stall=0.5))
-    script = (
-        "import sys, threading, hub_compat as hub\n"
-        "found = []\n"
-        "def ask(): found.append(hub.resolve(sys.argv[1]))\n"
-        "threads = [threading.Thread(target=ask) for _ in range(4)]\n"
-        "[t.start() for t in threads]; [t.join() for t in threads]\n"
-        "assert len(found) == 4 and len(set(found)) == 1, found\n"
-    )
-    environ = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
-    running = [
-        subprocess.Popen([sys.executable, "-c", script, address], env=environ)
-        for _ in range(6)
-    ]
-    assert [process.wait(60) for process in running] == [0] * 6
-    assert len(server.asked) == 1
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_killed_while_it_fetches(server: Server, cache: Path) -> None:
-    """A complete entry or none, no litter, and the next call succeeds."""
-    body = tar_of(
-        dict(FILES, **{"f{}".format(i): os.urandom(20000) for i in range(20)})
-    )
-    address = server.on("/m", Answer(body))
-    entry = cache / hashlib.sha1(address.encode()).hexdigest()
-    chance = random.Random(0)
-    for _ in range(30):
-        child = os.fork()
-        if not child:
-            try:
-                hub.resolve(address)
-            finally:
-                os._exit(0)
-        time.sleep(chance.uniform(0, 0.06))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        if entry.exists():
-            assert len(content(str(entry))) == 23
-            for path in sorted(entry.rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
-            entry.rmdir()
-    assert len(content(hub.resolve(address))) == 23
-    assert not list(cache.glob(".*tmp*"))
-
-
-def test_taken_over(server: Server) -> None:
-    """Who holds the lock and dies is not waited for."""
-    body = tar_of(FILES)
-    address = server.on("/m", Answer(body, stall=30), Answer(body))
-    script = "import sys, hub_compat as hub; hub.resolve(sys.argv[1])"
-    environ = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
-    holder = subprocess.Popen([sys.executable, "-c", script, address], env=environ)
-    while not server.asked:
-        time.sleep(0.02)
-    found: List[str] = []
-    waiting = threading.Thread(target=lambda: found.append(hub.resolve(address)))
-    waiting.start()
-    time.sleep(0.3)
-    assert not found
-    holder.kill()
-    holder.wait()
-    waiting.join(10)
-    assert content(found[0]) == FILES
 
 
 def test_no_place(server: Server, monkeypatch: Any) -> None:

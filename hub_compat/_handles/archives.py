@@ -21,6 +21,8 @@ from hub_compat._handles.streams import (
     Counted,
     Decompressed,
     File,
+    Forward,
+    Part,
     Written,
     errors,
 )
@@ -159,9 +161,8 @@ def _extract_tar(stream: BinaryIO, target: Target) -> None:
                 target.check_headers()
             return found
 
-    with tarfile.open(
-        fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=Bounded
-    ) as archive:
+    forward: Any = Forward(stream)
+    with tarfile.open(fileobj=forward, mode="r:", tarinfo=Bounded) as archive:
         for member in archive:
             # Each member is remembered, which for millions of them is much.
             archive.members = []  # type: ignore[attr-defined]
@@ -174,9 +175,7 @@ def _extract_tar(stream: BinaryIO, target: Target) -> None:
                         member.name, _member_kind(member)
                     )
                 )
-            content = archive.extractfile(member)
-            assert content is not None
-            target.add(member.name, content, member.size)
+            target.add(member.name, Part(forward, member.size), member.size)
 
 
 def _extract_zip(stream: Any, target: Target, selection: Optional[Selection]) -> None:

@@ -17,7 +17,16 @@ import threading
 import zlib
 from typing import Any, BinaryIO, Callable, NamedTuple, Optional
 
-__all__ = ["CHUNK", "Counted", "Decompressed", "File", "Written", "errors"]
+__all__ = [
+    "CHUNK",
+    "Counted",
+    "Decompressed",
+    "File",
+    "Forward",
+    "Part",
+    "Written",
+    "errors",
+]
 
 CHUNK = 1 << 20
 # What a decompressor may keep; xz -9 needs 65 MiB.
@@ -124,6 +133,52 @@ class Decompressed(io.RawIOBase):
         self._engine = _engine(self._kind)
         self._input, self._has_more = rest, False
         return True
+
+
+class Forward:
+    """A stream as ``tarfile`` wants a file: with places, of which none is behind.
+
+    Its own streams (``r|``) copy each byte four times more.
+    """
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._place = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads."""
+        data = self._source.read(size)
+        self._place += len(data)
+        return data
+
+    def tell(self) -> int:
+        """How much was read."""
+        return self._place
+
+    def seek(self, place: int) -> None:
+        """Reads until there, or the end."""
+        if place < self._place:
+            raise ValueError("what was read cannot be read again")
+        while self._place < place and self.read(min(CHUNK, place - self._place)):
+            pass
+
+
+class Part:
+    """So many bytes of a stream.
+
+    Args:
+      source: what is read.
+      size: in bytes.
+    """
+
+    def __init__(self, source: Any, size: int) -> None:
+        self._source, self._left = source, size
+
+    def read(self, size: int) -> bytes:
+        """Reads."""
+        data: bytes = self._source.read(min(size, self._left))
+        self._left -= len(data)
+        return data
 
 
 def _engine(kind: str) -> Any:

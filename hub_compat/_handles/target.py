@@ -10,7 +10,7 @@ import errno
 import os
 import shutil
 import unicodedata
-from typing import IO, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from hub_compat._handles import settings
 from hub_compat._handles.streams import CHUNK, Counted, File, Written
@@ -81,7 +81,7 @@ class Target:
         if path and (self._wanted is None or self._wanted(path + "/")):
             os.makedirs(os.path.join(self.folder, path), exist_ok=True)
 
-    def add(self, name: str, content: IO[bytes], size: int) -> None:
+    def add(self, name: str, content: Any, size: int) -> None:
         """Writes a file."""
         path = self._path(name, is_directory=False)
         if not path:
