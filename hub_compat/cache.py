@@ -29,7 +29,7 @@ import logging
 import os
 import shutil
 import threading
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from hub_compat._io import entries, scratch
 from hub_compat._io import files as _files
@@ -47,6 +47,7 @@ from hub_compat.errors import CacheError, CorruptModuleError, DestinationError
 
 __all__ = [
     "absolute",
+    "converted",
     "directory",
     "fingerprint",
     "forget",
@@ -197,6 +198,15 @@ def prune(everything: bool = False) -> entries.Pruned:
         return entries.Pruned(0, 0, 0)
     _check_private(root)
     return entries.prune(root, everything)
+
+
+def converted() -> List[entries.Converted]:
+    """What is in the cache; nothing of a remote one, or where there is none."""
+    with contextlib.suppress(CacheError):
+        root = directory()
+        if not _files.is_remote(root):
+            return entries.listed(root)
+    return []
 
 
 def _cached(request: Request) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import time
@@ -12,8 +13,8 @@ import pytest
 from loopback import Answer, Server, serving, tar_of
 
 import hub_compat as hub
-from hub_compat import cli
-from hub_compat._io import leftovers
+from hub_compat import cache, cli
+from hub_compat._io import entries, leftovers
 
 requests = pytest.importorskip("requests")
 
@@ -24,6 +25,7 @@ FILES = {"saved_model.pb": b"\x08\x01", "variables/variables.index": b"index"}
 def server(tmp_path: Path, monkeypatch: Any) -> Iterator[Server]:
     """The server, and a cache of the test's own."""
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HUB_COMPAT_CACHE_DIR", str(tmp_path / "models"))
     with serving() as found:
         yield found
 
@@ -44,7 +46,7 @@ def fetched(server: Server, *names: str) -> Any:
 
 def test_list_and_size(server: Server, capsys: Any, tmp_path: Path) -> None:
     """Each module with its handle, also of tensorflow_hub."""
-    assert run(capsys, "cache", "list") == {"entries": []}
+    assert run(capsys, "cache", "list") == {"entries": [], "converted": []}
     modules = fetched(server, "a", "b")
     found = run(capsys, "cache", "list")["entries"]
     assert [entry["handle"] for entry in found] == sorted(modules)
@@ -53,13 +55,18 @@ def test_list_and_size(server: Server, capsys: Any, tmp_path: Path) -> None:
         "directory": str(tmp_path / "cache"),
         "entries": 2,
         "size": 14,
+        "converted": {
+            "directory": str(tmp_path / "models"),
+            "entries": 0,
+            "size": 0,
+        },
     }
     theirs = tmp_path / "cache" / ("0" * 40)
     theirs.mkdir()
     theirs.with_name(theirs.name + ".descriptor.txt").write_text("Module: http://x/y\n")
     assert run(capsys, "cache", "list")["entries"][-1]["handle"] == "http://x/y"
     assert cli.main(["hub-compat", "cache", "list"]) == 0
-    assert "entries: 3 modules" in capsys.readouterr().out
+    assert "downloads: 3 modules" in capsys.readouterr().out
 
 
 def test_verify_and_repair(server: Server, capsys: Any, tmp_path: Path) -> None:
@@ -80,6 +87,51 @@ def test_verify_and_repair(server: Server, capsys: Any, tmp_path: Path) -> None:
     }
     assert path.parent.parent == Path(hub.resolve(server.base + "/a"))
     assert path.read_bytes() == b"index"
+
+
+def converted(source: Path) -> str:
+    """An entry of the other shelf, as what was made of a module."""
+    source.mkdir(exist_ok=True)
+    (source / "saved_model.pb").write_bytes(b"\x08\x01")
+
+    def build(folder: str) -> None:
+        Path(folder, "saved_model.pb").write_bytes(b"\x08\x01made")
+
+    return cache.normalised(str(source), ["test"], build)
+
+
+def test_both_shelves(server: Server, capsys: Any, tmp_path: Path) -> None:
+    """What was converted is listed, checked, and goes, unless it is in use."""
+    fetched(server, "a")
+    one, two = (converted(tmp_path / name) for name in ("one", "two"))
+    found = run(capsys, "cache", "list")
+    assert [e["handle"] for e in found["converted"]] == [
+        str(tmp_path / "one"),
+        str(tmp_path / "two"),
+    ]
+    sizes = run(capsys, "cache", "size")
+    assert sizes["entries"] == 1
+    assert sizes["converted"]["entries"] == 2
+    assert sizes["converted"]["size"] == sum(e["size"] for e in found["converted"])
+    Path(two, "saved_model.pb").write_bytes(b"\x08\x01mede")
+    found = run(capsys, "cache", "verify", code=1)
+    assert [e["damaged"] for e in found] == [[], [], ["saved_model.pb"]]
+
+    class Holder:
+        """What has the other one loaded."""
+
+    holder = Holder()
+    cache.keep(one, holder)
+    entries.drop(two)
+    assert run(capsys, "cache", "repair")["removed"] == [str(tmp_path / "two")]
+    gone = run(capsys, "cache", "prune", "--max-size=0")["removed"]
+    assert [e["handle"] for e in gone] == [server.base + "/a"]
+    assert os.path.isdir(one)
+    del holder
+    gc.collect()
+    gone = run(capsys, "cache", "prune", "--max-size=0")["removed"]
+    assert [e["handle"] for e in gone] == [str(tmp_path / "one")]
+    assert not os.path.exists(one)
 
 
 def test_remove(server: Server, capsys: Any) -> None:

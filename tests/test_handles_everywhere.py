@@ -69,3 +69,37 @@ def test_layer(address: str, k: Keras) -> None:
     layer = k.Layer(address)
     assert layer.get_config()["handle"] == address
     assert len(k.Layer.from_config(layer.get_config()).weights) == len(layer.weights)
+
+
+@pytest.mark.tf2
+def test_remote_cache(packed: bytes, tmp_path: Path, monkeypatch: Any) -> None:
+    """A cache, and an archive, on a file system that only TensorFlow reads."""
+    import tensorflow as tf
+
+    root = "ram://{}".format(tmp_path.name)
+    monkeypatch.setenv("TFHUB_CACHE_DIR", root)
+    with serving() as server:
+        address = server.on("/google/image/1", Answer(packed))
+        found = hub.resolve(address)
+        assert found.startswith(root + "/")
+        assert hub.resolve(address) == found
+        assert hub.detect(found).format is hub.Format.TF1_HUB_MODULE
+        assert hub.get_attached_message(found, "image_module_info", hub.ImageModuleInfo)
+        assert len(server.asked) == 1
+        # Its files are moved there one by one: what is there by half is noticed.
+        tf.io.gfile.remove(found + "/saved_model.pb")
+        assert hub.resolve(address) == found
+        assert tf.io.gfile.exists(found + "/saved_model.pb")
+        assert len(server.asked) == 2
+    names = tf.io.gfile.listdir(root)
+    assert not [name for name in names if "tmp" in name or "old" in name]
+    for name in ("module.tar.gz", "module.tgz"):
+        handle = root + "/" + name
+        with tf.io.gfile.GFile(handle, "wb") as file:
+            file.write(packed)
+        place = hub.resolve(handle)
+        assert place.startswith(root + "/")
+        assert hub.detect(place).format is hub.Format.TF1_HUB_MODULE
+    monkeypatch.setenv("HUB_COMPAT_OFFLINE", "1")
+    assert hub.resolve(address) == found
+    assert cli.main(["hub-compat", "cache", "list"]) == 1

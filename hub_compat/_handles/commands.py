@@ -15,6 +15,7 @@ from hub_compat._handles import inventory, shelf
 from hub_compat._handles.grammar import printable
 from hub_compat._handles.inventory import Entry
 from hub_compat._handles.resolving import resolve as resolve_handle
+from hub_compat.cache import directory as converted_root
 from hub_compat.errors import HubCompatError, OptionsError
 
 __all__ = [
@@ -113,30 +114,51 @@ def cache(arguments: List[str], values: flags.FlagValues) -> int:
 
 
 def _list(handles: List[str], values: flags.FlagValues) -> int:
-    return _print_entries("entries", inventory.entries(), values)
+    found, converted = inventory.entries(), inventory.converted()
+    if values.json:
+        _printing.print_json(
+            {
+                "entries": [entry._asdict() for entry in found],
+                "converted": [entry._asdict() for entry in converted],
+            }
+        )
+        return 0
+    _print_entries("downloads", found, values)
+    return _print_entries("converted", converted, values)
 
 
 def _size(handles: List[str], values: flags.FlagValues) -> int:
-    found = inventory.entries()
-    total = sum(entry.size for entry in found)
+    shelves = [
+        (shelf.root(), inventory.entries()),
+        (converted_root(), inventory.converted()),
+    ]
+    facts = [
+        {
+            "directory": root,
+            "entries": len(found),
+            "size": sum(entry.size for entry in found),
+        }
+        for root, found in shelves
+    ]
     if values.json:
-        facts = {"directory": shelf.root(), "entries": len(found), "size": total}
-        _printing.print_json(facts)
-    else:
+        _printing.print_json(dict(facts[0], converted=facts[1]))
+        return 0
+    for (root, found), one in zip(shelves, facts):
         modules = _printing.count(len(found), "module")
-        print("{}: {}, {}".format(shelf.root(), modules, _printing.size(total)))
+        print("{}: {}, {}".format(root, modules, _printing.size(int(str(one["size"])))))
     return 0
 
 
 def _verify(handles: List[str], values: flags.FlagValues) -> int:
-    found = {entry: inventory.damages(entry) for entry in inventory.entries()}
+    every = inventory.entries() + inventory.converted()
+    found = {entry: inventory.damages(entry) for entry in every}
     if values.json:
         _printing.print_json(
             [dict(entry._asdict(), damaged=names) for entry, names in found.items()]
         )
     else:
         for entry, names in found.items():
-            known = bool(shelf.manifest(entry.path))
+            known = entry.is_converted or bool(shelf.manifest(entry.path))
             said = "whole" if known else "fetched by tensorflow_hub: nothing is known"
             if names:
                 said = "damaged: " + ", ".join(names)

@@ -1,4 +1,7 @@
-"""What is in the cache of downloads: listed, checked, cleared."""
+"""What is in the cache: listed, checked, cleared.
+
+It has two shelves: what was downloaded, and what was converted (``cache.py``).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,25 @@ import shutil
 import time
 from typing import Iterator, List, NamedTuple, Optional
 
+from hub_compat import cache
 from hub_compat._handles import settings, shelf
 from hub_compat._handles.grammar import printable
+from hub_compat._io import entries as _entries
 from hub_compat._io import files
 from hub_compat._io import leftovers as _leftovers
 from hub_compat._io.builders import lock_file, locked
 from hub_compat.errors import CacheError, HandleError
 
-__all__ = ["Entry", "Repaired", "damages", "entries", "prune", "remove", "repair"]
+__all__ = [
+    "Entry",
+    "Repaired",
+    "converted",
+    "damages",
+    "entries",
+    "prune",
+    "remove",
+    "repair",
+]
 
 _NAME = re.compile(r"[0-9a-f]{40}\Z")
 # Notes, locks, and what tensorflow_hub downloads into.
@@ -31,16 +45,18 @@ class Entry(NamedTuple):
     """A module in the cache.
 
     Attributes:
-      handle: what it was fetched by; "" where nothing says.
+      handle: what it was fetched by, or converted from; "" where nothing says.
       path: its directory.
-      size: of all its files, in bytes.
+      size: of all its files, in bytes; of what was converted, without hard links.
       fetched: when, in seconds since 1970.
+      is_converted: whether it is on the shelf of what was converted.
     """
 
     handle: str
     path: str
     size: int
     fetched: float
+    is_converted: bool = False
 
 
 class Repaired(NamedTuple):
@@ -65,11 +81,19 @@ def entries() -> List[Entry]:
     return sorted(found, key=lambda entry: (entry.handle, entry.path))
 
 
+def converted() -> List[Entry]:
+    """What was converted, by the directory it was made of."""
+    found = [Entry(*known, is_converted=True) for known in cache.converted()]
+    return sorted(found, key=lambda entry: (entry.handle, entry.path))
+
+
 def damages(entry: Entry) -> List[str]:
     """The files of an entry that are missing, or not what was fetched.
 
     Of an entry that TensorFlow Hub made, nothing is known, and nothing found.
     """
+    if entry.is_converted:
+        return _entries.damages(entry.path)
     found = []
     for name, (size, digest) in shelf.manifest(entry.path).items():
         path = os.path.join(entry.path, *name.split("/"))
@@ -113,29 +137,32 @@ def prune(
       now: the time, in seconds since 1970.
     """
     removed = []
-    left = sorted(entries(), key=lambda entry: entry.fetched)
+    left = sorted(entries() + converted(), key=lambda entry: entry.fetched)
     total = sum(entry.size for entry in left)
     for entry in left:
         is_old = older_than is not None and now - entry.fetched > older_than
         if is_old or (max_size is not None and total > max_size):
-            _remove(entry)
-            removed.append(entry)
-            total -= entry.size
+            # What a process has loaded stays.
+            if _remove(entry):
+                removed.append(entry)
+                total -= entry.size
     return removed
 
 
 def repair() -> Repaired:
     """Removes entries that are damaged, and what killed processes left."""
     removed = []
-    for entry in entries():
-        if damages(entry):
-            _remove(entry)
+    for entry in entries() + converted():
+        if damages(entry) and _remove(entry):
             removed.append(entry.handle or entry.path)
     folder = shelf.root()
     count = 0
     if os.path.isdir(folder):
         with _explained(folder):
             count = shelf.clear_away(folder) + _remove_notes(folder)
+    # What is converted is cleared whenever something is.
+    with contextlib.suppress(CacheError):
+        count += cache.prune().leftovers
     return Repaired(removed, count)
 
 
@@ -191,7 +218,9 @@ def _entry(path: str) -> Entry:
         return Entry(shelf.handle_of(path), path, size, os.stat(path).st_mtime)
 
 
-def _remove(entry: Entry) -> None:
+def _remove(entry: Entry) -> bool:
+    if entry.is_converted:
+        return _entries.remove(entry.path)
     with _explained(entry.path), locked(entry.path, "fetches", settings.patience()):
         # At once: who asks for it meanwhile finds all of it, or none.
         aside = _leftovers.hidden(entry.path, "old")
@@ -200,6 +229,7 @@ def _remove(entry: Entry) -> None:
         shelf.forget_notes(entry.path)
         with contextlib.suppress(OSError):
             os.remove(lock_file(entry.path))
+    return True
 
 
 @contextlib.contextmanager

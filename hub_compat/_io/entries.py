@@ -19,7 +19,17 @@ from hub_compat._io import leftovers as _leftovers
 from hub_compat._io.builders import lock_file
 from hub_compat._io.entry import Request, is_orphan, lookup, read_manifest
 
-__all__ = ["Pruned", "drop", "found", "keep", "prune"]
+__all__ = [
+    "Converted",
+    "Pruned",
+    "damages",
+    "drop",
+    "found",
+    "keep",
+    "listed",
+    "prune",
+    "remove",
+]
 
 _KEY = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -42,6 +52,22 @@ class Pruned(NamedTuple):
     entries: int
     leftovers: int
     size: int
+
+
+class Converted(NamedTuple):
+    """A converted module in the cache.
+
+    Attributes:
+      source: what it was made of; "" where nothing says.
+      path: of the entry.
+      size: bytes on the disk; a hard link takes none.
+      made: when, in seconds since 1970.
+    """
+
+    source: str
+    path: str
+    size: int
+    made: float
 
 
 def found(entry: str, request: Request) -> Optional[str]:
@@ -116,6 +142,44 @@ def prune(root: str, everything: bool = False) -> Pruned:
             if name.startswith(".") and name.endswith(".lock"):
                 _remove_lock(os.path.join(folder, name))
     return Pruned(entries, dead, size)
+
+
+def listed(root: str) -> List[Converted]:
+    """All entries of a local cache."""
+    result = []
+    for folder in _folders(root):
+        for name in filter(_KEY.match, _names(folder)):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                made = os.stat(path).st_mtime
+                source = (read_manifest(path) or {}).get("source", "")
+                result.append(Converted(str(source), path, _size(path), made))
+    return result
+
+
+def damages(entry: str) -> List[str]:
+    """The files of an entry that are missing, or not what was written."""
+    wrong = []
+    facts = (read_manifest(entry) or {}).get("files")
+    if not isinstance(facts, dict):
+        return ["manifest.json"]
+    for name, known in facts.items():
+        path = os.path.join(entry, "model", *name.split("/"))
+        try:
+            same = os.stat(path).st_size == known["size"]
+            # Weights have no hash: their index has checksums, which load() compares.
+            if same and known["sha256"]:
+                same = files.sha256(path) == known["sha256"]
+        except (OSError, KeyError, TypeError):
+            same = False
+        if not same:
+            wrong.append(name)
+    return wrong
+
+
+def remove(entry: str) -> bool:
+    """Removes an entry, unless a process uses it; says whether it is gone."""
+    return _remove(entry, everything=True)
 
 
 def _folders(root: str) -> List[str]:
