@@ -240,7 +240,7 @@ def other_value(value: Any, rng: random.Random) -> Any:
 
 def change_index(path: Path, rng: random.Random) -> str:
     """Changes an entry of a checkpoint's index, checksums included."""
-    from hub_compat.converters.checkpoint.relabel import bundle, sstable
+    from hub_compat.converters.checkpoint import bundle, sstable
 
     items = dict(sstable.read_table(path.read_bytes(), str(path)))
     key = rng.choice(sorted(items))

@@ -16,8 +16,8 @@ import pytest
 
 from hub_compat._io import files
 from hub_compat._parsing import varint
-from hub_compat.converters.checkpoint.relabel import bundle, relabel, sstable
-from hub_compat.converters.checkpoint.relabel import index as checkpoint_index
+from hub_compat.converters.checkpoint import bundle, relabel, sstable
+from hub_compat.converters.checkpoint import index as checkpoint_index
 from hub_compat.errors import (
     ConversionError,
     CorruptModuleError,

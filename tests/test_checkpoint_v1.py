@@ -12,7 +12,7 @@ from damaging import in_graph, values_of
 
 import hub_compat as hub
 from hub_compat import errors
-from hub_compat.converters.checkpoint.relabel import v1 as checkpoint_v1
+from hub_compat.converters.checkpoint import v1 as checkpoint_v1
 
 pytestmark = pytest.mark.tensorflow
 

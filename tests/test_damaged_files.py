@@ -16,8 +16,8 @@ import pytest
 
 import hub_compat as hub
 from hub_compat import errors, provenance
+from hub_compat.converters.checkpoint import bundle, sstable
 from hub_compat.converters.checkpoint.index import read_index
-from hub_compat.converters.checkpoint.relabel import bundle, sstable
 
 pytestmark = pytest.mark.tensorflow
 

@@ -380,6 +380,18 @@ def test_archives_and_paths(tmp_path: Path, monkeypatch: Any) -> None:
     assert hub.resolve("/thereafter") == "/thereafter"
 
 
+def test_zip_of_finder(tmp_path: Path) -> None:
+    """A folder that macOS packed is found below its name, whatever is beside it."""
+    files = {"model/" + name: data for name, data in FILES.items()}
+    more = {"__MACOSX/model/._saved_model.pb": b"x", ".DS_Store": b"y"}
+    path = tmp_path / "model.zip"
+    path.write_bytes(zip_of(dict(files, **more)))
+    assert content(hub.resolve(path)) == dict(FILES, **more)
+    found = hub.resolve(path)
+    os.remove(os.path.join(found, "saved_model.pb"))
+    assert content(hub.resolve(path)) == dict(FILES, **more)
+
+
 def test_own_resolver(tmp_path: Path, monkeypatch: Any) -> None:
     """R1: the newest is asked first, and all before hub_compat."""
     monkeypatch.setattr("hub_compat._handles.resolving._resolvers", [])

@@ -71,6 +71,19 @@ def test_layer(address: str, k: Keras) -> None:
     assert len(k.Layer.from_config(layer.get_config()).weights) == len(layer.weights)
 
 
+@pytest.mark.eager
+def test_layer_of_another_machine(k: Keras, testdata: Path, monkeypatch: Any) -> None:
+    """The directory that its configuration names is another one here."""
+    config = k.Layer(str(testdata / "image_bn" / "module")).get_config()
+    config["handle"] = "/of/another/image_bn/module"
+    with pytest.raises(hub.errors.HandleError):
+        k.Layer.from_config(config)
+    monkeypatch.setenv("HUB_COMPAT_PATH_MAP", "/x=/y,/of/another={}".format(testdata))
+    layer = k.Layer.from_config(config)
+    assert layer.weights
+    assert layer.get_config()["handle"] == "/of/another/image_bn/module"
+
+
 @pytest.mark.tf2
 def test_remote_cache(packed: bytes, tmp_path: Path, monkeypatch: Any) -> None:
     """A cache, and an archive, on a file system that only TensorFlow reads."""

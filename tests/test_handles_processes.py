@@ -121,6 +121,18 @@ def test_a_holder_that_hangs(
     assert len(server.asked) == 2
 
 
+def test_interrupted(server: Server, tmp_path: Path) -> None:
+    """Ctrl-C ends it at once, and leaves nothing."""
+    process, address = holder(server, 30)
+    while not list((tmp_path / "cache").glob(".*.tmp-*")):
+        time.sleep(0.01)
+    started = time.monotonic()
+    os.kill(process, signal.SIGINT)
+    assert os.WEXITSTATUS(os.waitpid(process, 0)[1]) == 1
+    assert time.monotonic() - started < 5
+    assert {p.name[-5:] for p in (tmp_path / "cache").iterdir()} == {".lock"}
+
+
 def test_litter_of_other_handles(server: Server, tmp_path: Path) -> None:
     """What one killed process left, the next fetch of any module removes."""
     process, address = holder(server, 30)

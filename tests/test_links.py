@@ -17,7 +17,7 @@ import hub_compat as hub
 from hub_compat import errors, saver
 from hub_compat._io import links
 from hub_compat._io.fingerprint import fingerprint
-from hub_compat.converters.checkpoint.relabel import shards
+from hub_compat.converters.checkpoint import shards
 
 tensorflow = pytest.mark.tensorflow
 

@@ -20,10 +20,10 @@ from typing import (
 
 from hub_compat._tf import attr_value_pb2, function_pb2, node_def_pb2
 
-from ..sums import keep_sums
 from .dtypes import DT_RESOURCE
 from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal
 from .names import Names, argument_name
+from .sums import keep_sums
 
 __all__ = ["Argument", "Body", "Capture", "FunctionWriter", "emit", "set_attr"]
 

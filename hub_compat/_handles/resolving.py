@@ -26,6 +26,8 @@ Resolver = Callable[[str], Optional[str]]
 _resolvers: List[Resolver] = []
 
 _ATTEMPTS = 5
+# What macOS puts into a zip beside what is packed.
+_OF_FINDER = {"__MACOSX", ".DS_Store"}
 # What is an archive on a remote file system, its name says.
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
@@ -243,7 +245,7 @@ def _from_kaggle(handle: Handle) -> str:
 
 def _raised(files: Dict[str, File], folder: str) -> Dict[str, File]:
     """Files of a model, which may lie in the archive's only directory."""
-    tops = {name.partition("/")[0] for name in files}
+    tops = {name.partition("/")[0] for name in files} - _OF_FINDER
     if len(tops) != 1 or not any("/" in name for name in files):
         return files
     (top,) = tops
@@ -255,7 +257,8 @@ def _raised(files: Dict[str, File], folder: str) -> Dict[str, File]:
     for name in os.listdir(aside):
         os.rename(os.path.join(aside, name), os.path.join(folder, name))
     os.rmdir(aside)
-    return {name[len(top) + 1 :]: facts for name, facts in files.items()}
+    start = len(top) + 1
+    return {n[start:] if n[:start] == top + "/" else n: f for n, f in files.items()}
 
 
 def _empty(folder: str) -> None:
