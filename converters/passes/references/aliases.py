@@ -30,9 +30,9 @@ from ...ir.graph import (
     split_tensor,
 )
 from . import memory
-from .shared_memory import Sharing, place_of
+from .sharing import Sharing, View, place_of
 
-__all__ = ["FORWARDS", "READ", "Alias", "Aliases", "Chooser", "Entry", "View", "kind"]
+__all__ = ["FORWARDS", "READ", "Alias", "Aliases", "Chooser", "Entry", "kind"]
 
 FORWARDS = frozenset(
     "Ref" + name
@@ -50,20 +50,6 @@ FORWARDS = frozenset(
 READ = "Read"
 # Through what a loop variable gets its values.
 _TURNS = ("Enter", "NextIteration")
-
-
-class View(NamedTuple):
-    """A node that gives memory another shape, or takes a part of it.
-
-    Attributes:
-      node: its name.
-      place: which of its inputs is the memory.
-      output: which of its outputs.
-    """
-
-    node: str
-    place: int
-    output: int
 
 
 class Alias(NamedTuple):

@@ -36,7 +36,8 @@ from ...ir.graph import (
 )
 from ...ir.variables import REFERENCE_OPS
 from .aliases import FORWARDS, Alias, Aliases
-from .shared_memory import Sharing, find_sharing
+from .shared_memory import find_sharing
+from .sharing import Sharing
 
 __all__ = ["LateRead", "LateReads"]
 

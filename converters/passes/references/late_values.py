@@ -12,9 +12,10 @@ from ...ir.functions import set_attr
 from ...ir.graph import Graph, data_inputs, node_of, normal
 from ...ir.variable_reads import add_read
 from . import memory
-from .aliases import READ, Alias, Entry, View, kind
+from .aliases import READ, Alias, Entry, kind
 from .late_reads import LateRead, LateReads
-from .shared_memory import Followers, add_flag, place_of
+from .shared_memory import Followers, add_flag
+from .sharing import View, place_of
 
 __all__ = ["LateValues"]
 

@@ -11,7 +11,7 @@ have it be, and each write to that one is followed by one to the resource.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set
 
 import numpy as np
 
@@ -19,16 +19,13 @@ from hub_compat._tf import node_def_pb2
 
 from ...ir.dtypes import DT_INT32, DT_RESOURCE
 from ...ir.functions import set_attr
-from ...ir.graph import Graph, data_inputs, node_of, resource_name
+from ...ir.graph import Graph, data_inputs, resource_name
 from ...ir.signatures import make_shape
 from ...ir.variable_reads import STORED_AS, add_read
+from .aliases import Aliases
+from .sharing import HANDED_ON, Memory, Sharing, place_of
 
-if TYPE_CHECKING:
-    from .aliases import Aliases, View
-
-__all__ = ["Followers", "Place", "Sharing", "add_flag", "find_sharing", "place_of"]
-
-Memory = Tuple[str, Tuple["View", ...]]
+__all__ = ["Followers", "add_flag", "find_sharing"]
 
 _NO_CHANGE = ("ReadVariableOp", "VarIsInitializedOp", "VariableShape")
 _COPIES = ("AssignAddVariableOp", "AssignSubVariableOp", "ResourceApply")
@@ -39,52 +36,6 @@ _COPIES_FOR_GOOD = (
     "ResourceSparseApply",
     "ResourceStridedSliceAssign",
 )
-_HANDED_ON = ("Enter", "Identity", "Switch")
-
-
-class Place(NamedTuple):
-    """A resource variable, as a node takes it.
-
-    Attributes:
-      node: the node that hands it out.
-      path: the Switches and Enters between both, with the output taken.
-    """
-
-    node: str
-    path: Tuple[Tuple[str, int], ...]
-
-
-class Sharing(NamedTuple):
-    """What a session does to a resource variable's memory.
-
-    Attributes:
-      place: a node that hands the variable out.
-      memories: what it may be the memory of, variables and views of them.
-      assigns: nodes that assign it, and how they take it.
-      copies: nodes that give it memory of its own.
-      for_good: those after which it stays so.
-    """
-
-    place: str
-    memories: Set[Memory]
-    assigns: Dict[str, Place]
-    copies: Dict[str, Place]
-    for_good: Set[str]
-
-
-def place_of(graph: Graph, tensor: str) -> Optional[Place]:
-    """The resource variable that a tensor is the handle of; None of others."""
-    path: List[Tuple[str, int]] = []
-    while True:
-        name = node_of(tensor)
-        node = graph.nodes[name]
-        if node.op == "VarHandleOp":
-            return Place(name, tuple(reversed(path)))
-        if node.op not in _HANDED_ON:
-            return None
-        if node.op != "Identity":
-            path.append((name, int(tensor.partition(":")[2] or 0)))
-        tensor = data_inputs(graph, name)[0].tensor
 
 
 def find_sharing(graph: Graph, aliases: Aliases) -> Dict[str, Sharing]:
@@ -96,7 +47,7 @@ def find_sharing(graph: Graph, aliases: Aliases) -> Dict[str, Sharing]:
     unknown: Set[str] = set()
     for name, node in graph.nodes.items():
         for edge in data_inputs(graph, name):
-            if node.op in _HANDED_ON or graph.output(edge.tensor).dtype != DT_RESOURCE:
+            if node.op in HANDED_ON or graph.output(edge.tensor).dtype != DT_RESOURCE:
                 continue
             place = place_of(graph, edge.tensor)
             if place is None:
