@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 import tensorflow as tf
 from define import array, session_config
+from random_memory import handed_on, parts
 from random_programs import pack
 from tensorflow.python.framework import function
 from tensorflow.python.training import moving_averages
@@ -62,6 +63,8 @@ class Program:
             self._loop,
             self._count,
             self._function,
+            self._part,
+            self._select,
         ]
         self.outputs: Dict[str, tf.Tensor] = {}
 
@@ -171,11 +174,43 @@ class Program:
             lambda: tf.gather(variable, [0, 2, 1, 3]),
             lambda: variable[::-1],
             lambda: tf.squeeze(tf.expand_dims(variable, 0), 0),
+            lambda: self._handed_on(variable),
         ]
         if not _is_resource(variable) and self._dtype.is_floating:
             ways.append(lambda: tf.check_numerics(variable, "no number"))
             ways.append(lambda: tf.abs(variable._ref()))
         return self._pick(ways)()
+
+    def _handed_on(self, variable: Any) -> tf.Tensor:
+        """A variable's memory, or a copy of it, by an op that changes nothing."""
+        return self._pick(handed_on(variable))()
+
+    def _part(self, depth: int) -> tf.Tensor:
+        """Rows of a variable that are memory of it, or copies, before a write."""
+        if depth < 2:
+            return self._read(depth)
+        rows, width = self._pick([(4, 16), (4, 4), (3, 8), (64, 1), (2, 32)])
+        shape = [rows, width] if width > 1 else [rows]
+        start = np.round(4 * array(shape, self._random.randrange(1000)))
+        name = "part{}".format(self._random.randrange(10**6))
+        initial = start.astype(self._dtype.as_numpy_dtype)
+        variable = tf.get_variable(name, initializer=initial, use_resource=False)
+        part = self._pick(parts(variable, rows, width))()
+        with tf.control_dependencies([part]):
+            written = tf.assign_add(variable, tf.ones(shape, self._dtype) * 7)
+        with tf.control_dependencies([written.op]):
+            taken = (
+                tf.reshape(part, [-1])[:1]
+                if part.shape.num_elements() < SIZE
+                else (tf.reshape(part, [-1])[:SIZE])
+            )
+            return taken + tf.cast(self._x, self._dtype)
+
+    def _select(self, depth: int) -> tf.Tensor:
+        """By a scalar, what may be a variable."""
+        one, two = self._pick(self._values), self._pick(self._values)
+        one, two = [tf.broadcast_to(each, [SIZE]) for each in (one, two)]
+        return tf.where(self._predicate(), one, two)
 
     def _read(self, depth: int) -> tf.Tensor:
         return self._reading(self._pick(self._variables))
@@ -228,10 +263,12 @@ class Program:
         with tf.control_dependencies(done):
             if isinstance(done[-1], tf.Operation) or done[-1].shape != [SIZE]:
                 value = self._pick(outer) * self._constant(1)
+            elif self._random.random() < 0.2:
+                value = done[-1]
             elif self._random.random() < 0.3:
-                # A reference in one branch and a number in the other would give
-                # what is either a variable or not.
-                value = done[-1] * self._constant(1)
+                value = self._reading(self._pick(self._variables))
+            elif self._random.random() < 0.3:
+                value = self._pick(outer)
             else:
                 value = self._reading(self._pick(self._variables)) + done[-1]
         # What is made inside cannot be used outside.
@@ -240,8 +277,8 @@ class Program:
 
     def _loop(self, depth: int) -> tf.Tensor:
         turns = self._random.randint(1, 3)
-        start = self._pick(self._values) * self._constant(1)
-        start = tf.broadcast_to(start, [SIZE])
+        start = tf.broadcast_to(self._pick(self._values), [SIZE])
+        kind = self._random.random()
 
         def body(i: Any, value: Any) -> Any:
             outer = list(self._values)
@@ -249,6 +286,10 @@ class Program:
             following = self._inner(depth)
             self._values = outer
             with tf.control_dependencies([following]):
+                if kind < 0.2:
+                    return i + 1, tf.identity(value)
+                if kind < 0.4:
+                    return i + 1, following
                 return i + 1, following - value
 
         # What the loop writes may be what it starts from.
