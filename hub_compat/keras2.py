@@ -54,24 +54,31 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             load_options,
             embed,
         )
+        # Before Keras makes a layer of it, as sub-classes of tensorflow_hub's have it.
+        object.__setattr__(self, "_core", core)
+        self._show_names_of_tensorflow_hub(load_options)
+        self._take_callable()
+        self._setup_layer(trainable, **kwargs)
+        self.built = True
+        if embed is True:
+            self._core.pack(self._core.trainable_variables + self._core.other_variables)
+
+    def _setup_layer(self, trainable: bool = False, **kwargs: Any) -> None:
+        """Makes a Keras layer with the weights and losses; sub-classes may add some."""
+        inputs = self._core.inputs
         # The loaded functions say what they take; Keras would guess.
         kwargs.setdefault("autocast", False)
-        if core.inputs.dtype not in (None, "float32") and "input_shape" in kwargs:
+        if inputs.dtype not in (None, "float32") and "input_shape" in kwargs:
             # Of the Input that Keras makes for it.
-            kwargs.setdefault("dtype", core.inputs.dtype)
+            kwargs.setdefault("dtype", inputs.dtype)
         super().__init__(trainable=trainable, **kwargs)
-        self._core = core
-        self._show_names_of_tensorflow_hub(load_options)
         # Tracked: a SavedModel of a Keras model holds the functions of its layers.
         self._func = self._core.loaded
         if not isinstance(self._func, _Layer):
             # Of a layer or model of Keras, the weights are tracked with it.
             self._adopt_weights()
         for loss in self._core.losses:
-            self.add_loss(self._only_if_trainable(loss))
-        self.built = True
-        if embed is True:
-            self._core.pack(self._core.trainable_variables + self._core.other_variables)
+            self.add_loss(self._call_loss_if_trainable(loss))
 
     def _adopt_weights(self) -> None:
         for is_trainable, variables in (
@@ -80,23 +87,26 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         ):
             for variable in variables:
                 if variable.dtype.base_dtype != tf.string:
-                    self._adopt(variable, is_trainable)
+                    self._add_existing_weight(variable, is_trainable)
 
-    def _adopt(self, variable: Any, is_trainable: bool) -> None:
+    def _add_existing_weight(
+        self, weight: Any, trainable: Optional[bool] = None
+    ) -> None:
         """Registers a variable that is there as a weight of the layer."""
+        trainable = weight.trainable if trainable is None else trainable
         keywords: Dict[str, Any] = {"experimental_autocast": False}
         self.add_weight(
-            name=variable.name.split(":")[0],
-            shape=variable.shape,
-            dtype=variable.dtype.base_dtype,
+            name=weight.name.split(":")[0],
+            shape=weight.shape,
+            dtype=weight.dtype.base_dtype,
             # Never called; TF 1.15 has none of its own for a complex variable.
             initializer="zeros",
-            trainable=is_trainable,
-            getter=lambda *unused, **ignored: variable,
+            trainable=trainable,
+            getter=lambda *unused, **ignored: weight,
             **keywords,
         )
-        if is_trainable:
-            name_slots(variable, lambda name: self._slot_name(variable, name))
+        if trainable:
+            name_slots(weight, lambda name: self._slot_name(weight, name))
 
     def _slot_name(self, variable: Any, name: str) -> str:
         """A name that no other layer's slots have: an .h5 file has each name once."""
@@ -107,7 +117,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             number += 1
         return found
 
-    def _only_if_trainable(self, loss: Any) -> Any:
+    def _call_loss_if_trainable(self, loss: Any) -> Any:
         def value() -> Any:
             if not self.trainable:
                 return tf.zeros([])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from hub_compat._keras.core import KerasCore
 from hub_compat._keras.layer import LayerMixin
@@ -50,35 +50,13 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
             load_options,
             embed,
         )
-        # The loaded functions say what they take; Keras would guess.
-        kwargs.setdefault("autocast", False)
-        if core.inputs.dtype not in (None, "float32") and (
-            core.inputs.dtype == "string" or _knows(core.inputs.dtype)
-        ):
-            # Of the Input that a Sequential makes when it has seen one; for a shape
-            # that is given before, it makes one of float32.
-            kwargs.setdefault("dtype", core.inputs.dtype)
-            kwargs.pop("input_shape", None)
-        super().__init__(trainable=trainable, **kwargs)
-        self._core = core
+        # Before Keras makes a layer of it, as sub-classes of tensorflow_hub's have it.
+        object.__setattr__(self, "_core", core)
         self._show_names_of_tensorflow_hub(load_options)
-        # Tracked: an export of a Keras model holds the functions of its layers.
-        self._func = self._core.loaded
-        trained, others = [], []
-        # Of a layer or model of Keras, the weights are tracked with it.
-        if not isinstance(self._func, _Layer):
-            trained = [v for v in core.trainable_variables if _knows(v.dtype.name)]
-            others = [v for v in core.other_variables if _knows(v.dtype.name)]
-        # Paths tell apart the slots that optimizers have for layers of one module.
-        with keras.name_scope(self.name):
-            self._adopted: List[Any] = [
-                weight_of(variable, is_trainable)
-                for is_trainable, variables in ((True, trained), (False, others))
-                for variable in variables
-            ]
+        self._take_callable()
+        self._setup_layer(trainable, **kwargs)
         if embed is True:
-            self._core.pack(trained + others)
-        self._attach_losses()
+            self._core.pack([v for _, v in self._own_variables()])
         self.built = True
         # Keras does so when `trainable` is changed, and lists them by it.
         for variable in list(self._adopted):
@@ -86,6 +64,48 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         if isinstance(self._func, _Layer) and not trainable:
             # Of this layer it is no change, and Keras would hand on none.
             self._func.trainable = False
+
+    def _setup_layer(self, trainable: bool = False, **kwargs: Any) -> None:
+        """Makes a Keras layer with the weights and losses; sub-classes may add some."""
+        dtype = self._core.inputs.dtype
+        # The loaded functions say what they take; Keras would guess.
+        kwargs.setdefault("autocast", False)
+        if dtype not in (None, "float32") and (dtype == "string" or _knows(dtype)):
+            # Of the Input that a Sequential makes when it has seen one; for a shape
+            # that is given before, it makes one of float32.
+            kwargs.setdefault("dtype", dtype)
+            kwargs.pop("input_shape", None)
+        super().__init__(trainable=trainable, **kwargs)
+        # Tracked: an export of a Keras model holds the functions of its layers.
+        self._func = self._core.loaded
+        self._adopted: List[Any] = []
+        # Paths tell apart the slots that optimizers have for layers of one module.
+        with keras.name_scope(self.name):
+            for is_trainable, variable in self._own_variables():
+                self._add_existing_weight(variable, is_trainable)
+        self._attach_losses()
+
+    def _own_variables(self) -> List[Tuple[bool, Any]]:
+        """The variables that become weights, those that train first."""
+        if isinstance(self._func, _Layer):
+            # Of a layer or model of Keras, the weights are tracked with it.
+            return []
+        return [
+            (is_trainable, variable)
+            for is_trainable, variables in (
+                (True, self._core.trainable_variables),
+                (False, self._core.other_variables),
+            )
+            for variable in variables
+            if _knows(variable.dtype.name)
+        ]
+
+    def _add_existing_weight(
+        self, weight: Any, trainable: Optional[bool] = None
+    ) -> None:
+        """Registers a variable that is there as a weight of the layer."""
+        trainable = weight.trainable if trainable is None else trainable
+        self._adopted.append(weight_of(weight, trainable))
 
     def _attach_losses(self) -> None:
         """Has the module's losses among those of its trained variables.
@@ -95,6 +115,10 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         """
         weights = [v for v in self._adopted if v.trainable]
         losses = self._core.losses
+        if type(self)._call_loss_if_trainable is not (
+            LayerMixin._call_loss_if_trainable
+        ):
+            losses = [self._call_loss_if_trainable(loss) for loss in losses]
         for number, weight in enumerate(weights):
             # One for each variable; what is left is all at the last one.
             last = number == len(weights) - 1

@@ -239,7 +239,7 @@ def test_a_layer_around_one_of_the_other_keras(k: Keras, tmp_path: Path) -> None
 
 
 def test_private_names_of_tensorflow_hub(k: Keras, tmp_path: Path) -> None:
-    """Sub-classes that read them work; what replaces a method is told."""
+    """Sub-classes that read them work."""
     directory = saved(tmp_path)
     layer = k.Layer(
         directory, signature="serving_default", output_key="output_0", arguments={}
@@ -254,13 +254,6 @@ def test_private_names_of_tensorflow_hub(k: Keras, tmp_path: Path) -> None:
     assert layer._has_training_argument is False
     assert callable(layer._callable)
     assert layer._func is layer.resolved_object
-
-    class Own(k.Layer):  # type: ignore[misc, name-defined]
-        def _setup_layer(self, trainable: bool = False, **keywords: Any) -> None:
-            raise AssertionError
-
-    with pytest.warns(UserWarning, match="_setup_layer.. replaces a private method"):
-        Own(directory, trainable=True)
 
 
 @pytest.mark.skipif(3 not in GENERATIONS, reason="of Keras 3")

@@ -166,6 +166,8 @@ def test_an_object_that_cannot_be_called_says_what_to_write(tmp_path: Path) -> N
         loaded(tf.constant([1.0]), signature="tokens", as_dict=True)
     (found,) = values([loaded.tokens(tf.constant([1.0]))])
     assert np.asarray(found).tolist() == [2.0]
+    # What every TF1 model has, it has too.
+    assert loaded.graph.get_operations()
 
 
 @pytest.mark.graph

@@ -85,7 +85,14 @@ def accepted() -> Any:
         ],
         "float64": [(np.array([1.5], np.float32), [1.5]), (0.1, 0.1)],
         "float16": [(np.array([1.5]), [1.5]), ([1, 2], [1, 2])],
-        "int32": [([1, 2], [1, 2]), (np.array([1, 2]), [1, 2]), (5, 5)],
+        "int32": [
+            ([1, 2], [1, 2]),
+            (np.array([1, 2]), [1, 2]),
+            (5, 5),
+            (np.array([1.0, 2.0]), [1, 2]),
+            (np.float64(3.0), 3),
+            (np.array([1, 2], object), [1, 2]),
+        ],
         "int64": [([1, 2**40], [1, 2**40]), (np.array([1], np.int8), [1])],
         "uint8": [([1, 255], [1, 255]), (np.array([1, 2]), [1, 2])],
         "bool": [([True, False], [True, False]), (np.array(True), True)],
@@ -106,7 +113,15 @@ def accepted() -> Any:
 # What would change if it were taken.
 REFUSED = {
     "float32": [["a"], np.array([1j]), [[1.0], [1.0, 2.0]], None, {"a": 1}, object()],
-    "int32": [[1.5], np.array([1.0]), [2**40], np.array([2**40]), ["1"]],
+    "int32": [
+        [1.5],
+        [1.0],
+        np.array([1.5]),
+        np.array([np.nan]),
+        [2**40],
+        np.array([2**40]),
+        ["1"],
+    ],
     "uint8": [[-1], [256], np.array([300])],
     "bool": [[1], np.array([0.0])],
     "string": [[1], np.array([1.0]), [None], [b"a", 2]],

@@ -84,7 +84,8 @@ class KerasCore:
         self.signature = signature
         self.output_key = self.given_output_key = output_key
         self.as_dict = signature_outputs_as_dict
-        self.output_shape = None if output_shape is None else _to_shapes(output_shape)
+        self.output_shape: Any = None
+        self.take_output_shape(output_shape)
         self.loaded = self._resolve(load_options, bool(embed))
         place = origin.of(self.loaded)
         self._facts = place.facts if place is not None else None
@@ -95,17 +96,19 @@ class KerasCore:
             hub_module = place is not None and (
                 place.detection.format is Format.TF1_HUB_MODULE
             )
+        # As tensorflow_hub's layer has it, which calls no TF1 module itself.
+        self._upstream_signature = "default" if hub_module else None
         if hub_module:
             self._fill_in_hub_defaults()
         self._check_outputs()
         # What a signature of a TF1 model is as an object: it trains with its updates.
         self._reusable: Any = None
         self._lacks_gradients: Optional[bool] = None
+        # Whether a sub-class of the layer has set what is called.
+        self._is_replaced = False
         self.function = self._choose()
         self._owner = self.function if self._reusable is None else self._reusable
-        # A layer or model of Keras says so in its call().
-        called = getattr(self.function, "call", self.function)
-        self.has_training = "training" in call_arguments(called)
+        self.has_training = self.takes_training(self.function)
         self.inputs = self._input_specs()
         for variable in self.trainable_variables + self.other_variables:
             settle_shape(variable)
@@ -116,10 +119,61 @@ class KerasCore:
 
     # ---- what is called
 
+    # What tensorflow_hub's layer has, and its sub-classes change: upstream_names.py.
+
     @property
-    def signature_called(self) -> Optional[str]:
+    def upstream_signature(self) -> Optional[str]:
         """The signature that is called; None where it is the object itself."""
-        return self._called
+        return self._called or self._upstream_signature
+
+    @property
+    def upstream_output_key(self) -> Optional[str]:
+        """The output that is returned of those of ``upstream_function``."""
+        is_default = self._called is None and not self._is_replaced
+        return self.output_key or (self._upstream_signature if is_default else None)
+
+    @property
+    def upstream_function(self) -> Any:
+        """What is called there: a signature returns all outputs."""
+        name = self.upstream_signature
+        if name is None or self._is_replaced:
+            return self.function
+        return self.loaded.signatures[name]
+
+    @property
+    def upstream_takes_training(self) -> bool:
+        """Whether that function has an argument ``training``."""
+        if self._is_replaced or self.upstream_function is self.function:
+            return self.has_training
+        return self.takes_training(self.upstream_function)
+
+    def replace_function(self, function: Any) -> None:
+        """Calls another function, of the arguments and results that it has there."""
+        self.has_training = self.upstream_takes_training
+        self.output_key = self.upstream_output_key
+        self._called = self.upstream_signature
+        self.function, self._reusable, self._is_replaced = function, None, True
+        self.inputs = self._input_specs()
+        self._lacks_gradients = None
+
+    def take_output_key(self, key: Optional[str]) -> None:
+        """Returns another output."""
+        self._called = self.upstream_signature
+        self.output_key = self.given_output_key = key
+        if self._called is not None and not self._is_replaced:
+            self.function = self._choose()
+            self.has_training = self.takes_training(self.function)
+            self.inputs = self._input_specs()
+
+    def take_output_shape(self, shape: Any) -> None:
+        """Promises shapes of the outputs; see ``output_shape``."""
+        self.output_shape = None if shape is None else _to_shapes(shape)
+
+    @staticmethod
+    def takes_training(function: Any) -> bool:
+        """Whether a function has an argument ``training``."""
+        # A layer or model of Keras says so in its call().
+        return "training" in call_arguments(getattr(function, "call", function))
 
     def pack(self, weights: Sequence[Any]) -> None:
         """Makes ``embedded``, but for the values of some variables."""
@@ -322,7 +376,7 @@ class KerasCore:
     def _used(self, name: str) -> List[Any]:
         """The variables that the function reads, of an object that lists none."""
         found = objects_of(self.loaded)
-        used = used_variables(self.function, state_of(self.function) or list(found))
+        used = used_variables(self._owner, state_of(self._owner) or list(found))
         if name == "trainable_variables":
             return [variable for variable in used if variable.trainable]
         return used if name == "variables" else []
@@ -413,9 +467,15 @@ class KerasCore:
         problem = self.inputs.problem(inputs)
         return problem and "these inputs. " + problem
 
+    def _calls_signature(self) -> bool:
+        """Whether a signature is what is called, by the names of its inputs."""
+        if self._called is None or self._is_replaced:
+            return False
+        return self._reusable is None
+
     def _input_names(self) -> List[str]:
         """The inputs of a signature that is called by names."""
-        if self._called is None or self._reusable is not None:
+        if not self._calls_signature():
             return []
         return sorted(input_specs(self.function))
 
@@ -423,7 +483,9 @@ class KerasCore:
         if self.inputs.nothing and _is_nothing(inputs):
             return self.function(**keywords)
         prepared = self.inputs.prepared(inputs)
-        if self._called is None or self._reusable is not None:
+        if self._is_replaced and self._called is not None and isinstance(inputs, dict):
+            return self.function(**dict(keywords, **inputs))
+        if not self._calls_signature():
             return self.function(prepared, **keywords)
         if isinstance(prepared, Mapping):
             return self.function(**dict(keywords, **prepared))
@@ -452,7 +514,7 @@ class KerasCore:
         return inputs if dicts else value
 
     def _input_specs(self) -> InputSpecs:
-        if self._called is not None and self._reusable is None:
+        if self._calls_signature():
             return InputSpecs((), input_specs(self.function))
         return InputSpecs(traces_of(self.function))
 

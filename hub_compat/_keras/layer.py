@@ -17,6 +17,7 @@ from hub_compat._handles.grammar import Kind, parse
 from hub_compat._handles.resolving import resolve
 from hub_compat._io import files
 from hub_compat._keras.core import KerasCore
+from hub_compat._keras.upstream_names import UpstreamNames
 from hub_compat._tf import (
     in_tf1_graph,
     prepare_gradients,
@@ -46,18 +47,8 @@ class _Calls(threading.local):
 
 _calls = _Calls()
 
-# What a sub-class of tensorflow_hub's layer may have replaced; nothing calls it here.
-_REPLACED = {
-    "_add_existing_weight": "every variable of a module is a weight",
-    "_apply_output_shape_if_set": "give output_shape=",
-    "_call_loss_if_trainable": "the losses of a module count while it is trainable",
-    "_check_trainability": "a module of any format trains, by any signature",
-    "_get_callable": "give the layer the callable itself, as its handle",
-    "_setup_layer": "a module of any format has its weights and losses in the layer",
-}
 
-
-class LayerMixin:
+class LayerMixin(UpstreamNames):
     """A module of any format as a Keras layer, trainable.
 
     The arguments are those of ``tensorflow_hub.KerasLayer``. A TF1 Hub module, a TF1
@@ -106,42 +97,6 @@ class LayerMixin:
         """The loaded object."""
         return self._core.loaded
 
-    @property
-    def _output_shape(self) -> Any:
-        # There as in tensorflow_hub, whose users look at it: only if it was given.
-        if self._core.output_shape is None:
-            raise AttributeError("_output_shape")
-        return self._core.output_shape
-
-    def _show_names_of_tensorflow_hub(self, load_options: Any) -> None:
-        """Has the private attributes that sub-classes of tensorflow_hub's layer use.
-
-        They are plain ones: Keras tracks nothing of them.
-        """
-        core = self._core
-        for name, value in (
-            ("_handle", core.handle),
-            ("_arguments", core.arguments),
-            ("_signature", core.signature_called),
-            ("_signature_outputs_as_dict", core.as_dict),
-            ("_output_key", core.output_key),
-            ("_load_options", load_options),
-            ("_is_hub_module_v1", getattr(core.loaded, "_is_hub_module_v1", False)),
-            ("_callable", core.function),
-            ("_has_training_argument", core.has_training),
-        ):
-            object.__setattr__(self, name, value)
-        for name, instead in _REPLACED.items():
-            if hasattr(type(self), name):
-                warnings.warn(
-                    "{}.{}() replaces a private method of tensorflow_hub's KerasLayer, "
-                    "which is never called here: {}. Leave it out; what a call does, "
-                    "call() is for. Received: {!r}".format(
-                        type(self).__name__, name, instead, type(self)
-                    ),
-                    stacklevel=4,
-                )
-
     def __repr__(self) -> str:
         return (
             "<hub_compat.keras{}.KerasLayer {!r}, a layer of Keras {}; of Keras {} is "
@@ -163,8 +118,7 @@ class LayerMixin:
         trainable = self.trainable
         if self._core.weights_missing:
             inputs = self._if_weights_are_there(inputs)
-        if trainable and not self._checked:
-            self._warn_of_no_weights()
+        self._check_trainability()
         # Asked once: an eager call has no need of it.
         in_graph = not tf.executing_eagerly() and in_tf1_graph()
         if in_graph and isinstance(training, tf.Tensor):
@@ -188,7 +142,7 @@ class LayerMixin:
         if trainable:
             if in_graph or tf.__version__.startswith("1."):
                 outputs = self._with_all_variables(outputs)
-        outputs = self._core.with_shapes(inputs, outputs)
+        outputs = self._apply_output_shape_if_set(inputs, outputs)
         return self._in_compute_dtype(outputs)
 
     def _if_weights_are_there(self, inputs: Any) -> Any:
@@ -243,7 +197,9 @@ class LayerMixin:
         """The shapes of the outputs; they follow from the function's own."""
         return self._core.output_shapes(input_shape)
 
-    def _warn_of_no_weights(self) -> None:
+    def _check_trainability(self) -> None:
+        if self._checked or not self.trainable:
+            return
         self._checked = True
         if not self._core.trainable_variables:
             _logger.error("%r is trainable, and has zero trainable weights.", self)

@@ -227,15 +227,25 @@ def _to_array(value: Any, spec: Any, kind: str) -> Any:
     if kind == "O":
         return _to_strings(value, spec)
     array = np.asarray(value)
+    if array.dtype.kind == "O":
+        array = np.asarray(array.tolist())
     wanted = spec.dtype.as_numpy_dtype
     if not array.size and not isinstance(value, np.ndarray):
         # A list of nothing has the dtype of anything.
         return array.astype(wanted)
-    if array.dtype != wanted and array.dtype.kind not in _SAME_KIND[kind]:
+    kinds = _SAME_KIND[kind]
+    if kind in "iu" and isinstance(value, (np.ndarray, np.generic)):
+        # TensorFlow takes whole numbers of NumPy's floats for integers.
+        kinds += "f"
+    if array.dtype != wanted and array.dtype.kind not in kinds:
         raise _misfit(spec, "{} {}".format(array.dtype.name, array.shape))
-    converted = array.astype(wanted)
+    with np.errstate(invalid="ignore"):
+        converted = array.astype(wanted)
     if kind in "iu" and not np.array_equal(converted, array):
-        raise _misfit(spec, "numbers outside of its range, {!r}".format(value)[:200])
+        raise _misfit(
+            spec,
+            "numbers that are no integers of its range, {!r}".format(value)[:200],
+        )
     return converted
 
 

@@ -387,7 +387,8 @@ def lazy_attribute(found: Any, name: str, make: Callable[[], Any]) -> None:
     (load.py, 1.15 to 2.21). Objects of other classes are left alone.
     """
     kind: Any = type(found)
-    if kind.__name__ != "_UserObject" or hasattr(kind, "__getattr__"):
+    # Not by its own name, which name_uncallable() changes.
+    if not kind.__qualname__.endswith("_UserObject") or hasattr(kind, "__getattr__"):
         return
     # Not in the class: it is part of a cycle, and would keep what the object holds.
     object.__setattr__(found, _LAZY, {name: make})
