@@ -79,6 +79,19 @@ def test_private_authority(secure: Server, variable: str, monkeypatch: Any) -> N
     assert content(hub.resolve(address)) == FILES
 
 
+def test_two_bundles(secure: Server, tmp_path: Path, monkeypatch: Any) -> None:
+    """Those of one variable and of the other; what cannot be read is named."""
+    import certifi
+
+    address = secure.on("/m", Answer(tar_of(FILES)))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such.pem")
+    with pytest.raises(hub.errors.HandleError, match="/no/such.pem"):
+        hub.resolve(address)
+    monkeypatch.setenv("SSL_CERT_FILE", AUTHORITY)
+    assert content(hub.resolve(address)) == FILES
+
+
 def test_any_certificate(secure: Server, monkeypatch: Any, caplog: Any) -> None:
     """R13: exactly "true" accepts it, with a warning, whatever else is named."""
     address = secure.on("/m", Answer(tar_of(FILES)))

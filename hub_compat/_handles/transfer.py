@@ -5,6 +5,10 @@ the usual variables (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``). Its
 ``urllib3`` repeats what a server refuses for now (429, 5xx, and as ``Retry-After``
 says). A body that is cut is read on with ``Range`` and ``If-Range``, from the original
 address: what a redirect leads to may have expired.
+
+Not by ``pooch``, which keeps the archive, unpacks it by ``extractall`` when it is whole,
+and knows neither ``Range`` nor locks; nor by ``httpx``, of which the versions for Python
+3.7 differ from those of today.
 """
 
 from __future__ import annotations
@@ -109,21 +113,24 @@ def session() -> Iterator[Any]:
 def _trusted() -> Any:
     """The authorities of this system, and those of ``SSL_CERT_FILE``.
 
-    None where others are named, or none: ``requests`` has but its own, and TensorFlow
-    Hub, by ``urllib``, those of the system.
+    None where ``requests`` has all that are named, or none are. By itself it has but
+    its own, and TensorFlow Hub, by ``urllib``, those of the system.
     """
-    if any(os.environ.get(n) for n in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
-        return None
     if not settings.verifies_certificates():
         return None
+    more = os.environ.get("SSL_CERT_FILE")
     try:
-        return ssl.create_default_context()
+        if not any(map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))):
+            return ssl.create_default_context()
+        if not more:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(more)
+        return context
     except OSError as error:
         raise HandleError(
             "The authorities that are trusted cannot be read: {}. Set SSL_CERT_FILE to "
-            "a file of them. Received: {!r}".format(
-                error, os.environ.get("SSL_CERT_FILE")
-            )
+            "a file of them. Received: {!r}".format(error, more)
         ) from error
 
 
