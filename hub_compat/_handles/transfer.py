@@ -6,9 +6,8 @@ the usual variables (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``). Its
 says). A body that is cut is read on with ``Range`` and ``If-Range``, from the original
 address: what a redirect leads to may have expired.
 
-Not by ``pooch``, which keeps the archive, unpacks it by ``extractall`` when it is whole,
-and knows neither ``Range`` nor locks; nor by ``httpx``, of which the versions for Python
-3.7 differ from those of today.
+Not by ``pooch``: it unpacks by ``extractall`` what is there as a whole, and has no
+``Range`` and no locks. Not by ``httpx``: that of Python 3.7 is not that of today.
 """
 
 from __future__ import annotations
