@@ -36,9 +36,9 @@ from .backend.reusable import build
 from .checkpoint import relabel, v1
 from .checkpoint.index import CheckpointIndex
 from .checkpoint.shards import BORROW
-from .frontend.metagraph import add_variant
 from .ir import outside_ops
 from .ir.calls import CALLS
+from .ir.context import Source
 from .ir.effects import written_resources
 from .ir.functions import set_attr
 from .ir.model import Model, VariantGraph, root_tags
@@ -47,6 +47,7 @@ from .ir.tables import is_carrier
 from .ir.variable_reads import STORED_AS
 from .omissions import NOTHING, Exclusions
 from .opdata import op_defs
+from .pipeline import add_variant
 
 __all__ = ["convert_tf1_model", "read_with_signature"]
 
@@ -237,16 +238,10 @@ def _read_model(
     for own, meta_graph in meta_graphs.items():
         attempt = model.copy()
         try:
-            add_variant(
-                attempt,
-                meta_graph,
-                by_saver,
-                exclusions,
-                detection.path,
-                # A session runs the init op of the variant that it loads, and no other.
-                acts=own == wanted,
-                weights=weights,
-            )
+            # A session runs the init op of the variant that it loads, and no other.
+            acts = own == wanted
+            place = Source(detection.path, by_saver, acts, weights)
+            add_variant(attempt, meta_graph, place, exclusions)
         except (ConversionError, CorruptModuleError) as error:
             if own == wanted:
                 raise

@@ -36,6 +36,8 @@ TESTDATA = ROOT / "testdata"
 sys.path.insert(0, str(TESTDATA))
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What a pass of the converter ensures is checked, see converters/pipeline.py.
+os.environ.setdefault("HUB_COMPAT_CHECK_PASSES", "1")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 

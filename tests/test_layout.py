@@ -116,7 +116,7 @@ _FLOORS = (
     "converters.ir converters.checkpoint",
     "converters.passes converters.omissions",
     "converters.frontend converters.backend",
-    "converters.lowering",
+    "converters.lowering converters.pipeline",
     "converters.tf1_model",
     "converters.verification converters.pruned _preflight",
     "converters.verify",

@@ -11,17 +11,18 @@ from typing import Any, Callable, Dict, Iterable, List
 from hub_compat._tf import node_def_pb2
 
 from ..ir.calls import CALLS
+from ..ir.context import Context
 from ..ir.effects import written_resources
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, node_of
 from ..ir.names import Names
 
-__all__ = ["wait_for_calls"]
+__all__ = ["run"]
 
 _NOTHING_BEFORE = ("Const", "Placeholder", "PlaceholderWithDefault", "VarHandleOp")
 
 
-def wait_for_calls(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Says in other edges what control edges from calls mean, if there are writes."""
     calls = any(node.op in CALLS for node in graph.nodes.values())
     if not calls or not written_resources(graph):

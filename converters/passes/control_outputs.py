@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from ..ir.calls import CALLS
+from ..ir.context import Context
 from ..ir.dtypes import DT_RESOURCE
 from ..ir.effects import Determinism, is_random
 from ..ir.graph import CONTROL_FLOW_OPS, Graph
 from ..ir.names import Names
 from ..opdata.op_defs import builtin_ops
 
-__all__ = ["wait_for_takers"]
+__all__ = ["run"]
 
 
-def wait_for_takers(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Makes what functions do, with handles or besides, run before what follows a call.
 
     That waits for control results only, see ``Bodies.run_before_return``; in

@@ -10,14 +10,15 @@ from typing import Any, List
 
 from hub_compat._tf import attr_value_pb2, node_def_pb2, tf
 
+from ..ir.context import Context
 from ..ir.dtypes import DT_STRING
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, attr_or_default
 
-__all__ = ["replace_counters"]
+__all__ = ["run"]
 
 
-def replace_counters(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Makes of each ResourceCountUpTo a read, an assertion and an addition."""
     for node in list(graph.nodes.values()):
         if node.op == "ResourceCountUpTo":

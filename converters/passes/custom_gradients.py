@@ -12,17 +12,18 @@ counts, and "CustomGradient-12" is another function there.
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, Set
+from typing import Any, Mapping, Set
 
 from ..ir.calls import calling
+from ..ir.context import Context
 from ..ir.graph import Graph
 from ..opdata.op_defs import builtin_ops
 
 __all__ = [
     "NOT_IN_THE_MODULE",
     "is_swish",
-    "lost_functions",
-    "settle_gradients",
+    "find_lost",
+    "settle",
 ]
 
 # The name of a gradient that is not to be had; TensorFlow's LookupError shows it.
@@ -32,15 +33,11 @@ _ATTRIBUTE = "_gradient_op_type"
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
-def settle_gradients(graph: Graph) -> Set[str]:
-    """Makes swish differentiable, and the names of lost gradients harmless.
-
-    Returns:
-      The graph's nodes whose gradient is not in the module.
-    """
+def settle(graph: Graph, context: Context) -> None:
+    """Makes swish differentiable, and the names of lost gradients harmless."""
     for function in graph.library.values():
         _settle({node.name: node for node in function.node_def})
-    return _settle(graph.nodes)
+    context.lost = _settle(graph.nodes)
 
 
 def _settle(nodes: Mapping[str, Any]) -> Set[str]:
@@ -63,13 +60,10 @@ def _lost_gradient(node: Any) -> bool:
     return node.attr[_ATTRIBUTE].s.decode("utf-8", "replace") not in builtin_ops()
 
 
-def lost_functions(graph: Graph, gradients: Iterable[Any]) -> Set[str]:
-    """Functions that TensorFlow 2 would differentiate wrongly, or not at all.
-
-    Args:
-      graph: the graph that calls them.
-      gradients: the GradientDefs of its library, which TensorFlow 2 ignores.
-    """
+def find_lost(graph: Graph, context: Context) -> None:
+    """Finds functions that TensorFlow 2 would differentiate wrongly, or not at all."""
+    # TensorFlow 2 ignores the GradientDefs of a library.
+    gradients = context.meta_graph.graph_def.library.gradient
     found = {gradient.function_name for gradient in gradients}
     for name, function in graph.library.items():
         nodes = {node.name: node for node in function.node_def}
@@ -77,7 +71,7 @@ def lost_functions(graph: Graph, gradients: Iterable[Any]) -> Set[str]:
             found.add(name)
         elif name in found and _computes_swish(function, nodes):
             found.remove(name)
-    return calling(graph.library, found)
+    context.custom = calling(graph.library, found)
 
 
 def _computes_swish(function: Any, nodes: Mapping[str, Any]) -> bool:

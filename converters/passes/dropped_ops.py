@@ -13,18 +13,19 @@ from typing import Any, Callable, Dict, List
 
 from hub_compat._tf import attr_value_pb2, node_def_pb2, tf
 
+from ..ir.context import Context
 from ..ir.dtypes import DT_FLOAT, DT_INT32, DT_INT64
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, attr_or_default, node_of, split_tensor
 from ..opdata.replacements import graph_for
 
-__all__ = ["MISJUDGED", "REWRITES", "replace_dropped_ops"]
+__all__ = ["MISJUDGED", "REWRITES", "run"]
 
 # Their shape functions are wrong: the number of slices is not all that there is.
 MISJUDGED = frozenset("ReduceSlice" + kind for kind in ("Max", "Min", "Prod", "Sum"))
 
 
-def replace_dropped_ops(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Rewrites the nodes of a graph whose ops are gone, where that can be."""
     for node in list(graph.nodes.values()):
         rewrite = REWRITES.get(node.op)

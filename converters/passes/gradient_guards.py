@@ -24,18 +24,36 @@ from typing import Collection, Dict, List, Mapping, Set
 from hub_compat._tf import node_def_pb2
 
 from ..ir.calls import called_by
+from ..ir.context import Context
 from ..ir.control_levels import control_levels
 from ..ir.dtypes import DT_RESOURCE
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, node_of, resource_behind
 
-__all__ = ["prevent_gradients"]
+__all__ = ["prevent_gradients", "run"]
 
 # What has a gradient, and integers of the same size: half, bfloat16, float,
 # double, complex64; complex128 becomes two int64.
 _INTEGERS = {19: 17, 14: 17, 1: 3, 2: 9, 8: 9, 18: 9}
 _TENSOR_ARRAY = "TensorArray"
 _TENSOR_ARRAY_READS = ("Concat", "Gather", "Pack", "Read")
+
+
+def run(graph: Graph, context: Context) -> None:
+    """Guards every tensor whose gradient a loaded function cannot give."""
+    guarded = prevent_gradients(
+        graph,
+        context.lost.intersection(graph.nodes),
+        context.custom,
+        context.left,
+        context.looping,
+    )
+    if guarded:
+        context.warn(
+            "some TF1 control flow or custom gradients run forward only; gradients "
+            "stop at {}",
+            ", ".join(guarded[:4]),
+        )
 
 
 def prevent_gradients(
@@ -50,9 +68,9 @@ def prevent_gradients(
     Args:
       graph: the graph.
       lost: nodes whose gradient is not in the module, see
-        ``custom_gradients.settle_gradients``.
+        ``custom_gradients.settle``.
       own: functions with a gradient function of their own, see
-        ``custom_gradients.lost_functions``.
+        ``custom_gradients.find_lost``.
       left: why nodes of loops and conditionals are what they were, see
         ``loops.make_functional``.
       looping: functions with loops and conditionals in them, see

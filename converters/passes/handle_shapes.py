@@ -12,16 +12,17 @@ from typing import Any, Dict, List, Optional, Set, Tuple
 from hub_compat._parsing.varint import put_varint
 
 from ..ir.calls import CALLS, called_functions
+from ..ir.context import Context
 from ..ir.dtypes import DT_RESOURCE
 from ..ir.graph import Graph, data_inputs, resource_behind
 
-__all__ = ["say_variables"]
+__all__ = ["run"]
 
 # An argument of a function, by its place.
 _Argument = Tuple[str, int]
 
 
-def say_variables(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Says it of all functions that are called with variables of a graph."""
     links = {name: _links(function) for name, function in graph.library.items()}
     found: Dict[_Argument, Set[bytes]] = {}

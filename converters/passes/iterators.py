@@ -6,33 +6,27 @@ functions share. An iterator that an initializer starts gives the same.
 
 from __future__ import annotations
 
-from typing import Any, Iterable, List
+from typing import Any
 
 from hub_compat._tf import node_def_pb2
 
 from ..ir.calls import call
+from ..ir.context import Context
 from ..ir.functions import set_attr
 from ..ir.graph import Graph
 from .control_flow.inlining import inline_call
 
-__all__ = ["start_once"]
+__all__ = ["run"]
 
 
-def start_once(graph: Graph, needed: Iterable[str]) -> List[str]:
-    """Gives each OneShotIterator an initializer; returns these.
-
-    Args:
-      graph: the graph.
-      needed: what is wanted of it, tensors and control names.
-    """
-    started = []
-    for name in graph.slice(needed):
+def run(graph: Graph, context: Context) -> None:
+    """Gives each OneShotIterator that is needed an initializer."""
+    for name in graph.slice(context.wanted()):
         node = graph.nodes[name]
         if node.op == "OneShotIterator":
             factory = graph.library.get(node.attr["dataset_factory"].func.name)
             if factory is not None and not factory.signature.attr:
-                started.append(_start(graph, node, factory))
-    return started
+                context.started.append(_start(graph, node, factory))
 
 
 def _start(graph: Graph, node: Any, factory: Any) -> str:

@@ -12,17 +12,18 @@ from __future__ import annotations
 from typing import Dict, Iterable, Mapping, Set
 
 from ..ir.calls import make_partitioned
+from ..ir.context import Context
 from ..ir.graph import Graph
 from ..ir.tables import is_table
 from ..ir.variables import HANDLE_OPS
 from .control_flow.inlining import inline_call
 
-__all__ = ["inline_makers"]
+__all__ = ["run"]
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
-def inline_makers(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Puts functions that make tables in the place of their calls."""
     makers = {
         name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ..ir.context import Context
 from ..ir.graph import Graph
 
-__all__ = ["make_resources"]
+__all__ = ["run"]
 
 # Ops that hand tables out, or take them, as references to strings: TF before
 # 1.0, and graphs that were made by its Python code for long after.
@@ -25,10 +26,9 @@ _REFERENCE_OPS = frozenset(
 )
 
 
-def make_resources(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Turns tables of reference type into resources: the V2 ops of same form."""
     for node in graph.nodes.values():
         if node.op in _REFERENCE_OPS:
             node.op += "V2"
-            graph.forget(node.name)
             graph.forget(node.name)

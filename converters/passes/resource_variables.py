@@ -14,6 +14,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from hub_compat._tf import node_def_pb2, types_pb2
 from hub_compat.errors import ConversionError
 
+from ..ir.context import Context
 from ..ir.dtypes import DT_RESOURCE, REF_OFFSET
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, attr_or_default, node_of, normal
@@ -24,7 +25,7 @@ from .references.late_reads import LateReads
 from .references.late_values import LateValues
 from .references.spared_copies import find_references, hand_on_values, read_first
 
-__all__ = ["make_resources", "obstacle", "value_of"]
+__all__ = ["make_resources", "obstacle", "read_losses", "run", "value_of"]
 
 _CONTROL_FLOW = {
     "RefEnter": "Enter",
@@ -40,6 +41,18 @@ _ASSIGNMENTS = {
     "AssignSub": "AssignSubVariableOp",
     "IsVariableInitialized": "VarIsInitializedOp",
 }
+
+
+def run(graph: Graph, context: Context) -> None:
+    """Turns the variables of a graph into resource variables."""
+    for doubt in make_resources(graph, context.ends()):
+        context.warn("{}", doubt)
+    context.fetches += graph.fetched.values()
+
+
+def read_losses(graph: Graph, context: Context) -> None:
+    """Takes the values of the losses that were references."""
+    context.losses = [value_of(graph, tensor) for tensor in context.losses]
 
 
 def make_resources(

@@ -6,18 +6,19 @@ gives None for the gradient of such a loop's results (control_flow_grad.py).
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Set
+from typing import Any, Iterator
 
 from hub_compat._tf import control_flow_pb2
 
-from ..ir.graph import node_of
+from ..ir.context import Context
+from ..ir.graph import Graph, node_of
 
-__all__ = ["exits"]
+__all__ = ["run"]
 
 
-def exits(collections: Any) -> Set[str]:
-    """The Exits of such loops; the graph need not have them any more."""
-    return set(_exits(collections))
+def run(graph: Graph, context: Context) -> None:
+    """Notes the Exits of such loops; the graph need not have them any more."""
+    graph.stopped = set(_exits(context.collections))
 
 
 def _exits(collections: Any) -> Iterator[str]:

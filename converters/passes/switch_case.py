@@ -11,17 +11,18 @@ from typing import Any, List, Mapping
 from hub_compat._tf import attr_value_pb2, function_pb2, tf
 
 from ..ir.calls import call
+from ..ir.context import Context
 from ..ir.dtypes import DT_BOOL, DT_INT32
 from ..ir.functions import set_attr
 from ..ir.graph import Graph
 from ..ir.names import Names
 
-__all__ = ["CASES", "replace_case", "replace_cases"]
+__all__ = ["CASES", "replace_case", "run"]
 
 CASES = ("Case", "StatelessCase")
 
 
-def replace_cases(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Replaces the Cases of a graph, and of its functions."""
     found = [(node, None) for node in graph.nodes.values() if node.op in CASES]
     for function in graph.library.values():

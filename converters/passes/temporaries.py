@@ -10,17 +10,18 @@ from typing import Any, Dict, List, Optional
 
 from hub_compat._tf import node_def_pb2
 
+from ..ir.context import Context
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, data_inputs, topological
 
-__all__ = ["replace_temporaries"]
+__all__ = ["run"]
 
 _WRITES = {"Assign": "Identity", "AssignAdd": "Add", "AssignSub": "Sub"}
 _COMMUTING = ("AssignAdd", "AssignSub")
 _DESTROY = "DestroyTemporaryVariable"
 
 
-def replace_temporaries(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Makes values of those whose writes are in an order; others stay as they are."""
     for name in [
         n for n, node in graph.nodes.items() if node.op == "TemporaryVariable"

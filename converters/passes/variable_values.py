@@ -14,12 +14,13 @@ from hub_compat._tf import function_pb2, node_def_pb2
 
 from ..ir.calls import CALLS, called_by, called_functions
 from ..ir.constants import int32_tensor
+from ..ir.context import Context
 from ..ir.dtypes import DT_INT32, DT_RESOURCE
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, data_inputs, resource_behind
 from ..ir.names import Names
 
-__all__ = ["pass_values"]
+__all__ = ["run"]
 
 _WHILES = ("StatelessWhile", "While")
 _READS = ("ReadVariableOp", "ResourceGather", "VariableShape")
@@ -27,7 +28,7 @@ _READS = ("ReadVariableOp", "ResourceGather", "VariableShape")
 _Places = Dict[int, int]
 
 
-def pass_values(graph: Graph) -> None:
+def run(graph: Graph, context: Context) -> None:
     """Rewrites the calls of a graph that have a While in them."""
     if not any(
         node.op in _WHILES for f in graph.library.values() for node in f.node_def

@@ -6,14 +6,14 @@ that a loaded graph does not have. It can differentiate While and If, whose bran
 and bodies are functions, and TensorLists, which are values.
 
 * ``inlining``: functions that hold it, put in the place of their calls.
-* ``forward``: loops whose gradient is in the graph, copied for what needs none.
+* ``forward_copies``: loops whose gradient is in the graph, copied for what needs none.
 * ``regions``: which nodes are in which loop and in which branch.
-* ``ends``: conditionals that have no Merge, but of which something is wanted.
-* ``tangles``: which of them can only be rewritten together.
+* ``open_branches``: conditionals that have no Merge, but of which something is wanted.
+* ``components``: which of them can only be rewritten together.
 * ``hoisting``: reads of variables and tables, moved before.
 * ``tensor_arrays``: arrays as lists.
-* ``conditionals``, ``frames``: from the innermost out, functions of their nodes
-  (``parts``), and an If or While that calls them.
+* ``conditionals``, ``while_loops``: from the innermost out, functions of their nodes
+  (``outlining``), and an If or While that calls them.
 
 A tangle that is not understood stays as it is, with the reason.
 """
@@ -23,20 +23,28 @@ from __future__ import annotations
 from typing import Any, Collection, Dict, Iterable, List, Mapping
 
 from ...ir import effects
+from ...ir.context import Context
 from ...ir.dtypes import DT_RESOURCE
-from ...ir.graph import CONTROL_FLOW_OPS, PLACEHOLDERS, Graph, node_of, topological
+from ...ir.graph import (
+    CONTROL_FLOW_OPS,
+    PLACEHOLDERS,
+    Graph,
+    node_of,
+    normal,
+    topological,
+)
 from . import conditionals, hoisting, open_branches, tensor_arrays, while_loops
 from .components import find_tangles, has_control_flow
 from .forward_copies import part_from_gradients
-from .inlining import inline_call, inline_calls
+from .inlining import inline_calls
 from .regions import Frame, NotUnderstood, Regions
 
 __all__ = [
-    "inline_call",
-    "inline_calls",
+    "copy_forward",
+    "inline",
     "inside_of_loops",
     "make_functional",
-    "part_from_gradients",
+    "run",
 ]
 
 
@@ -48,6 +56,34 @@ def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:
         return []
     frames = Regions(graph, names).frames
     return [tensor for tensor in tensors if frames[node_of(tensor)]]
+
+
+def inline(graph: Graph, context: Context) -> None:
+    """Puts functions with control flow in the place of their calls."""
+    context.looping = inline_calls(graph, context.custom)
+
+
+def copy_forward(graph: Graph, context: Context) -> None:
+    """Copies loops for what is wanted without their gradients."""
+    wanted = context.ends() + [([loss], set()) for loss in context.losses]
+    context.moved = part_from_gradients(graph, wanted, context.asset_paths)
+    context.losses = [context.moved.get(normal(loss), loss) for loss in context.losses]
+    context.fetches += context.moved.values()
+
+
+def run(graph: Graph, context: Context) -> None:
+    """Rewrites the control flow of a graph, and drops update ops inside of loops."""
+    wanted = len(context.update_ops)
+    context.left = make_functional(
+        graph, context.update_ops, context.fetches, context.asset_paths
+    )
+    if len(context.update_ops) < wanted:
+        context.warn(
+            "{} of {} update ops are inside of loops, where TensorFlow 1 cannot run "
+            "them for their own sake; training runs the others",
+            wanted - len(context.update_ops),
+            wanted,
+        )
 
 
 def make_functional(

@@ -1,0 +1,64 @@
+"""What fills tables, starts iterators and gives variables their first values."""
+
+from __future__ import annotations
+
+from ..ir.context import Context
+from ..ir.graph import Graph
+from ..ir.variables import HANDLE_OPS
+from . import initialization, restored_resources
+from .collections import node_list
+from .metagraph import possible
+
+__all__ = ["drop_unneeded", "find"]
+
+
+def find(graph: Graph, context: Context) -> None:
+    """Finds the values of variables, and the nodes that fill tables and the like.
+
+    The saver comes before the init op, as in a session-based loader.
+    """
+    source = context.source
+    context.initial = initialization.read(
+        graph,
+        context.meta_graph,
+        context.wanted(),
+        source.by_saver,
+        source.directory,
+        source.acts,
+        source.weights,
+    )
+    context.warn_all(context.initial.warnings)
+    fillers = context.started + context.initial.fillers
+    if source.by_saver:
+        restored = restored_resources.fillers(
+            graph, context.meta_graph.saver_def, source.directory
+        )
+        restored_resources.run_before(graph, restored, fillers)
+        fillers += restored
+    listed = node_list(graph, context.collections, "table_initializer")
+    filled, warnings = initialization.without_files(
+        graph,
+        context.assets,
+        fillers if source.by_saver else fillers + listed,
+        listed,
+        source.directory,
+    )
+    context.warn_all(warnings)
+    context.initializers = possible(
+        graph,
+        context,
+        "initializers",
+        list(dict.fromkeys(filled + fillers)),
+        "^{}",
+    )
+    context.fetches += [asset.tensor_info.name for asset in context.assets]
+
+
+def drop_unneeded(graph: Graph, context: Context) -> None:
+    """Drops the nodes that a session would run for nothing that is wanted.
+
+    A graph for training has optimizers and queues that no signature knows of; they
+    need no conversion.
+    """
+    wanted = context.wanted() + ["^" + op for op in context.initializers]
+    graph.keep(graph.slice(wanted), HANDLE_OPS)
