@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import List, Optional
 
 from ..ir.context import Context
 from ..ir.dtypes import REF_OFFSET
-from ..ir.graph import CONTROL_FLOW_OPS, Graph
+from ..ir.graph import CONTROL_FLOW_OPS, Graph, node_of, normal
 from ..ir.variables import REFERENCE_OPS
 
 __all__ = ["no_control_flow", "no_loose_ends", "no_references"]
@@ -28,17 +28,34 @@ def no_references(graph: Graph, context: Context) -> Optional[str]:
 
 
 def no_control_flow(graph: Graph, context: Context) -> Optional[str]:
-    """What TF1 control flow there still is was refused, with a reason."""
-    for name, node in graph.nodes.items():
-        if node.op in CONTROL_FLOW_OPS and name not in context.left:
-            return "{!r} ({}) is left, and nothing says why".format(name, node.op)
+    """What TF1 control flow is still needed was refused, with a reason."""
+    for name in _needed(graph, context):
+        op = graph.nodes[name].op
+        if op in CONTROL_FLOW_OPS and name not in context.left:
+            return "{!r} ({}) is left, and nothing says why".format(name, op)
     return None
 
 
 def no_loose_ends(graph: Graph, context: Context) -> Optional[str]:
-    """Each input of each node is there."""
-    for name in graph.nodes:
+    """Each input of each node that is needed is there."""
+    for name in _needed(graph, context):
         for edge in graph.inputs(name):
             if edge.node not in graph.nodes:
                 return "{!r} takes {!r}, which is gone".format(name, edge.tensor)
     return None
+
+
+def _needed(graph: Graph, context: Context) -> List[str]:
+    """The nodes that the result will have; their inputs may be gone."""
+    stack = []
+    for fetch in context.wanted() + ["^" + op for op in context.initializers]:
+        while normal(fetch) in graph.aliases:
+            fetch = graph.aliases[normal(fetch)]
+        stack.append(node_of(fetch))
+    found = set()
+    while stack:
+        name = stack.pop()
+        if name in graph.nodes and name not in found:
+            found.add(name)
+            stack += [edge.node for edge in graph.inputs(name)]
+    return graph.in_order(found)
