@@ -142,6 +142,8 @@ def convert(
                     detection, directory, link, converter, facts, tolerance
                 )
                 started += time.perf_counter() - verified
+            if registry is None:
+                facts["warnings"] += _not_for_this_tensorflow(detection, directory)
             return detection, facts
 
         detection, facts = _of_one_export(source, directory, convert_once)
@@ -442,6 +444,33 @@ def _convert_and_lower(
             warnings=facts["warnings"] + lowered.warnings(),
         )
     return facts
+
+
+def _not_for_this_tensorflow(detection: Detection, directory: str) -> Tuple[str, ...]:
+    """Says so, where plain TensorFlow of this version cannot load what was written.
+
+    The result is the same in each TensorFlow, and so it is not lowered here.
+    """
+    from hub_compat._parsing.full_proto import read_saved_model
+    from hub_compat._tf import is_newer, tf
+
+    from . import lowering
+
+    if detection.format.is_tf2 or not is_newer(detection.producer):
+        return ()
+    if not lowering.is_unknown(
+        read_saved_model(detect(directory)), lowering.of_runtime()
+    ):
+        return ()
+    return (
+        "TensorFlow {}, which wrote the model, is newer than this one, {}. The result "
+        "has ops or attributes that this one does not know: hub_compat.load() loads it "
+        "here, and tf.saved_model.load() does not. Convert with "
+        "target='tf1.15' (--target=tf1.15) for an older TensorFlow".format(
+            detection.producer.tensorflow_version or "of unknown version",
+            tf.__version__,
+        ),
+    )
 
 
 def _check_apart(source: str, destination: str) -> None:

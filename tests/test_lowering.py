@@ -284,6 +284,27 @@ def test_build_that_names_an_older_release(tmp_path: Path) -> None:
         tf221_compare.check(source.parent, [call])
 
 
+def test_result_that_plain_tensorflow_refuses_is_warned_of(tmp_path: Path) -> None:
+    """Without a target, the report names the one that an older TensorFlow needs."""
+
+    def as_newer(proto: Any) -> None:
+        for meta_graph in proto.meta_graphs:
+            meta_graph.meta_info_def.tensorflow_version = "99.0.0"
+            if change:
+                for node in meta_graph.graph_def.node:
+                    node.attr["of_tomorrow"].b = True
+
+    for change in (False, True):
+        source = edited_copy(
+            Path("testdata", "tf1_simple_save", "module"),
+            tmp_path / str(change),
+            as_newer,
+        )
+        report = hub.convert(source, tmp_path / "out", overwrite=True)
+        found = [w for w in report.warnings if "--target=tf1.15" in w]
+        assert len(found) == change
+
+
 def test_nothing_is_lowered_without_need(tmp_path: Path, monkeypatch: Any) -> None:
     """A model that the runtime knows is loaded from where it is."""
     import tensorflow as tf

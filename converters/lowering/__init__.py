@@ -8,7 +8,7 @@ are about hold the rules, and ``lowering.py`` applies them.
 from __future__ import annotations
 
 from .directories import lower_directory, lower_saved_model
-from .lowering import Lowered, lower, needs_lowering, unknown_ops
+from .lowering import Lowered, is_unknown, lower, needs_lowering, unknown_ops
 from .targets import TARGETS, Registry, of_runtime, of_target
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "lower",
     "lower_directory",
     "lower_saved_model",
+    "is_unknown",
     "needs_lowering",
     "of_runtime",
     "of_target",

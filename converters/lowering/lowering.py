@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from hub_compat.errors import UnknownOpError
@@ -20,7 +21,7 @@ from .rules import random
 from .rules.table_files import say_dtypes
 from .targets import NEWEST, Registry, ops_of
 
-__all__ = ["Lowered", "lower", "needs_lowering", "unknown_ops"]
+__all__ = ["Lowered", "is_unknown", "lower", "needs_lowering", "unknown_ops"]
 
 
 @dataclasses.dataclass
@@ -86,6 +87,26 @@ def needs_lowering(saved_model: Any, registry: Registry) -> bool:
             return True
         if registry.version < STATES_HANDLES and misleading(meta_graph):
             return True
+    return False
+
+
+def is_unknown(saved_model: Any, registry: Registry) -> bool:
+    """Whether a model has an op or an attribute that a runtime's loader refuses."""
+    known: Dict[str, attributes.Limits] = {}
+    for meta_graph in saved_model.meta_graphs:
+        library = meta_graph.graph_def.library.function
+        own = {function.signature.name for function in library}
+        bodies = [function.node_def for function in library]
+        for node in itertools.chain(meta_graph.graph_def.node, *bodies):
+            if node.op in own:
+                continue
+            op = registry.get(node.op)
+            if op is None:
+                return True
+            if node.op not in known:
+                known[node.op] = attributes.limits_of(op)
+            if not known[node.op].allow(node):
+                return True
     return False
 
 
