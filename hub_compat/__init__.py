@@ -69,25 +69,40 @@ _INSTEAD = {
 
 if TYPE_CHECKING:
     from hub_compat import errors as errors
+    from hub_compat._handles.resolving import register_resolver as register_resolver
+    from hub_compat._handles.resolving import resolve as resolve
+    from hub_compat.attachments import ImageModuleInfo as ImageModuleInfo
+    from hub_compat.attachments import get_attached_message as get_attached_message
+    from hub_compat.converters import convert as convert
+    from hub_compat.converters.verify import verify as verify
+    from hub_compat.detector import detect as detect
+    from hub_compat.exporter import export_reusable as export_reusable
+    from hub_compat.formats import ConversionReport as ConversionReport
     from hub_compat.formats import Detection as Detection
     from hub_compat.formats import Format as Format
+    from hub_compat.formats import VerificationReport as VerificationReport
 
+    # Or that of keras2, whose interface is the same.
+    from hub_compat.keras3 import KerasLayer as KerasLayer
+    from hub_compat.loader import load as load
+    from hub_compat.saver import save as save
+else:
+    # A type checker must not see it: each name would be there, of any type.
+    def __getattr__(name: str) -> Any:
+        # Each time: what KerasLayer is depends on what the program has imported.
+        if name in ("errors", "keras2", "keras3"):
+            value: Any = importlib.import_module("hub_compat." + name)
+        elif name == "KerasLayer":
+            from hub_compat._tf.keras import keras_generation
 
-def __getattr__(name: str) -> Any:
-    # Looked up each time: what KerasLayer is depends on what the program has imported.
-    if name in ("errors", "keras2", "keras3"):
-        value: Any = importlib.import_module("hub_compat." + name)
-    elif name == "KerasLayer":
-        from hub_compat._tf.keras import keras_generation
-
-        home = "hub_compat.keras{}".format(keras_generation())
-        value = importlib.import_module(home).KerasLayer
-    elif name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-    else:
-        raise _missing(name, sys._getframe(1))
-    _register()
-    return value
+            home = "hub_compat.keras{}".format(keras_generation())
+            value = importlib.import_module(home).KerasLayer
+        elif name in _HOME:
+            value = getattr(importlib.import_module(_HOME[name]), name)
+        else:
+            raise _missing(name, sys._getframe(1))
+        _register()
+        return value
 
 
 def _missing(name: str, frame: Any) -> Exception:

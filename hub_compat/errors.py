@@ -30,7 +30,7 @@ next; the received value stands last.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 __all__ = [
     "ArchiveError",
@@ -97,7 +97,8 @@ class InputError(HubCompatError, TypeError, ValueError):
     """A signature is called with inputs that it does not take."""
 
     # As that of LayerError: Keras calls signatures through autograph.
-    __init__: Any = Exception.__init__
+    if not TYPE_CHECKING:
+        __init__ = Exception.__init__
 
 
 class ConversionError(HubCompatError, ValueError):
@@ -113,7 +114,8 @@ class LayerError(HubCompatError, ValueError, TypeError):
 
     # TensorFlow's autograph, through which Keras 2 calls a layer, raises an error of
     # another class in place of one that has a constructor of its own.
-    __init__: Any = Exception.__init__
+    if not TYPE_CHECKING:
+        __init__ = Exception.__init__
 
 
 class SafeModeError(HubCompatError, ValueError):

@@ -24,6 +24,7 @@ _CHECKS: Tuple[Tuple[str, List[str]], ...] = (
         ["python", "-m", "ruff", "format", "--check", "--output-format=concise", "."],
     ),
     ("types", ["python", "-m", "mypy", "-p", "hub_compat"]),
+    ("types for callers", ["python", "-m", "mypy", "tests/typing/caller.py"]),
     ("wheel against tree", [sys.executable, "tools/wheel.py", "--check"]),
     ("support table", [sys.executable, "tools/support_table.py", "--check"]),
     ("changelog", [sys.executable, "tools/check.py", "--changelog"]),

@@ -9,8 +9,7 @@ more, as one of format V2: all that follows knows only that.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -99,7 +98,7 @@ def upgrade(files: List[str], folder: str) -> CheckpointIndex:
     return read_index(destination)
 
 
-class _Tensors(Mapping):
+class _Tensors(Mapping[str, Any]):
     """The tensors of a checkpoint by name, made when they are asked for."""
 
     def __init__(self, files: List[str]) -> None:

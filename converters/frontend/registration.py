@@ -137,7 +137,7 @@ def _same_value(one: Variable, other: Variable) -> bool:
     if (one.initial is None) != (other.initial is None):
         return False
     if one.initial is not None:
-        return np.array_equal(one.initial, other.initial)
+        return bool(np.array_equal(one.initial, other.initial))
     places = [(variable.checkpoint_key, variable.part) for variable in (one, other)]
     return places[0] == places[1]
 

@@ -183,12 +183,13 @@ class OutsideOps:
 
 
 def _source(node: Any) -> str:
-    return node.input[_FILENAME].split(":")[0] if len(node.input) > _FILENAME else ""
+    names = [str(tensor) for tensor in node.input]
+    return names[_FILENAME].split(":")[0] if len(names) > _FILENAME else ""
 
 
 def _is_outside(node: Any) -> bool:
     if node.op in _BY_ATTRIBUTE:
-        value = node.attr[_BY_ATTRIBUTE[node.op]].s
+        value: bytes = node.attr[_BY_ATTRIBUTE[node.op]].s
         return value.startswith(b"file:") if node.op == "PrintV2" else bool(value)
     if node.op.startswith("Debug"):
         return bool(node.attr["debug_urls"].list.s)

@@ -76,7 +76,7 @@ class Scope:
     @property
     def name(self) -> str:
         """The function's name; empty for a graph."""
-        return "" if self._function is None else self._function.signature.name
+        return "" if self._function is None else str(self._function.signature.name)
 
     def rewrite(self, visit: Callable[[Rewrite], None]) -> None:
         """Has every node looked at, and puts what rules made in its place."""

@@ -212,4 +212,4 @@ def _guard(
     for added in (cut, back, guard):
         graph.replace(added)
     graph.aliases[tensor] = guard.name + ":0"
-    return cut.name
+    return str(cut.name)

@@ -184,7 +184,7 @@ def _accepts(spec: Any, value: Any) -> bool:
         return isinstance(value, getattr(spec, "value_type", object))
     own = tf.as_dtype(value.dtype)
     fits = own == spec.dtype or (own.is_floating and spec.dtype.is_floating)
-    return fits and tf.TensorShape(value.shape).is_compatible_with(spec.shape)
+    return bool(fits and tf.TensorShape(value.shape).is_compatible_with(spec.shape))
 
 
 def _spec(like: Any, shape: Any) -> Any:

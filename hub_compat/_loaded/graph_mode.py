@@ -72,7 +72,7 @@ def name_scope(name: Optional[str]) -> Any:
 
 def variables() -> List[Any]:
     """The variables of the graph at hand; none where operations run eagerly."""
-    return [] if tf.executing_eagerly() else tf.compat.v1.global_variables()
+    return [] if tf.executing_eagerly() else list(tf.compat.v1.global_variables())
 
 
 def initialize_replicas(loaded: Any) -> None:

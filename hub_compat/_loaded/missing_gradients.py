@@ -192,7 +192,8 @@ def _joined(given: List[_Output]) -> _Output:
 
 def _reason(op: Any) -> str:
     if op.type == "PreventGradient":
-        return op.get_attr("message").decode("utf-8", "replace")
+        message: bytes = op.get_attr("message")
+        return message.decode("utf-8", "replace")
     return "No gradient defined for operation {!r} (op type: {})".format(
         op.name, op.type
     )

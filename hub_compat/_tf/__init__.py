@@ -301,7 +301,8 @@ def _marking(kind: Any) -> type:
 def _guarding(kind: Any) -> type:
     """A class of functions that guard what the traces behind them mark."""
     if getattr(kind, "_hub_compat_guarding", False):
-        return kind
+        guarding_already: type = kind
+        return guarding_already
 
     # An input may be called "self".
     def __call__(*args: Any, **keywords: Any) -> Any:  # noqa: N807

@@ -102,7 +102,8 @@ def split_merges(
 
     def merged(name: str, choice: Any, tensors: List[str], dtype: int) -> str:
         if not isinstance(choice, Choice):
-            return tensors[choice]
+            number: int = choice
+            return tensors[number]
         node = node_def_pb2.NodeDef(name=graph.unique_name(name), op="Merge")
         for branch in choice.branches:
             node.input.append(merged(name + "/inner", branch, tensors, dtype))

@@ -177,7 +177,7 @@ class Regions:
         if self._graph.node(name).op != "Switch":
             return False
         producer, _ = split_tensor(self.predicate(name))
-        return self._graph.node(producer).op != "LoopCond"
+        return bool(self._graph.node(producer).op != "LoopCond")
 
     def predicate(self, switch: str) -> str:
         """What a Switch decides by; equal for all Switches of a conditional.

@@ -381,7 +381,7 @@ class _Arrays:
     def _is_first(self, node: Any) -> bool:
         """Whether nothing was written to an array before."""
         flow = normal(self._inputs(node)[3])
-        return flow == self._array(node.input[0]).name + ":1"
+        return bool(flow == self._array(node.input[0]).name + ":1")
 
     def _scattered(self, node: Any, indices: str, value: str) -> str:
         """The rows of a tensor in the places that they have in an array."""

@@ -63,7 +63,7 @@ def _counts(graph: Graph, variable: Any) -> bool:
     for one, other in (terms, terms[::-1]):
         ones = constant_behind(graph, one, ())
         if ones is not None and int32_value(graph, ones) == 1:
-            return _behind_switch(graph, other) == variable.merge
+            return bool(_behind_switch(graph, other) == variable.merge)
     return False
 
 

@@ -104,7 +104,7 @@ class Chooser(NamedTuple):
 
 def kind(graph: Graph, name: str) -> str:
     """The op of a node, without the Ref of what hands on references."""
-    op = graph.nodes[name].op
+    op: str = graph.nodes[name].op
     return op[len("Ref") :] if op in FORWARDS else op
 
 
