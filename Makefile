@@ -4,13 +4,15 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test test-versions check format support bench testdata testdata-tf2 testdata-tf215 ops \
+.PHONY: help demo test quick test-versions check format support bench testdata testdata-tf2 testdata-tf215 ops \
 	first-versions package-ops replacements survey survey-layers clean
 
 help:
 	@echo "make demo      detect, convert, load and fine-tune the modules in testdata/"
 	@echo "make test      the whole suite, in every TensorFlow; LEGS=tf221 for one of"
 	@echo "               tf115-graph tf115-eager tf215 tf221 exporters; ARGS='-k detector' for pytest"
+	@echo "make quick     a verdict in two minutes: what needs no TensorFlow, and a few modules"
+	@echo "               in TensorFlow 2.21 and 1.15"
 	@echo "make test-versions  a part of the suite, in every second TensorFlow from 2.4 to 2.20;"
 	@echo "               LEGS=tf2.8.4 for one of them"
 	@echo "make check     lint, types, wheel against tree, support table"
@@ -36,6 +38,9 @@ demo:
 
 test:
 	@$(PYTHON) tools/run_tests.py --legs "$(LEGS)" -- $(ARGS)
+
+quick:
+	@$(PYTHON) tools/run_tests.py --quick -- $(ARGS)
 
 test-versions:
 	@$(PYTHON) tools/run_tests.py --legs "$(or $(LEGS),versions)" -- $(ARGS)

@@ -14,6 +14,7 @@ TensorFlow at hand, in its default mode:
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import gc
 import importlib
@@ -148,9 +149,23 @@ def pytest_report_header(config: Any) -> str:
     return "runtime: {}; hub_compat: {}".format(runtime, package)
 
 
+# Fixtures that are of TensorFlow, which tests without a marker may use as well.
+_OF_TENSORFLOW = {"tf", "remote", "anywhere", "gfile_root"}
+
+
+def _is_plain(item: Any) -> bool:
+    """Whether a test is the same without TensorFlow, by its markers and fixtures."""
+    needs = any(item.get_closest_marker(name) is not None for name in _NEEDS)
+    return not needs and not _OF_TENSORFLOW & set(item.fixturenames)
+
+
+# Before pytest selects by marker.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: List[Any]) -> None:
-    """Skips what this runtime cannot run."""
+    """Skips what this runtime cannot run, and marks what needs no TensorFlow."""
     for item in items:
+        if _is_plain(item):
+            item.add_marker(pytest.mark.plain)
         for name, (there, reason) in _NEEDS.items():
             if item.get_closest_marker(name) is not None and not there():
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -214,12 +229,14 @@ def pytest_sessionfinish(session: Any) -> None:
             continue
         path = Path(folder) / (leg + ".json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            # Of a part of the leg that ran before, in another process.
-            earlier = json.loads(path.read_text())
-            into = noted["outcomes"] if name == "VERSIONS" else noted
-            _add(into, earlier["outcomes"] if name == "VERSIONS" else earlier)
-        path.write_text(json.dumps(noted, indent=1, sort_keys=True) + "\n")
+        # Another part of the leg may end at this moment, in another process.
+        with open(str(path) + ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.exists():
+                earlier = json.loads(path.read_text())
+                into = noted["outcomes"] if name == "VERSIONS" else noted
+                _add(into, earlier["outcomes"] if name == "VERSIONS" else earlier)
+            path.write_text(json.dumps(noted, indent=1, sort_keys=True) + "\n")
 
 
 def _add(noted: Dict[str, Dict[str, str]], earlier: Dict[str, Dict[str, str]]) -> None:

@@ -17,6 +17,9 @@ from hub_compat._keras.embedded import Embedded
 from hub_compat.converters.checkpoint.relabel import relabel
 from hub_compat.errors import CacheError, CorruptModuleError
 
+# What writes checkpoints imports TensorFlow.
+pytestmark = pytest.mark.tensorflow
+
 SHARD = "variables/variables.data-00000-of-00001"
 # So many zeros are a thousandth of it.
 BOMB = 80 << 20

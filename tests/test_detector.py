@@ -773,6 +773,7 @@ def test_keras_3_exports(tf: Any, tmp_path: Path) -> None:
     assert "Model.export" in " ".join(found.evidence)
 
 
+@pytest.mark.tensorflow
 def test_tf1_saved_models(tmp_path: Path) -> None:
     """What TF1's builder writes is a TF1 SavedModel."""
     tf = pytest.importorskip("tensorflow").compat.v1

@@ -134,6 +134,7 @@ def test_gfile_errors_are_os_errors(gfile_root: str) -> None:
         files.read_bytes(files.join(gfile_root, "d"))
 
 
+@pytest.mark.tensorflow
 def test_an_unknown_scheme_is_an_os_error() -> None:
     """A file system that TensorFlow does not know is an OSError."""
     pytest.importorskip("tensorflow")

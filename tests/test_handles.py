@@ -284,6 +284,7 @@ def test_cache_of_tensorflow_hub(server: Server, cache: Path) -> None:
     assert hub.resolve(other) == str(entry)
 
 
+@pytest.mark.tensorflow
 def test_one_cache_with_tensorflow_hub(
     server: Server, cache: Path, monkeypatch: Any
 ) -> None:

@@ -90,6 +90,7 @@ def test_type_checkers_see_what_there_is() -> None:
     assert sorted(filter(None, names)) == PUBLIC
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     "name, said",
     [
@@ -120,6 +121,7 @@ def test_other_names_get_no_advice() -> None:
         exec("from hub_compat import Modules", {})
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_resolve(name: str) -> None:
     """Every public name can be had, and has a docstring."""

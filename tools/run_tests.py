@@ -12,14 +12,19 @@ own ``hub_compat`` cannot be imported.
 The legs ``versions`` run the tests marked ``smoke`` in the TensorFlows in between
 (``make test-versions``); two of them are run with the others.
 
-Two legs run at a time (``HUB_COMPAT_JOBS``); each prints when it is done. The
-last line sums up: ``N passed, N failed, N skipped``. The exit code is 0 only
-if something passed, nothing failed, and, where ``CI=true``, no leg was left out.
+Each leg is divided into processes of about the same time. Two processes run at a
+time (``HUB_COMPAT_JOBS``), the longest first; a leg prints when its last is done.
+The twenty slowest tests of all come before the summary, whose last line is
+``N passed, N failed, N skipped``. The exit code is 0 only if something passed,
+nothing failed, and, where ``CI=true``, no leg was left out.
+
+``--quick`` runs what needs no TensorFlow, in one leg, and a few smoke tests in two.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -36,6 +41,7 @@ from typing import IO, Dict, List, Optional, Set, Tuple
 
 import environments
 import support_table
+import test_parts
 import versions_table
 import wheel
 
@@ -43,6 +49,8 @@ ROOT = wheel.ROOT
 BUILD = ROOT / "build"
 # Where each leg leaves what the others must agree with.
 SHARED = BUILD / "run" / "shared"
+# What each file of tests took, in the last run of each leg.
+SECONDS = BUILD / "seconds.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +62,8 @@ class Leg:
       environment: a key of ``environments.ENVIRONMENTS``.
       mode: ``"graph"`` or ``"eager"``, for tests/conftest.py.
       marked: which tests, as an expression of pytest's markers.
-      parts: in how many processes, one after the other, the files of tests run.
+      parts: into how many processes the files of tests are divided.
+      arguments: for pytest.
     """
 
     name: str
@@ -62,6 +71,7 @@ class Leg:
     mode: str
     marked: str = "not exporters"
     parts: int = 1
+    arguments: Tuple[str, ...] = ()
 
 
 # The TensorFlows in between: one leg for each.
@@ -73,16 +83,24 @@ VERSIONS = tuple(
 # Those of them that run with the others: the last loader that gives no shapes to the
 # handles of variables, and the only one that cannot restore what 2.21 writes of tables.
 _ALWAYS = ("tf2.8.4", "tf2.12.1")
-# The longest first: with two at a time, that ends soonest.
+# What needs no TensorFlow runs in the oldest Python and in the newest.
+_WITH_TENSORFLOW = "not exporters and not plain"
+# TensorFlow 1.15 lets go of no function and no session's graph: one process would
+# come to 15 GB.
 LEGS = (
-    Leg("tf221", "tf221", "eager"),
-    Leg("tf215", "tf215", "eager"),
-    # TensorFlow 1.15 lets go of no function and no session's graph: one process would
-    # come to 15 GB.
+    Leg("tf221", "tf221", "eager", parts=4),
+    Leg("tf215", "tf215", "eager", _WITH_TENSORFLOW, parts=4),
     Leg("tf115-graph", "tf115", "graph", parts=4),
-    Leg("tf115-eager", "tf115", "eager", parts=4),
+    Leg("tf115-eager", "tf115", "eager", _WITH_TENSORFLOW, parts=4),
     Leg("exporters", "exporters", "eager", marked="exporters"),
 ) + tuple(leg for leg in VERSIONS if leg.name in _ALWAYS)
+# A TF1 module and a SavedModel, with variables, statistics and a table.
+_FEW = ("-k", "image_bn or text_embedding or tf1_simple_save")
+QUICK = (
+    Leg("quick-plain", "tf221", "eager", marked="plain"),
+    Leg("quick-tf221", "tf221", "eager", marked="smoke", arguments=_FEW),
+    Leg("quick-tf115", "tf115", "graph", marked="smoke", arguments=_FEW),
+)
 
 
 @dataclasses.dataclass
@@ -93,10 +111,11 @@ class Outcome:
       passed: number of tests.
       failed: number of tests, errors included; a leg that crashed counts as one.
       skipped: number of tests.
-      seconds: how long pytest took.
+      seconds: how long its processes took.
       problem: why the leg as a whole did not run well; empty if it did.
       failures: names of the tests that failed.
       output: what pytest printed.
+      tests: seconds and name of each test.
     """
 
     passed: int = 0
@@ -106,6 +125,35 @@ class Outcome:
     problem: str = ""
     failures: Tuple[str, ...] = ()
     output: str = ""
+    tests: Tuple[test_parts.Timed, ...] = ()
+
+    def add(self, other: Outcome) -> None:
+        """Adds what came of another process of the leg."""
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.seconds += other.seconds
+        self.problem = self.problem or other.problem
+        self.failures += other.failures
+        self.output += other.output
+        self.tests += other.tests
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One process of a leg.
+
+    Attributes:
+      leg: the leg.
+      number: of the part.
+      paths: what pytest is given to run.
+      weight: seconds that it is expected to take.
+    """
+
+    leg: Leg
+    number: int
+    paths: Tuple[str, ...]
+    weight: float
 
 
 def say(message: str) -> None:
@@ -176,6 +224,7 @@ def _count(junit: Path, outcome: Outcome) -> None:
         else:
             outcome.passed += 1
     outcome.failures += tuple(failures)
+    outcome.tests += tuple(test_parts.timed(junit))
 
 
 # Process groups; a session of their own keeps the terminal's Ctrl-C from them.
@@ -191,55 +240,53 @@ def _tables(leg: Leg) -> Tuple[str, ...]:
     """The tables of README.md that the leg has results for."""
     if leg in VERSIONS:
         return ("versions",)
-    return ("support", "versions") if leg.marked == Leg.marked else ()
+    return ("support", "versions") if leg in LEGS and leg.marked != "exporters" else ()
 
 
-def run_leg(leg: Leg, python: Path, arguments: List[str], timeout: float) -> Outcome:
-    """Runs pytest for one leg and reports what came of it.
+def _forget(leg: Leg, whole: bool) -> None:
+    """Removes what an earlier run of a leg left."""
+    shutil.rmtree(str(BUILD / "run" / leg.name), ignore_errors=True)
+    for table in _tables(leg) if whole else ():
+        (BUILD / table).mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            (BUILD / table / (leg.name + ".json")).unlink()
+
+
+def run_part(part: Part, python: Path, arguments: List[str], timeout: float) -> Outcome:
+    """Runs pytest for one part of a leg and reports what came of it.
 
     Args:
-      leg: the leg.
+      part: the part.
       python: the Python with the wheel.
       arguments: for pytest; without any, all tests run.
-      timeout: for all of the leg, in seconds.
+      timeout: in seconds.
     """
-    work = BUILD / "run" / leg.name
-    shutil.rmtree(str(work), ignore_errors=True)
+    leg, start = part.leg, time.time()
+    work = BUILD / "run" / leg.name / str(part.number)
     work.mkdir(parents=True)
-    log = work / "output.log"
-    environ = _environment(leg, python, not arguments)
+    log, junit = work / "output.log", work / "junit.xml"
     command = [str(python), "-m", "pytest", "-c", str(ROOT / "pyproject.toml")]
     command += ["--rootdir", str(ROOT), "-o", "pythonpath=", "-p", "no:cacheprovider"]
     command += ["--basetemp", str(work / "tmp")]
     # One file that cannot be imported should not hide what is with the others.
-    command += ["--continue-on-collection-errors"]
-    command += ["--disable-warnings", "--durations=5", "--durations-min=2"]
-    command += ["-m", leg.marked]
-    command += arguments
-    outcome, start = Outcome(), time.time()
-    say("{}: started; its output grows in {}".format(leg.name, log.relative_to(ROOT)))
-    for number, paths in enumerate(_parts(leg, arguments)):
-        junit = work / "junit-{}.xml".format(number)
-        left = timeout - (time.time() - start)
-        with open(str(log), "ab") as output:
-            code = _run_group(
-                command + ["--junitxml", str(junit)] + paths,
-                work,
-                environ,
-                output,
-                left,
-            )
-        outcome.output = log.read_text(errors="replace")
-        outcome.problem = _problem(junit, code, outcome) or outcome.problem
-        shutil.rmtree(str(work / "tmp"), ignore_errors=True)
-        if code is None:
-            outcome.problem = "stopped after {:.0f} s, in {}".format(
-                timeout, _last_file(outcome.output)
-            )
-            break
-    if not (outcome.passed or outcome.failed or outcome.problem):
-        outcome.problem = "no test ran"
+    command += ["--continue-on-collection-errors", "--disable-warnings"]
+    command += ["-m", leg.marked, *leg.arguments, *arguments]
+    command += ["--junitxml", str(junit), *part.paths]
+    say(
+        "{}, part {}: output in {}".format(leg.name, part.number, log.relative_to(ROOT))
+    )
+    with open(str(log), "wb") as output:
+        environ = _environment(leg, python, not arguments)
+        code = _run_group(command, work, environ, output, timeout)
+    outcome = Outcome(output=log.read_text(errors="replace"))
+    outcome.problem = _problem(junit, code, outcome)
+    shutil.rmtree(str(work / "tmp"), ignore_errors=True)
+    if code is None:
+        outcome.problem = "stopped after {:.0f} s, in {}".format(
+            timeout, _last_file(outcome.output)
+        )
     outcome.seconds = time.time() - start
+    say("{}, part {}: {:.0f} s".format(leg.name, part.number, outcome.seconds))
     return outcome
 
 
@@ -254,28 +301,33 @@ def _environment(leg: Leg, python: Path, whole: bool) -> Dict[str, str]:
         PYTHONNOUSERSITE="1",
         PYTHONDONTWRITEBYTECODE="1",
     )
+    if leg.environment == "tf115":
+        # It looks for what XLA could compile in every graph that it runs, also where
+        # nothing asks for it: a sixth of all its time. With no fuel it does not look.
+        environ["TF_XLA_FLAGS"] = "--tf_xla_clustering_fuel=0"
     # A selection says nothing about the rest.
     for table in _tables(leg) if whole else ():
-        results = BUILD / table
-        results.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):
-            (results / (leg.name + ".json")).unlink()
-        environ["HUB_COMPAT_{}_DIR".format(table.upper())] = str(results)
+        environ["HUB_COMPAT_{}_DIR".format(table.upper())] = str(BUILD / table)
     environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # The scripts of the wheel and of the environment, as if it were activated.
     environ["PATH"] = str(python.parent) + os.pathsep + environ.get("PATH", "")
     return environ
 
 
-def _parts(leg: Leg, arguments: List[str]) -> List[List[str]]:
-    """The files of tests for each process of a leg; none if ``arguments`` name them."""
+def _parts(leg: Leg, arguments: List[str]) -> List[Part]:
+    """The processes of a leg; one alone where tests are selected."""
     if any(argument.startswith(str(ROOT)) for argument in arguments):
-        return [[]]
-    if arguments or leg.parts == 1:
-        return [[str(ROOT / "tests")]]
-    files = sorted(map(str, (ROOT / "tests").glob("test_*.py")))
-    # Neighbours are of one sort, and so is what they need.
-    return [files[start :: leg.parts] for start in range(leg.parts)]
+        return [Part(leg, 0, (), 0.0)]
+    files = {path.stem: path for path in (ROOT / "tests").glob("test_*.py")}
+    weights = {n: test_parts.seconds_of(SECONDS, leg.name, n) for n in files}
+    divided = test_parts.divide(weights, 1 if arguments else leg.parts)
+    if leg.marked in ("exporters", "smoke", "plain"):
+        # Of which they run little.
+        divided = [(0.0, names) for _, names in divided]
+    return [
+        Part(leg, number, tuple(str(files[name]) for name in names), weight)
+        for number, (weight, names) in enumerate(divided)
+    ]
 
 
 def _run_group(
@@ -375,6 +427,18 @@ def _support_table_is_stale() -> bool:
     return False
 
 
+def _print_slowest(outcomes: Dict[str, Outcome], number: int = 20) -> None:
+    """Prints the tests that took longest, of the whole run."""
+    tests = [
+        (seconds, "{}: {}".format(leg, name))
+        for leg, outcome in outcomes.items()
+        for seconds, name in outcome.tests
+    ]
+    print("\n" + " slowest tests, seconds ".center(78, "="))
+    for seconds, name in sorted(tests, reverse=True)[:number]:
+        print("{:7.1f}  {}".format(seconds, name))
+
+
 def _summarise(
     legs: List[Leg],
     outcomes: Dict[str, Outcome],
@@ -416,11 +480,61 @@ def _summarise(
     return 0 if total.passed and not total.failed else 1
 
 
+def _run(
+    parts: List[Part],
+    pythons: Dict[str, Path],
+    arguments: List[str],
+    timeout: float,
+    jobs: int,
+    outcomes: Dict[str, Outcome],
+) -> bool:
+    """Runs parts, the longest first, and adds what came of them to ``outcomes``.
+
+    Returns:
+      Whether they ran to their end; not if the keyboard interrupted them.
+    """
+    left: Dict[str, int] = collections.Counter(part.leg.name for part in parts)
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        futures = {
+            pool.submit(
+                run_part, part, pythons[part.leg.environment], arguments, timeout
+            ): part
+            for part in sorted(parts, key=lambda part: -part.weight)
+        }
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                leg = futures[future].leg
+                outcome = outcomes.setdefault(leg.name, Outcome())
+                outcome.add(future.result())
+                left[leg.name] -= 1
+                if not left[leg.name]:
+                    _finish(leg, outcome, not arguments)
+        except KeyboardInterrupt:
+            for future in futures:
+                future.cancel()
+            for leader in list(_RUNNING):
+                _kill_group(leader)
+            return False
+    return True
+
+
+def _finish(leg: Leg, outcome: Outcome, whole: bool) -> None:
+    """Judges and prints a leg whose last part is done."""
+    if not (outcome.passed or outcome.failed or outcome.problem):
+        outcome.problem = "no test ran"
+    if whole and not outcome.problem:
+        test_parts.remember(SECONDS, leg.name, outcome.tests)
+    _print_leg(leg, outcome)
+
+
 def main(argv: List[str]) -> int:
     """Runs the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Runs the suite on the wheel.")
     parser.add_argument("--legs", default="", help="names, by comma; default: all")
-    parser.add_argument("--timeout", type=float, default=2700, help="seconds per leg")
+    parser.add_argument("--quick", action="store_true", help="a verdict in two minutes")
+    parser.add_argument(
+        "--timeout", type=float, default=2700, help="seconds per process"
+    )
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     options = parser.parse_args(argv)
     names = [name for name in options.legs.split(",") if name]
@@ -432,6 +546,8 @@ def main(argv: List[str]) -> int:
         known = ", ".join(["versions"] + [leg.name for leg in every])
         parser.error("no such leg; the legs are {}: {}".format(known, sorted(unknown)))
     legs = [leg for leg in every if leg.name in names] if names else list(LEGS)
+    if options.quick:
+        legs = list(QUICK)
     # pytest starts elsewhere.
     arguments = [
         str(ROOT / a) if a.startswith("tests/") else a for a in options.arguments
@@ -458,26 +574,15 @@ def main(argv: List[str]) -> int:
             say("*** {} WILL NOT RUN: {}".format(leg.name, missing[leg.environment]))
     for reason in broken.values():
         say("ERROR: " + reason)
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        futures = {
-            pool.submit(
-                run_leg, leg, pythons[leg.environment], arguments, options.timeout
-            ): leg
-            for leg in legs
-            if leg.environment in pythons
-        }
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                leg = futures[future]
-                outcomes[leg.name] = future.result()
-                _print_leg(leg, outcomes[leg.name])
-        except KeyboardInterrupt:
-            for future in futures:
-                future.cancel()
-            for leader in list(_RUNNING):
-                _kill_group(leader)
-            return 130
-    return _summarise(legs, outcomes, set(missing.values()), ci, not arguments)
+    runnable = [leg for leg in legs if leg.environment in pythons]
+    for leg in runnable:
+        _forget(leg, not arguments)
+    parts = [part for leg in runnable for part in _parts(leg, arguments)]
+    if not _run(parts, pythons, arguments, options.timeout, jobs, outcomes):
+        return 130
+    _print_slowest(outcomes)
+    complete = not arguments and not options.quick
+    return _summarise(legs, outcomes, set(missing.values()), ci, complete)
 
 
 if __name__ == "__main__":
