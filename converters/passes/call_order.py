@@ -1,7 +1,16 @@
-"""What waits for a call of a function waits for all that comes before it.
+"""Lets what waits for a call of a function wait for all that comes before the call.
 
-A call is inlined. What had a control edge from it then waits for the function's control
-results, but neither for what the call took nor for what it gives.
+::
+
+    before:  write -> call -^-> node
+    after:   write -> call -^-> node,  write -^-> node,  call:0 -> Identity -^-> node
+
+A call is inlined. A node with a control edge from it then waits for the function's
+control results only. It waits neither for what the call took nor for what it gives. The
+pass adds both as control edges, in the graph and in each function.
+
+Left alone: graphs without calls or without writes, and inputs that nothing can come
+before, such as constants, placeholders and handles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,21 @@
-"""What functions do runs before what follows their calls."""
+"""Adds what functions do to their control results, so that it runs before what follows.
+
+::
+
+    before:  f(handle): write = AssignAddVariableOp(handle)    control results: none
+    after:   f(handle): write = AssignAddVariableOp(handle)    control results: write
+
+A function is inlined where it is called. What follows the call then waits for the
+function's control results only; functions that TF1 made have none. Two kinds of nodes
+become control results:
+
+1. stateful ops that take a resource argument of the function;
+2. ops with another effect, in functions that it calls as well; random ops have none.
+
+Left alone: functions with TF1 control flow, as what is inside a loop or conditional
+cannot leave the function. See also ``backend/bodies.py`` (``run_before_return``). What
+follows an If waits for control results of its branches since TensorFlow 2.21.
+"""
 
 from __future__ import annotations
 

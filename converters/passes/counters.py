@@ -1,7 +1,15 @@
-"""``count_up_to`` without its op, which no function can have.
+"""Replaces ``count_up_to`` by ops that a function can have.
 
-Its shape function insists on knowing a variable's shape, and TensorFlow does not say it
-of the handles that a loaded function takes.
+::
+
+    before:  ResourceCountUpTo(handle, limit)
+    after:   ReadVariableOp(handle) -> Less(limit) -> Assert
+             AssignAddVariableOp(handle, 1), after the Assert
+             Identity(read), after the addition
+
+The shape function of ResourceCountUpTo insists on knowing the variable's shape.
+TensorFlow does not state it for the handles that a loaded function takes. The value is
+what the variable held before; at the limit, the Assert is the error.
 """
 
 from __future__ import annotations

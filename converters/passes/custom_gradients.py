@@ -1,13 +1,23 @@
-"""Gradients that a TF1 program gave to its own nodes and functions.
+"""Finds gradients that the module does not hold, and makes their names harmless.
 
-Three forms occur in graphs: a node whose attribute ``_gradient_op_type`` names a
-registered gradient (tf.custom_gradient, tf.Graph.gradient_override_map); a
-function with a GradientDef (Defun's ``grad_func``); and tf.nn.swish, which has
-been both, only to save memory: its gradient is that of what it computes.
+::
 
-What was registered in Python under a name of its own is not in the module. Such a
-name means nothing in another process, or something else: tf.custom_gradient
-counts, and "CustomGradient-12" is another function there.
+    before:  IdentityN(_gradient_op_type="CustomGradient-12")
+    after:   IdentityN(_gradient_op_type="hub_compat: not in the module")
+
+A TF1 program gives gradients to its own nodes and functions in three forms:
+
+1. A node has the attribute ``_gradient_op_type``, the name of a registered gradient
+   (``tf.custom_gradient``, ``tf.Graph.gradient_override_map``). If the name is not that
+   of an op, the gradient was a Python function, and is lost. The name means nothing in
+   another process, or something else: "CustomGradient-12" is another function there.
+2. A function has a GradientDef (``grad_func`` of Defun). TensorFlow 2 ignores it.
+3. ``tf.nn.swish`` has been both, only to save memory. Its gradient is that of what it
+   computes, so its attribute is removed.
+
+``find_lost`` lists the functions of these forms in ``context.custom``, so that no pass
+inlines them. ``settle`` rewrites the nodes and lists them in ``context.lost``. Both are
+run forward, and ``gradient_guards`` refuses the gradient with the reason.
 """
 
 from __future__ import annotations

@@ -1,10 +1,21 @@
-"""Ops that TensorFlow has since dropped, or whose gradients, in terms of others.
+"""Replaces ops that TensorFlow has dropped, or whose gradients it has, by other ops.
+
+::
+
+    before:  BucketizeWithInputBoundaries(x, boundaries)
+    after:   Reshape(UpperBound(boundaries, x), Shape(x))
+
+1. Most ops are rewritten by hand, one function each (the table ``REWRITES``).
+2. ``_by_graph`` inserts a graph that ``tools/make_replacements.py`` recorded.
+3. A FusedBatchNorm that contrib.quantize folded gets the gradient that it had there.
 
 Each rewrite gives equal results under TensorFlow 1.15 and 2.21, with and without
-gradients, and has its own test against the original op. ``docs/dropped_ops.md``,
-written by ``tools/survey_ops.py``, lists all ops of TensorFlow 1.15 and its
-contrib that are gone, and what becomes of each. A signature with another of them
-would keep a whole SavedModel from loading, so it is left out.
+gradients, and has its own test against the original op.
+
+Left alone: every op without an entry, and forms of an op that a rewrite does not cover.
+A function with such an op keeps a whole SavedModel from loading, so its signature is
+skipped, and ``report.warnings`` says so. ``docs/dropped_ops.md``, written by
+``tools/survey_ops.py``, lists all ops of TensorFlow 1.15 and its contrib that are gone.
 """
 
 from __future__ import annotations

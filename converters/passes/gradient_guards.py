@@ -1,19 +1,29 @@
-"""TF1 control flow that is left in a converted graph, and other lost gradients.
+"""Refuses, with a reason, gradients that a loaded function cannot give.
 
-What ``loops`` does not understand stays as it is. TensorFlow 2 runs such nodes
-forward inside a function, but cannot differentiate them: its gradient code
-looks for a control- flow context that a loaded function does not have, and
-fails with ``'NoneType' object has no attribute 'outer_context'``, as soon as a
-loop lies between what is differentiated and what with respect to. So each
-tensor that leaves a loop or a conditional is cut from it for the gradient code,
-and tied to what entered it by a path whose gradient is an error that says what
-is the matter, under plain TensorFlow too::
+::
 
-    exit -> Bitcast to integers -> Bitcast back -> IdentityN -> consumers
-    what entered -> PreventGradient(message) ------^
+    before:  exit -> consumers
+    after:   exit -> Bitcast to integers -> Bitcast back -> IdentityN -> consumers
+             what entered -> PreventGradient(message) ---------^
 
-Integers carry no gradient, so the loop does not lie between any more; the
-IdentityN hands its first input on unchanged.
+What ``control_flow`` does not understand stays as it is. TensorFlow 2 runs such nodes
+forward inside a function, but cannot differentiate them. Its gradient code looks for a
+control-flow context that a loaded function does not have, and fails with
+``'NoneType' object has no attribute 'outer_context'``. That happens as soon as a loop
+lies between the result and what it is differentiated by.
+
+So the Bitcasts cut each tensor that leaves a loop or a conditional: integers carry no
+gradient. The IdentityN hands its first input on unchanged. It ties the tensor to what
+entered, by a path whose gradient is an error with our message, under plain TensorFlow
+too. Guarded are:
+
+1. Exit and Merge nodes at the outermost level;
+2. calls of functions with a custom gradient, or with TF1 control flow;
+3. reads of TensorArrays;
+4. nodes whose gradient is not in the module.
+
+Left alone: tensors of dtypes without gradients, and what depends on nothing that could
+be trained. The pass warns of what it guarded, by node.
 """
 
 from __future__ import annotations

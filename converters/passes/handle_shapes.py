@@ -1,8 +1,16 @@
-"""Arguments of functions that are handles: which variables, and what waits for whom.
+"""Annotates each function argument that receives a variable with its dtype and shape.
 
-The gradient code of TensorFlow 2 asks for the dtype and the shape of a variable whose
-handle a function takes (OpDef.ArgDef.handle_data, field 7, which the protos of
-TensorFlow 1.15 do not know but keep).
+::
+
+    before:  call(f, VarHandleOp float32 [3, 4]);  f(handle: resource)
+    after:   the same, with handle_data of the argument: float32 [3, 4]
+
+The gradient code of TensorFlow 2 asks for the dtype and shape of a variable whose
+handle a function takes. They are ``handle_data``, field 7 of ``OpDef.ArgDef``; the
+protos of TensorFlow 1.15 do not know that field, but keep it. Arguments that a function
+passes on to another are followed, through Identity and While.
+
+Left alone: an argument that gets different variables from different calls.
 """
 
 from __future__ import annotations

@@ -1,7 +1,15 @@
-"""Iterators that start when they are first asked.
+"""Gives one-shot iterators an initializer.
 
-No function of TensorFlow 2 may name a ``OneShotIterator``, as loaders name what several
-functions share. An iterator that an initializer starts gives the same.
+::
+
+    before:  OneShotIterator(dataset_factory=f)
+    after:   IteratorV2 <- MakeIterator <- (the nodes of f)
+
+No function of TensorFlow 2 may name a OneShotIterator, because loaders name what
+several functions share. An iterator that an initializer starts gives the same elements.
+
+Left alone: an iterator that nothing needs, and one whose factory is not in the library
+or has attributes of its own.
 """
 
 from __future__ import annotations

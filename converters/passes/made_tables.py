@@ -1,10 +1,18 @@
-"""Tables and variables that functions make, brought into the graph.
+"""Moves tables and variables that functions make into the graph.
 
-What ``tf.saved_model.load`` or ``hub.load`` adds to a TF1 graph makes and fills the
-tables of a TF2 module in functions: a call returns the handle, another one fills the
-table, others look it up. Of a TF1 SavedModel, functions make the variables as well, and
-restore them. Objects are made of nodes of the graph, so these calls become what their
-functions hold.
+::
+
+    before:  PartitionedCall(make_table) -> handle -> PartitionedCall(look_up)
+    after:   HashTableV2                 -> handle -> PartitionedCall(look_up)
+
+Such calls come from a TF2 module that ``tf.saved_model.load`` or ``hub.load`` added to
+a TF1 graph. One function returns the handle, another fills the table, others look keys
+up. A TF1 SavedModel may hold functions that make variables as well, and restore them.
+Objects are made of nodes of the graph, so the functions that make something are
+inlined where they are called. A node that makes a table loses its inputs: nothing that
+the call waits for is needed to make it.
+
+A function that calls itself stays as it is, and so do its callers.
 """
 
 from __future__ import annotations

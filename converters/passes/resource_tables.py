@@ -1,4 +1,13 @@
-"""Lookup tables and other resources of a TF1 graph."""
+"""Turns lookup tables of reference type into resources.
+
+::
+
+    before:  HashTable   -> (string reference) -> LookupTableFind
+    after:   HashTableV2 -> (resource)         -> LookupTableFindV2
+
+Each op of ``_REFERENCE_OPS`` becomes the V2 op of the same form: same inputs, same
+attributes, same name. All other nodes stay as they are.
+"""
 
 from __future__ import annotations
 

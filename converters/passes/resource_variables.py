@@ -1,10 +1,24 @@
-"""The variables of a TF1 graph, and reference variables made resources.
+"""Turns TF1's reference variables into resource variables.
 
-TF1's reference variables (``VariableV2``) hand out tensors of reference type
-that ops write through. TF2 objects only track resource variables, so the pass
-below turns the handle into a resource handle under the same node name, every
-op that writes through a reference into its resource twin, and every op that
-takes the value of one into a read.
+::
+
+    before:  VariableV2  -> (reference) -> Assign,           MatMul
+    after:   VarHandleOp -> (resource)  -> AssignVariableOp, ReadVariableOp -> MatMul
+
+Reference variables hand out tensors of reference type that ops write through. TF2
+objects only track resource variables.
+
+1. The variable becomes a handle under the same node name.
+2. An op that writes through a reference becomes its resource twin.
+3. An op that takes the value gets a read, placed where a session reads: when the op
+   computes. ``references.late_reads`` finds the control edges for that.
+4. RefSwitch, RefEnter and the like become the plain op, for a resource.
+5. Variables of ``STORED_AS`` dtypes, which have no kernels, keep the same bits as
+   integers, with a Bitcast after each read.
+
+Refused: a write whose op has no resource twin, and a ``STORED_AS`` variable that is
+used otherwise than read or assigned. ``obstacle`` finds both before the pass, so that
+only the signature is skipped. Warned of: memory that only a run decides about.
 """
 
 from __future__ import annotations

@@ -1,7 +1,14 @@
-"""Loops that their program said no gradient goes through: ``back_prop=False``.
+"""Notes the Exits of loops through which no gradient goes: ``back_prop=False``.
 
-Nothing in the nodes says so: it is in the contexts of the loops, a collection. TF 1
-gives None for the gradient of such a loop's results (control_flow_grad.py).
+The pass changes no node. It sets ``graph.stopped``; the pass on control flow makes a
+StopGradient of each of these Exits::
+
+    before:  x -> Enter -> ... -> Exit
+    after:   x -> Enter -> ... -> Exit, named in graph.stopped
+
+The nodes do not say it. The WhileContextDefs of the collections ``while_context`` and
+``cond_context`` do, at any depth. TensorFlow 1.15 gives None for the gradient of such a
+loop's results (python/ops/control_flow_grad.py).
 """
 
 from __future__ import annotations

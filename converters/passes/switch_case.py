@@ -1,6 +1,17 @@
-"""Case, a choice among several functions, by Ifs within each other.
+"""Replaces Case, a choice among several functions, by nested Ifs.
 
-TF 1.15 has the op, but its loader does not find the functions of one that it loads.
+::
+
+    before:  Case(index, x; branches=[f, g, h])
+    after:   call(choice, index, x), where choice is
+             If(index == 0, f(x), If(index == 1, g(x), h(x)))
+
+TensorFlow 1.15 has the op, but its loader does not find the functions of one that it
+loads. An index outside of the range takes the last branch, as Case does.
+
+1. In the graph, the node becomes a call under its own name.
+2. In a function, it becomes the outermost If.
+3. Copies of branches may hold Cases of their own, which are replaced in turn.
 """
 
 from __future__ import annotations

@@ -1,7 +1,19 @@
-"""Temporary variables, which live for one step, as the values that they hold.
+"""Replaces temporary variables, which live for one step, by the values that they hold.
+
+::
+
+    before:  TemporaryVariable -> Assign(a) -> AssignAdd(b) -> DestroyTemporaryVariable
+    after:   Identity(a) -> Add(b) -> Identity
 
 ``TemporaryVariable`` has no gradient, and two calls of a function in one step would
 share it. Writes that follow one another are a chain of values.
+
+Left alone is a variable whose value is not sure:
+
+1. The first write is not an Assign.
+2. Two writes have no order, and do not commute (additions and subtractions do).
+3. A reader does not come after all writes, or takes a reference.
+4. A write computes with the variable itself.
 """
 
 from __future__ import annotations

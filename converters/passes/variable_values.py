@@ -1,9 +1,20 @@
-"""Functions with loops that only read variables get their values instead.
+"""Passes the values of variables to functions with loops that only read them.
 
-TensorFlow 2.21 gives a variable that a While within a While reads a gradient of zero,
-without a word, and fails at one that is read in an If within a While. Values pass
-through them. ``loops.hoisting`` does that for TF1's loops; this is for those that are
-functions already, as autograph makes them.
+::
+
+    before:  call(f, handle),                 f: While(..., handle) -> ReadVariableOp
+    after:   call(f, ReadVariableOp(handle)), f: While(..., value)  -> Identity
+
+TensorFlow 2.21 silently gives a variable that a While within a While reads a gradient
+of zero, and fails at one that is read in an If within a While. Values pass through
+them. ``control_flow.hoisting`` does this for TF1's loops; this pass is for loops that
+are functions already, as autograph makes them.
+
+Left alone is a variable that a function does more with than read it:
+
+1. It is written there, or in a function that it is passed on to.
+2. Its handle is returned, other than by a loop that passes it on.
+3. It is read with another dtype, or gathered from with ``batch_dims``.
 """
 
 from __future__ import annotations

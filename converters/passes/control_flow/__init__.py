@@ -1,21 +1,32 @@
-"""TF1's loops, conditionals and TensorArrays as While, If and TensorLists.
+"""Rewrites TF1's loops, conditionals and TensorArrays as While, If and TensorLists.
 
-TensorFlow 2 runs TF1's control flow (Enter, Merge, Switch, NextIteration, Exit) inside
-a function, but cannot differentiate it: the gradient code looks for Python objects
-that a loaded graph does not have. It can differentiate While and If, whose branches
-and bodies are functions, and TensorLists, which are values.
+::
 
-* ``inlining``: functions that hold it, put in the place of their calls.
-* ``forward_copies``: loops whose gradient is in the graph, copied for what needs none.
-* ``regions``: which nodes are in which loop and in which branch.
-* ``open_branches``: conditionals that have no Merge, but of which something is wanted.
-* ``components``: which of them can only be rewritten together.
-* ``hoisting``: reads of variables and tables, moved before.
-* ``tensor_arrays``: arrays as lists.
-* ``conditionals``, ``while_loops``: from the innermost out, functions of their nodes
-  (``outlining``), and an If or While that calls them.
+    before:  x -> Enter -> Merge -> Switch -> Exit
+    after:   x -> While(cond, body) -> Identity
 
-A tangle that is not understood stays as it is, with the reason.
+    before:  x, p -> Switch -> (f | g) -> Merge
+    after:   x, p -> If(f, g) -> Identity
+
+TensorFlow 2 runs TF1's control flow inside a function, but cannot differentiate it: the
+gradient code looks for Python objects that a loaded graph does not have. It can
+differentiate While and If, whose branches and bodies are functions, and TensorLists,
+which are values. In order:
+
+1. ``inlining``: functions that hold control flow are put in the place of their calls.
+2. ``forward_copies``: loops whose gradient is in the graph are copied, for results that
+   need none.
+3. ``regions``: which nodes are in which loop and in which branch.
+4. ``open_branches``: a conditional without a Merge gets one, if it has a user.
+5. ``components``: which loops, conditionals and arrays share nodes.
+6. ``hoisting``: reads of variables and tables move before the loop.
+7. ``tensor_arrays``: arrays become lists.
+8. ``conditionals``, ``while_loops``: from the innermost out, nodes become functions
+   (``outlining``), and an If or While that calls them.
+
+A connected component that is not understood stays as it is. ``context.left`` has its
+nodes and the reason; ``gradient_guards`` puts both into the message of its error.
+Update ops inside of loops are dropped, with a warning: TF1 cannot run them either.
 """
 
 from __future__ import annotations

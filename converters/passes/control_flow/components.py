@@ -1,4 +1,11 @@
-"""Loops, conditionals and TensorArrays that can only be rewritten together."""
+"""Finds connected components: what can only be rewritten together.
+
+Loops, conditionals and TensorArrays that share nodes are one component. What leaves a
+loop or conditional and enters another does not connect them, unless it is an array::
+
+    loop A -> Exit -> loop B                    two components
+    loop A -> Exit (of an array) -> loop B      one component
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""Switch and Merge as If."""
+"""Rewrites Switch and Merge as If.
+
+::
+
+    before:  x, p -> Switch -> (f | g) -> Merge
+    after:   x, p -> If(then=g', else=f') -> Identity (under the name of the Merge)
+
+Merges of one tf.cond become one If, unless they need different placeholders. Left alone
+are a Merge without a Switch of its own, a choice between resources, and conditionals
+that need each other; the reason is that of ``NotUnderstood``.
+"""
 
 from __future__ import annotations
 

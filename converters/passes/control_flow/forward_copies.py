@@ -1,7 +1,14 @@
-"""Loops of which a graph has the gradient as well, copied for what needs no gradient.
+"""Copies loops whose gradient is in the graph, for results that need no gradient.
+
+::
+
+    before:  loop with stacks -> result, gradient
+    after:   loop with stacks -> gradient;  copy of the loop -> result
 
 ``tf.gradients`` has a loop keep its values on stacks, which a While cannot. Signatures
 that return no gradient would share that loop. They get one of their own, as it was.
+
+Left alone: loops that draw random numbers or write, as these must not run twice.
 """
 
 from __future__ import annotations

@@ -1,10 +1,22 @@
-"""What loops and conditionals read of variables and tables, read before them.
+"""Moves reads of variables and tables before loops and conditionals.
 
-TensorFlow 2 gives a variable that is read in a loop within a loop a gradient of zero,
-without a word, and fails at one that is read in a conditional within a loop. Values
-pass through them. TF 1.15 fails at the gradient of an If or While that takes the handle
-of a table. Where keys are computed inside, the table is named there: loaders make the
-names of resources others for each load, and the same in all of its functions.
+::
+
+    before:  handle -> Enter -> ReadVariableOp (in each iteration)
+    after:   handle -> ReadVariableOp -> Enter -> Identity
+
+TensorFlow 2 silently gives a variable that is read in a loop within a loop a gradient
+of zero, and fails at one that is read in a conditional within a loop. Values pass
+through them. TF 1.15 fails at the gradient of an If or While that takes the handle of a
+table.
+1. A variable that nothing wrote before is read outside.
+2. A table whose keys come from outside is looked up outside.
+3. Where keys are computed inside, the table is named there: loaders make the names of
+   resources others for each load, and the same in all of its functions.
+4. A product of concatenated matrices with one that stays the same becomes a sum of
+   products.
+
+Left alone: reads after a write, and handles that are computed inside.
 """
 
 from __future__ import annotations

@@ -1,7 +1,17 @@
-"""Functions that hold TF1 control flow, put in the place of their calls.
+"""Puts functions that hold TF1 control flow in the place of their calls.
 
-A Defun may hold loops and conditionals in the form that a graph has them. There they
-have no gradient either, and what is in a graph can be rewritten.
+::
+
+    before:  x -> PartitionedCall(f) -> y
+    after:   x -> Identity -> (the nodes of f) -> Identity -> y
+
+A Defun may hold loops and conditionals in the form that a graph has them. They have no
+gradient in a function, and what is in a graph can be rewritten. The results wait for
+all that the function does, as those of a call do. An effect inside of a loop is tied to
+each iteration of the loop.
+
+Left alone: functions with a custom gradient, and functions that make tables. A gradient
+through such a call is refused by ``gradient_guards``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,14 @@
-"""Conditionals that do not end, ended: what is wanted of one of their branches."""
+"""Ends conditionals that have no Merge, if something of a branch is wanted.
+
+::
+
+    before:  p -> Switch -> op
+    after:   p -> Switch -> op -> Const -> Merge <- Const <- the other branch
+
+TF1 runs an op in a branch that is not taken by doing nothing (``end``). A tensor of
+such a branch is an error, and so is what ``take_out`` adds: an Assert in the other
+branch.
+"""
 
 from __future__ import annotations
 

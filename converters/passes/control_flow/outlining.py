@@ -1,4 +1,13 @@
-"""Nodes of a loop or conditional on their way into a function."""
+"""Collects nodes of a loop or conditional, and writes them as a function.
+
+::
+
+    before:  x -> Mul -> Add -> y         in a loop's body
+    after:   body(x): Mul -> Add -> y     in the library
+
+Small constants are copied into each function, because an axis or a shape must be known
+when gradients are built. What comes from outside becomes an argument.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,20 @@
-"""TensorArrays as TensorLists.
+"""Rewrites TensorArrays as TensorLists.
+
+::
+
+    before:  TensorArrayV3 -> handle, flow
+             TensorArrayWriteV3(handle, i, x, flow) -> flow
+    after:   TensorListReserve -> list
+             TensorListSetItem(list, i, x) -> list
 
 A TensorArray is a resource with a *handle*, and a *flow*, a float that orders what is
 done to it. A TensorList is a value, a variant: it goes where the flow went, and the
-handle disappears.
+handle disappears. Arrays that are gathered from are stacked first: the gradient of
+TensorListGather keeps one of several rows of the same index. Arrays of strings that are
+unstacked and only read stay tensors.
+
+Left alone, with the reason of ``NotUnderstood``: arrays of ``tf.gradients``, and arrays
+whose handle or flow takes another way.
 """
 
 from __future__ import annotations

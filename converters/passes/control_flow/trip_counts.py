@@ -1,4 +1,12 @@
-"""The number of turns that a loop may have."""
+"""Finds how many iterations a loop may have.
+
+::
+
+    i < n, i = 0, i += 1     at most n iterations
+
+The trip count is an input of the While; XLA differentiates no other loop. It is -1 if
+the loop does not state it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""Enter, Merge, Switch, NextIteration and Exit as While."""
+"""Rewrites Enter, Merge, Switch, NextIteration and Exit as While.
+
+::
+
+    before:  x -> Enter -> Merge -> Switch -> Exit
+                             |<- NextIteration <- body
+    after:   x -> While(cond, body) -> Identity (under the name of the Exit)
+
+A loop variable is an Enter, a Merge and their Switch, NextIteration and Exit. Exits
+that need different placeholders get a While each, over the loop variables that they are
+computed from. A loop with an effect that would then run twice is left alone, as is one
+whose nodes do not have this form; the reason is that of ``NotUnderstood``.
+"""
 
 from __future__ import annotations
 
