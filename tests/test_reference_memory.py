@@ -121,6 +121,20 @@ def _snapshot(v1: Any, x: Any, variable: Any) -> Any:
     return _after_write(v1, variable, v1.raw_ops.Snapshot(input=variable))
 
 
+def _through_functions(v1: Any, x: Any, variable: Any) -> Any:
+    """What a function hands on is what it was given; what it computes is its own."""
+    from tensorflow.python.framework import function
+
+    @function.Defun(*2 * [variable.dtype.base_dtype])
+    def _pair(one: Any, two: Any) -> Any:
+        return v1.identity(two), v1.stop_gradient(one), one * 2
+
+    same, also, double = _pair(variable * x, variable)
+    for tensor in (same, also, double):
+        tensor.set_shape(START.shape)
+    return _after_write(v1, variable, same, lambda t: t * 0.5 + also + 100 * double)
+
+
 def _returned(v1: Any, x: Any, variable: Any) -> Any:
     chosen = v1.cond(x > 0, lambda: variable.value(), lambda: variable * 2)
     with v1.control_dependencies([_after_write(v1, variable, chosen)]):
@@ -152,6 +166,7 @@ BUILDS: List[Build] = [
     _transposed,
     _moved_axis,
     _snapshot,
+    _through_functions,
     _returned,
 ]
 
@@ -233,9 +248,22 @@ def _given_to_resource(v1: Any, x: Any, variable: Any) -> Any:
         return _after_write(v1, variable, x + 0)
 
 
+def _in_an_array(v1: Any, x: Any, variable: Any) -> Any:
+    array = v1.TensorArray(v1.float32, 1).write(0, variable.value())
+    return _after_write(v1, variable, array.flow, lambda _: array.read(0))
+
+
+def _in_a_queue(v1: Any, x: Any, variable: Any) -> Any:
+    queue = v1.FIFOQueue(3, [v1.float32], [START.shape])
+    with v1.control_dependencies([queue.enqueue([variable.value()])]):
+        return _after_write(v1, variable, x + 0, lambda _: queue.dequeue())
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [
+        (_in_an_array, "keeps the memory of the variable 'in_an_array/v'"),
+        (_in_a_queue, "keeps the memory of the variable 'in_a_queue/v'"),
         (_row_of_input, "hands on the memory of the variable 'row_of_input/v'"),
         (_given_to_resource, "'given_to_resource/v' to the resource variable"),
     ],

@@ -43,6 +43,16 @@ __all__ = ["LateRead", "LateReads"]
 
 # Resources that take over each other's memory; a loop of views has no end.
 _MOST_ROUNDS = 8
+# What keeps tensors for another node.
+_KEEPERS = (
+    "BarrierInsert",
+    "MapStage",
+    "OrderedMapStage",
+    "QueueEnqueue",
+    "Stage",
+    "StackPush",
+    "TensorArrayWrite",
+)
 # Takes what comes first, and does not wait for the rest.
 _ONE_INPUT = ("Merge", "RefMerge")
 
@@ -92,6 +102,7 @@ class LateReads:
         self._behind: Dict[str, int] = {}
         self._in_turn: Dict[str, int] = {}
         self._doubts: Dict[Tuple[str, str], str] = {}
+        self._keepers: List[str] = []
         # Resource variables that are the memory of others.
         self.sharing: Dict[str, Sharing] = {}
         if any(self._is_write(name) for name in declared):
@@ -150,6 +161,7 @@ class LateReads:
         """What nodes have to read for themselves."""
         if not self._bits:
             return []
+        self._keepers = self._kept()
         found = []
         for name in self._graph.nodes:
             for i, edge in enumerate(data_inputs(self._graph, name)):
@@ -250,12 +262,35 @@ class LateReads:
 
     def doubts(self) -> List[str]:
         """What a run decides alone: values that may be other ones in a session."""
-        return [
+        unsure = [
             "node {!r} hands on the memory of the variable {!r}, or a copy of it: a "
             "session shows, or does not, in {} what was written meanwhile. The "
             "converted model does not show it.".format(node, variable, taker)
             for (node, variable), taker in self._doubts.items()
-        ] + self._shared()
+        ]
+        return unsure + self._shared() + self._keepers
+
+    def _kept(self) -> List[str]:
+        """Memory that arrays, stacks and queues keep while it is written."""
+        keepers = [
+            (name, edge.tensor)
+            for name, node in self._graph.nodes.items()
+            if node.op.startswith(_KEEPERS)
+            for edge in data_inputs(self._graph, name)
+        ]
+        return [
+            "node {!r}, a {}, keeps the memory of the variable {!r}: in a session, "
+            "what is taken out shows what was written meanwhile. The converted model "
+            "keeps a copy.".format(name, self._graph.nodes[name].op, variable)
+            for name, tensor in keepers
+            for variable in self._variables_of(tensor)
+            if self._bits.get(variable, 0) & ~self._behind[name]
+        ]
+
+    def _variables_of(self, tensor: str) -> List[str]:
+        """The variables whose memory a tensor may be."""
+        alias = self.aliases.get(tensor)
+        return [] if alias is None else self._variables(alias)
 
     def _shared(self) -> List[str]:
         """Resource variables that are given the memory of a reference variable."""

@@ -40,6 +40,7 @@ SAME = frozenset(
         "StopGradient",
     ]
 )
+_IN_FUNCTIONS = SAME - {"AddN", "MatrixBandPart"}
 # The same with another shape or type.
 _VIEWS = frozenset(["Bitcast", "EnsureShape", "ExpandDims", "Reshape", "Squeeze"])
 # By a scalar, one of two inputs.
@@ -85,9 +86,32 @@ def handed(graph: Graph, name: str, output: int) -> Optional[Handed]:
         return Handed(0)
     if op in _REDUCTIONS:
         return _if(_reduces_nothing(graph, name), Handed(0))
+    if op in graph.library:
+        return _of_function(graph.library[op], output)
     if op in _RULES:
         return _if(_RULES[op](graph, name), Handed(1 if op == "Split" else 0))
     return None
+
+
+def _of_function(function: Any, output: int) -> Optional[Handed]:
+    """The argument that a result of a function is."""
+    signature = function.signature
+    args = list(signature.input_arg)
+    if any(a.number_attr or a.type_list_attr for a in args + [*signature.output_arg]):
+        return None
+    places = {arg.name: place for place, arg in enumerate(args)}
+    nodes = {node.name: node for node in function.node_def}
+    tensor = function.ret[signature.output_arg[output].name]
+    sure = True
+    while tensor not in places:
+        node = nodes.get(tensor.partition(":")[0])
+        if node is None or not (node.op in SAME or node.op in _VIEWS):
+            return None
+        # Of the others, a shape within the function may decide.
+        sure = sure and node.op in _IN_FUNCTIONS
+        data = [each for each in node.input if not each.startswith("^")]
+        tensor = data[int(tensor.rpartition(":")[2]) if node.op == "IdentityN" else 0]
+    return Handed(places[tensor], view=False, sure=sure)
 
 
 def _if(known: Optional[bool], found: Handed) -> Optional[Handed]:
