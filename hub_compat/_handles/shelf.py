@@ -31,7 +31,7 @@ from typing import Any, Callable, Dict, Optional
 from hub_compat import cache
 from hub_compat._handles import settings
 from hub_compat._handles.grammar import printable
-from hub_compat._handles.streams import File
+from hub_compat._handles.streams import File, private
 from hub_compat._io import files as _files
 from hub_compat._io import leftovers as _leftovers
 from hub_compat._io import scratch as _scratch
@@ -308,7 +308,7 @@ def _replace(folder: str, path: str, text: str) -> None:
         _files.write_bytes(path, data)
         return
     temporary = os.path.join(folder, ".hub_compat-note")
-    with open(temporary, "wb") as file:
+    with open(temporary, "wb", opener=private) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

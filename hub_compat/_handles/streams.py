@@ -12,6 +12,7 @@ import bz2
 import hashlib
 import io
 import lzma
+import os
 import queue
 import threading
 import zlib
@@ -26,6 +27,7 @@ __all__ = [
     "Part",
     "Written",
     "errors",
+    "private",
 ]
 
 CHUNK = 1 << 20
@@ -198,6 +200,11 @@ def _zlib() -> Any:
     return isal_zlib
 
 
+def private(path: str, flags: int) -> int:
+    """An opener of files that others cannot write, whatever the umask says."""
+    return os.open(path, flags, 0o644)
+
+
 def errors() -> Any:
     """What decompressors raise of damaged data."""
     found = [zlib.error, lzma.LZMAError, EOFError]
@@ -265,7 +272,7 @@ class Written:
                     if self._error is not None:
                         continue
                     if kind == "open":
-                        file = open(value, "xb", buffering=0)  # noqa: SIM115
+                        file = open(value, "xb", 0, opener=private)
                         digest, size, done = hashlib.sha256(), 0, told
                     elif kind == "write":
                         _write_all(file, value)

@@ -6,6 +6,7 @@ once; how much, limits say, which the environment can change.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -59,6 +60,7 @@ class Target:
         self._count = self._headers = 0
         self._total = 0
         self._unpacked = 0
+        self._made = {""}
         # By folded path, the path, and whether it is a directory.
         self._taken: Dict[str, Tuple[str, bool]] = {}
         self._limits = (
@@ -79,7 +81,7 @@ class Target:
         path = self._path(name, is_directory=True)
         self.check_count()
         if path and (self._wanted is None or self._wanted(path + "/")):
-            os.makedirs(os.path.join(self.folder, path), exist_ok=True)
+            self._make(path)
 
     def add(self, name: str, content: Any, size: int) -> None:
         """Writes a file."""
@@ -91,7 +93,7 @@ class Target:
             return
         self._check_size(path, size)
         absolute = os.path.join(self.folder, path)
-        os.makedirs(os.path.dirname(absolute), exist_ok=True)
+        self._make(path.rpartition("/")[0])
 
         def done(file: File) -> None:
             self.files[path] = file
@@ -111,6 +113,15 @@ class Target:
             raise self.refused(
                 "{!r} has {} bytes, and is said to have {}".format(name, count, size)
             )
+
+    def _make(self, path: str) -> None:
+        """Makes a directory and those above it, whatever the umask lets others do."""
+        if path in self._made:
+            return
+        self._make(path.rpartition("/")[0])
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.join(self.folder, path), 0o755)
+        self._made.add(path)
 
     def check_count(self, more: int = 1) -> None:
         """Counts members; refuses more than there may be."""
