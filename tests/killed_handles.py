@@ -101,17 +101,17 @@ def dying_at_call(number: int) -> None:
 
 def dying_at_byte(number: int) -> None:
     """Has this process die when so many bytes were received."""
-    original = transfer.Body.readinto
+    original = transfer.Body.read
     got = [0]
 
-    def readinto(self: Any, buffer: Any) -> int:
-        count = original(self, memoryview(buffer)[:_PIECE])
-        got[0] += count
+    def read(self: Any, size: int = _PIECE) -> bytes:
+        data = original(self, min(size, _PIECE))
+        got[0] += len(data)
         if got[0] >= number:
             die()
-        return count
+        return data
 
-    transfer.Body.readinto = readinto  # type: ignore[method-assign]
+    transfer.Body.read = read  # type: ignore[method-assign]
 
 
 def calls_of(address: str) -> int:

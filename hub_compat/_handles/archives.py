@@ -9,7 +9,6 @@ every version. An archive that is read from a network is unpacked while it arriv
 from __future__ import annotations
 
 import errno
-import io
 import stat
 import tarfile
 import tempfile
@@ -23,6 +22,7 @@ from hub_compat._handles.streams import (
     File,
     Forward,
     Part,
+    Peeked,
     Written,
     errors,
 )
@@ -128,8 +128,8 @@ def extract(
 def _extract(
     source: Any, target: Target, selection: Optional[Selection], layers: int
 ) -> None:
-    stream = io.BufferedReader(source, CHUNK)
-    head = stream.peek(_BLOCK)[:_BLOCK]
+    stream = Peeked(source, _BLOCK)
+    head = stream.head[:_BLOCK]
     kind = _compression(head)
     if kind is not None and layers:
         inner = Counted(Decompressed(kind, stream), target.unpacked)
@@ -142,11 +142,9 @@ def _extract(
         _extract_tar(stream, target)
     else:
         raise target.refused(_what(head))
-    # It would close what it reads from, of which the rest is read yet.
-    stream.detach()
 
 
-def _extract_tar(stream: BinaryIO, target: Target) -> None:
+def _extract_tar(stream: Any, target: Target) -> None:
     class Bounded(tarfile.TarInfo):
         """A member whose own header is not as large as memory."""
 
@@ -218,7 +216,7 @@ def _extract_member(
         )
     with archive.open(member) as content:
         notify = None if name in target.needed else target.unpacked
-        target.add(name, io.BufferedReader(Counted(content, notify)), member.file_size)
+        target.add(name, Counted(content, notify), member.file_size)
 
 
 def _compression(head: bytes) -> Optional[str]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import bz2
 import hashlib
-import io
 import lzma
 import os
 import queue
 import threading
 import zlib
-from typing import Any, BinaryIO, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 __all__ = [
     "CHUNK",
@@ -25,6 +24,7 @@ __all__ = [
     "File",
     "Forward",
     "Part",
+    "Peeked",
     "Written",
     "errors",
     "private",
@@ -49,8 +49,11 @@ class File(NamedTuple):
     sha256: str
 
 
-class Counted(io.RawIOBase):
+class Counted:
     """A stream that knows how much of it was read.
+
+    Like all streams here it has nothing but ``read``, which returns what is there, up
+    to so many bytes, and nothing at the end: no byte is copied on its way.
 
     Args:
       source: what is read.
@@ -60,26 +63,46 @@ class Counted(io.RawIOBase):
     def __init__(
         self, source: Any, notify: Optional[Callable[[int], None]] = None
     ) -> None:
-        super().__init__()
         self._source = source
         self._notify = notify
         self.count = 0
 
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
+    def read(self, size: int) -> bytes:
         """Reads."""
-        data = self._source.read(min(len(buffer), CHUNK))
-        buffer[: len(data)] = data
+        data: bytes = self._source.read(min(size, CHUNK))
         self.count += len(data)
         if self._notify is not None:
             self._notify(len(data))
-        return len(data)
+        return data
 
 
-class Decompressed(io.RawIOBase):
+class Peeked:
+    """A stream whose start was looked at.
+
+    Attributes:
+      head: its first bytes, as many as were asked for, or all.
+    """
+
+    def __init__(self, source: Any, size: int) -> None:
+        self._source = source
+        self.head = b""
+        while len(self.head) < size:
+            data = source.read(CHUNK)
+            if not data:
+                break
+            self.head += data
+        self._left = self.head
+
+    def read(self, size: int) -> bytes:
+        """Reads."""
+        if not self._left:
+            data: bytes = self._source.read(size)
+            return data
+        data, self._left = self._left[:size], self._left[size:]
+        return data
+
+
+class Decompressed:
     """What a compressed stream unpacks to; errors are those of zlib, bz2 and lzma.
 
     Args:
@@ -87,31 +110,25 @@ class Decompressed(io.RawIOBase):
       source: what is read.
     """
 
-    def __init__(self, kind: str, source: BinaryIO) -> None:
-        super().__init__()
+    def __init__(self, kind: str, source: Any) -> None:
         self._kind = kind
         self._source = source
         self._engine = _engine(kind)
         self._input = b""
         self._has_more = False
 
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
+    def read(self, size: int) -> bytes:
         """Reads; raises ``EOFError`` where the source is cut short."""
         while True:
             if self._engine.eof and not self._begin_next():
-                return 0
+                return b""
             if not self._input and not self._has_more:
                 self._input = self._source.read(CHUNK)
                 if not self._input:
                     raise EOFError("it ends before the end of the compressed stream")
-            data = self._decompress(len(buffer))
+            data = self._decompress(size)
             if data:
-                buffer[: len(data)] = data
-                return len(data)
+                return data
 
     def _decompress(self, size: int) -> bytes:
         data: bytes = self._engine.decompress(self._input, size)
@@ -143,13 +160,23 @@ class Forward:
     Its own streams (``r|``) copy each byte four times more.
     """
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: Any) -> None:
         self._source = source
         self._place = 0
 
-    def read(self, size: int = -1) -> bytes:
-        """Reads."""
-        data = self._source.read(size)
+    def read(self, size: int) -> bytes:
+        """Reads so many bytes, or to the end."""
+        data = self.some(size)
+        while 0 < len(data) < size:
+            more = self.some(size - len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def some(self, size: int) -> bytes:
+        """Reads what is there."""
+        data: bytes = self._source.read(size)
         self._place += len(data)
         return data
 
@@ -161,7 +188,7 @@ class Forward:
         """Reads until there, or the end."""
         if place < self._place:
             raise ValueError("what was read cannot be read again")
-        while self._place < place and self.read(min(CHUNK, place - self._place)):
+        while self._place < place and self.some(min(CHUNK, place - self._place)):
             pass
 
 
@@ -173,12 +200,12 @@ class Part:
       size: in bytes.
     """
 
-    def __init__(self, source: Any, size: int) -> None:
+    def __init__(self, source: Forward, size: int) -> None:
         self._source, self._left = source, size
 
     def read(self, size: int) -> bytes:
         """Reads."""
-        data: bytes = self._source.read(min(size, self._left))
+        data = self._source.some(min(size, self._left)) if self._left else b""
         self._left -= len(data)
         return data
 

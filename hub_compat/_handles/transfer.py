@@ -41,6 +41,7 @@ _CHINA = "https://hub.tensorflow.google.cn/"
 _CHINA_FILES = "https://gcs.tensorflow.google.cn/tfhub-modules/"
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
 _BODY_START = 2000
+_CHUNK = 1 << 20
 
 
 class Changed(Exception):
@@ -230,20 +231,25 @@ class Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Reads as ``read``."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = _CHUNK) -> bytes:
         """Reads; raises ``Changed`` where what was read is of no use any more."""
         while True:
             problem = ""
             try:
-                data = self._response.raw.read(len(buffer), decode_content=False)
+                data: bytes = self._response.raw.read(size, decode_content=False)
             except _read_errors() as error:
                 data, problem = b"", _cause(error)
             if data:
                 self._failures = 0
                 self._offset += len(data)
-                buffer[: len(data)] = data
-                return len(data)
+                return data
             if not problem and (self.size is None or self._offset >= self.size):
-                return 0
+                return b""
             self._failures += 1
             if self._failures > settings.retries():
                 raise HandleError(
