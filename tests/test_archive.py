@@ -14,7 +14,7 @@ import pytest
 
 from hub_compat._keras import archive as _archive
 from hub_compat._keras.embedded import Embedded
-from hub_compat.converters.checkpoint.relabel import relabel
+from hub_compat.converters.checkpoint import relabel
 from hub_compat.errors import CacheError, CorruptModuleError
 
 # What writes checkpoints imports TensorFlow.
