@@ -64,7 +64,8 @@ def session() -> Iterator[Any]:
     Raises:
       MissingDependencyError: there is no ``requests``.
     """
-    requests = _requests()
+    _requests()
+    from requests import Session as PlainSession
     from requests.adapters import HTTPAdapter
     from urllib3.util.retry import Retry
 
@@ -78,7 +79,24 @@ def session() -> Iterator[Any]:
             found = super().get_retry_after(response)
             return None if found is None else min(float(found), _LONGEST_PAUSE)
 
-    context = _trusted()
+    class Trusting(HTTPAdapter):
+        """Which trusts what this system does, beside what requests has."""
+
+        def init_poolmanager(self, *arguments: Any, **more: Any) -> Any:
+            self.options = _options()
+            return super().init_poolmanager(*arguments, **dict(more, **self.options))
+
+        def proxy_manager_for(self, *arguments: Any, **more: Any) -> Any:
+            return super().proxy_manager_for(*arguments, **dict(more, **self.options))
+
+    class Session(PlainSession):
+        """Which reads the authorities, of which there are many, when it needs them."""
+
+        def get_adapter(self, url: str) -> Any:
+            if url.lower().startswith("https:") and "https://" not in self.adapters:
+                self.mount("https://", Trusting(max_retries=retry))
+            return super().get_adapter(url)
+
     retry = Patient(
         total=settings.retries(),
         # Without a network, nobody wants to wait long for the error.
@@ -88,26 +106,20 @@ def session() -> Iterator[Any]:
         backoff_factor=_FIRST_PAUSE,
         raise_on_status=False,
     )
-    with requests.Session() as made:
+    with Session() as made:
         made.max_redirects = _REDIRECTS
+        made.adapters.pop("https://")
+        made.mount("http://", HTTPAdapter(max_retries=retry))
         if not settings.verifies_certificates():
             _logger.warning(
                 "TFHUB_DISABLE_CERT_VALIDATION is true: any server is believed"
             )
-        options = {"ssl_context": context} if context is not None else {}
-
-        class Adapter(HTTPAdapter):
-            """Which trusts what this system does, beside what requests has."""
-
-            def init_poolmanager(self, *arguments: Any, **more: Any) -> Any:
-                return super().init_poolmanager(*arguments, **dict(more, **options))
-
-            def proxy_manager_for(self, *arguments: Any, **more: Any) -> Any:
-                return super().proxy_manager_for(*arguments, **dict(more, **options))
-
-        for scheme in ("http://", "https://"):
-            made.mount(scheme, Adapter(max_retries=retry))
         yield made
+
+
+def _options() -> Dict[str, Any]:
+    context = _trusted()
+    return {} if context is None else {"ssl_context": context}
 
 
 def _trusted() -> Any:
@@ -162,6 +174,8 @@ def ask(made: Any, address: str, headers: Dict[str, str], follow: bool = True) -
             verify=None if settings.verifies_certificates() else False,
             timeout=(settings.connect_timeout(), settings.read_timeout()),
         )
+    except HandleError:
+        raise
     except requests.exceptions.TooManyRedirects as error:
         raise HandleError(
             "The server redirects more than {} times. Received: {!r}".format(
