@@ -299,7 +299,14 @@ def _make_private(*folders: str) -> None:
 
 
 def _check_private(folder: str) -> None:
-    reason = distrust(os.stat(folder))
+    try:
+        reason = distrust(os.stat(folder))
+    except PermissionError as error:
+        raise CacheError(
+            "The cache of converted modules is not used, as another user made it, and "
+            "this one may not read it. Name another directory by "
+            "HUB_COMPAT_CACHE_DIR. Received: {!r}".format(folder)
+        ) from error
     if reason:
         raise CacheError(
             "The cache of converted modules is not used, as others could put a module "

@@ -242,6 +242,27 @@ def test_the_cache_of_another_user(
             builder.get()
 
 
+def test_a_cache_that_this_user_may_not_read(
+    source: Path, home: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    """A temporary one is used, and a warning says why; the module is not blamed."""
+    builder = Builder(source)
+    kept = builder.get()
+    real = os.stat
+
+    def refused(path: Any, *args: Any, **keywords: Any) -> Any:
+        if str(path) == str(kept.parent.parent):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **keywords)
+
+    monkeypatch.setattr(cache.os, "stat", refused)
+    with caplog.at_level(logging.WARNING):
+        found = builder.get()
+    assert home not in found.parents
+    assert "may not read it" in caplog.text
+    assert (found / "saved_model.pb").read_text().endswith(" converted")
+
+
 @pytest.mark.skipif(
     os.name != "posix" or os.geteuid() != 0, reason="only root gives files away"
 )
