@@ -125,6 +125,19 @@ def _in_a_loop(v1: Any, x: Any, v: Any, r: Any) -> Ops:
     return {"copy": _copy(v1, v, r), "step": looped}
 
 
+def _assigned_in_turns(v1: Any, x: Any, v: Any, r: Any) -> Ops:
+    """What is assigned was written since it was read."""
+
+    def turn(i: Any, total: Any) -> Any:
+        written = _then(v1, r.assign(v.value()).op, lambda: v1.assign_add(v, START).op)
+        return _then(v1, written, lambda: (i + 1, total + r.read_value()))
+
+    looped = v1.while_loop(
+        lambda i, _: i < 3, turn, [0, x * START], parallel_iterations=1
+    )[1]
+    return {"copy": looped, "step": _step(v1, x, v)}
+
+
 def _two_of_one(v1: Any, x: Any, v: Any, r: Any) -> Ops:
     other = v1.get_variable("other", initializer=OWN, use_resource=True)
     both = _then(v1, r.assign(v.value()).op, lambda: other.assign(v.value()).op)
@@ -143,6 +156,7 @@ BUILDS: List[Build] = [
     _chosen,
     _in_a_branch,
     _in_a_loop,
+    _assigned_in_turns,
     _two_of_one,
 ]
 ORDER = ["copy", "step", "read", "own", "step", "copy", "step", "own", "read", "step"]

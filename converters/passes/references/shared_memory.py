@@ -53,10 +53,11 @@ def find_sharing(graph: Graph, aliases: Aliases) -> Dict[str, Sharing]:
             if place is None:
                 continue
             key = resource_name(graph.nodes[place.node])
-            known = found.setdefault(key, Sharing(place.node, set(), {}, {}, set()))
+            known = found.setdefault(key, Sharing(place.node, set(), {}, {}, set(), {}))
             if node.op == "AssignVariableOp":
                 known.assigns[name] = place
                 value = data_inputs(graph, name)[1].tensor
+                known.given[name] = value
                 memories = _memories(aliases, value)
                 known.memories.update(memories or ())
                 if memories is None:
@@ -113,7 +114,7 @@ class Followers:
             handle = self._values.brought(flag, place.path, DT_RESOURCE)
             if name in sharing.assigns:
                 value = data_inputs(graph, name)[1].tensor
-                alias = self._aliases.get(value)
+                alias = self._aliases.get(sharing.given[name])
                 number = self._values.number_here(name, value, alias)
             else:
                 here = self._values.add(

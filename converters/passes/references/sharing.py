@@ -51,6 +51,7 @@ class Sharing(NamedTuple):
       assigns: nodes that assign it, and how they take it.
       copies: nodes that give it memory of its own.
       for_good: those after which it stays so.
+      given: what nodes assign, as it was before any read of its own was put there.
     """
 
     place: str
@@ -58,6 +59,7 @@ class Sharing(NamedTuple):
     assigns: Dict[str, Place]
     copies: Dict[str, Place]
     for_good: Set[str]
+    given: Dict[str, str]
 
 
 def place_of(graph: Graph, tensor: str) -> Optional[Place]:
