@@ -188,10 +188,8 @@ def _of_one_export(source: str, directory: str, convert_once: Callable[[], _T]) 
         if is_unchanged(source, before, hashed):
             return result
     raise CorruptModuleError(
-        "The module was written to while it was converted, {} times in a row. Try "
-        "again when whatever writes it is done. Received: {!r}".format(
-            _ATTEMPTS, source
-        )
+        "The module changed during the conversion, {} times in a row. Try again "
+        "when no program writes to it. Received: {!r}".format(_ATTEMPTS, source)
     )
 
 
@@ -329,8 +327,8 @@ def _converter(
 
             return functools.partial(lower_saved_model, registry=None)
         raise FormatError(
-            "The module is a TF2 SavedModel already, and needs no conversion: load it "
-            "with hub_compat.load(); for an older TensorFlow, name it: "
+            "The module is already a TF2 SavedModel, and needs no conversion. Load "
+            "it with hub_compat.load(), or name an older TensorFlow: "
             "target='tf1.15'. Received: {!r}".format(detection.path)
         )
     raise FormatError(

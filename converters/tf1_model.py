@@ -245,7 +245,7 @@ def _read_model(
         except (ConversionError, CorruptModuleError) as error:
             if own == wanted:
                 raise
-            model.warnings.append("variant {} is left out: {}".format(list(own), error))
+            model.warnings.append("variant {} is skipped: {}".format(list(own), error))
         else:
             model = attempt
             read.append(meta_graph)
@@ -346,7 +346,7 @@ def _leave_out_dropped(model: Model, available: Collection[str]) -> None:
         }
 
         def reason(name: str, ops: Dict[str, str] = ops) -> str:
-            return "it needs {}, which {} had, and has no more".format(
+            return "it uses the op {} of {}, which TensorFlow 2 removed".format(
                 ops[name], homes[ops[name]]
             )
 
@@ -405,8 +405,8 @@ def _leave_out_what_needs(
             if needed:
                 table.fillers.remove(name)
                 model.warnings.append(
-                    "variant {}: what the init op does beside filling tables and "
-                    "setting variables is left out: {}".format(
+                    "variant {}: the init op does more than fill tables and set "
+                    "variables; this is skipped: {}".format(
                         list(variant.tags), reason(min(needed))
                     )
                 )
@@ -443,9 +443,8 @@ def _map_variables(
             continue
         if index is None or variable.checkpoint_key not in index.entries:
             raise CorruptModuleError(
-                "The checkpoint holds no value for the variable {!r} (key {!r}); the "
-                "module was exported incompletely, or half of it was fetched. "
-                "Received: {}".format(
+                "The checkpoint holds no value for the variable {!r} (key {!r}): "
+                "the module was exported or fetched in part. Received: {}".format(
                     variable.name,
                     variable.checkpoint_key,
                     "no variables/variables.index"

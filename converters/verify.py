@@ -101,7 +101,7 @@ def verify_conversion(
         facts = as_it_was(detection)
     if facts is None:
         raise FormatError(
-            "verify() compares a model with what hub_compat.convert() made of it. "
+            "verify() compares a model with its conversion by hub_compat.convert(). "
             "Received: {!r} ({}) and {!r}{}".format(
                 detection.path,
                 detection.format.value,
@@ -167,9 +167,9 @@ def _differs(
         )
     else:
         message = (
-            "The converted module gives other results than its original, by more than "
-            "the tolerance of {:g}: {}. If that is rounding, verify with a larger "
-            "tolerance; otherwise report it as a bug of hub_compat.".format(
+            "The results of the converted module differ from those of its original "
+            "by more than the tolerance of {:g}: {}. If that is rounding, verify "
+            "with a larger tolerance. Otherwise report it as a bug of hub_compat.".format(
                 report.tolerance, texts
             )
         )

@@ -38,8 +38,8 @@ __all__ = sorted(_HOME)
 
 # What tensorflow_hub has, or once had, and what does it here.
 _MESSAGES = (
-    "get_attached_message(directory, key), and save() and convert(), which keep what "
-    "is attached; there is nothing that attaches"
+    "get_attached_message(directory, key); save() and convert() keep attached "
+    "messages, and nothing attaches new ones"
 )
 _IMAGES = "get_attached_message(directory, 'image_module_info', ImageModuleInfo)"
 _INSTEAD = {
@@ -51,7 +51,7 @@ _INSTEAD = {
     "attach_image_module_info": _MESSAGES,
     "attach_message": _MESSAGES,
     "create_module_spec": "tf.compat.v1.saved_model.simple_save() in a TF1 graph, "
-    "whose SavedModel load() takes as it takes a module, and for a model of Keras "
+    "as load() reads SavedModels, too; for a Keras model, "
     "export_reusable(model, directory)",
     "create_module_spec_from_saved_model": "load(directory)",
     "eval_function_for_module": "load(directory), called in eager execution",
@@ -60,8 +60,8 @@ _INSTEAD = {
     ".structured_input_signature, the last dimension of 'images'",
     "image_embedding_column": "KerasLayer(directory)",
     "load_module_spec": "detect(directory)",
-    "register_module_for_export": "save(model, directory), when the job has ended "
-    "or in a hook",
+    "register_module_for_export": "save(model, directory), at the end of the job or "
+    "in a hook",
     "sparse_text_embedding_column": "KerasLayer(directory)",
     "text_embedding_column": "KerasLayer(directory)",
     "text_embedding_column_v2": "KerasLayer(directory)",
@@ -111,7 +111,7 @@ def _missing(name: str, frame: Any) -> Exception:
     instead = _INSTEAD.get(name)
     if instead is None:
         return AttributeError(problem)
-    problem += "; in place of tensorflow_hub's there is {}".format(instead)
+    problem += "; instead of tensorflow_hub's, use {}".format(instead)
     code, last = frame.f_code.co_code, frame.f_lasti
     if 0 <= last < len(code) and opcode.opname[code[last]] == "IMPORT_FROM":
         # Python would make an error without the advice of an AttributeError.

@@ -72,28 +72,28 @@ def explained(
         text = "{}: {}".format(kind, text)
     if isinstance(error, PermissionError) or _named(error, "PermissionDeniedError"):
         return HandleError(
-            "The module cannot be {}, as a file of it cannot be read: {}. Check that "
-            "this user may read all of its files. Received: {!r}".format(
+            "The module cannot be {}: one of its files cannot be read: {}. Check "
+            "that this user may read all of its files. Received: {!r}".format(
                 doing, text, str(path)
             )
         )
     if isinstance(error, MemoryError) or _named(error, "ResourceExhaustedError"):
         return CorruptModuleError(
-            "The module cannot be {}, as that takes more memory than there is: it is "
-            "damaged, or too large for this machine. Free some memory, or download or "
-            "export the module again ({}). Received: {!r}".format(
+            "The module cannot be {}: there is not enough memory. The module is "
+            "damaged, or too large for this machine. Free some memory, or download "
+            "or export the module again ({}). Received: {!r}".format(
                 doing, text, str(path)
             )
         )
     if isinstance(error, OSError):
         return HandleError(
-            "The module cannot be {}, as the file system says: {}. Check its files, or "
-            "download it again. Received: {!r}".format(doing, text, str(path))
+            "The module cannot be {}: the file system reports: {}. Check its files, "
+            "or download it again. Received: {!r}".format(doing, text, str(path))
         )
     if damaged or _is_damage(error):
         return CorruptModuleError(
-            "The module cannot be {}; it may be damaged or only partly there. Download "
-            "or export it again ({}). Received: {!r}".format(doing, text, str(path))
+            "The module cannot be {}; it may be damaged or incomplete. Download or "
+            "export it again ({}). Received: {!r}".format(doing, text, str(path))
         )
     return ConversionError(
         "The module cannot be {}: it holds something that hub_compat does not expect "

@@ -48,16 +48,15 @@ def check_files(directory: str) -> None:
         what = files.irregular(facts.st_mode)
         if what:
             raise HandleError(
-                "A file of the module is {}, which nobody may ever finish writing. "
-                "Replace it by the file that it stands for. Received: {!r}".format(
-                    what, path
-                )
+                "A file of the module is {}, which may never end. Replace it by a "
+                "regular file. Received: {!r}".format(what, path)
             )
         if facts.st_size > _limit(path):
             raise CorruptModuleError(
-                "A file of the module is larger than such a file can be, {} bytes. "
-                "Download or export the module again. Received: {!r}, of {} "
-                "bytes".format(_limit(path), path, facts.st_size)
+                "A file of the module is too large: the limit is {} bytes. Download "
+                "or export the module again. Received: {!r}, of {} bytes".format(
+                    _limit(path), path, facts.st_size
+                )
             )
         if is_pointer(path):
             raise CorruptModuleError("{} Received: {!r}".format(pretence(path), path))

@@ -105,8 +105,8 @@ def attached_messages(
             tags = place.tags
     elif not isinstance(handle, (str, os.PathLike)):
         raise HandleError(
-            "Expected the directory of a module, or what load() returned for one; its "
-            "parts and other objects have no attached messages. Received: {!r}".format(
+            "Expected the directory of a module, or the result of load(). Parts of "
+            "it and other objects have no attached messages. Received: {!r}".format(
                 handle
             )
         )

@@ -139,8 +139,8 @@ def normalised(
         with contextlib.suppress(_SourceChanged):
             return _cached(Request(source, files, parts, key, build, is_whole))
     raise CorruptModuleError(
-        "The module was written to while it was read, {} times in a row. Try again "
-        "when whatever writes it is done. Received: {!r}".format(_ATTEMPTS, source)
+        "The module changed while it was read, {} times in a row. Try again when no "
+        "program writes to it. Received: {!r}".format(_ATTEMPTS, source)
     )
 
 
@@ -191,8 +191,8 @@ def prune(everything: bool = False) -> entries.Pruned:
     root = directory()
     if _files.is_remote(root):
         raise CacheError(
-            "Only a local cache can be pruned, as nothing says what is in use of "
-            "another. Received: {!r}".format(root)
+            "Only a local cache can be pruned: for others, it is not known which "
+            "entries are in use. Received: {!r}".format(root)
         )
     if not os.path.isdir(root):
         return entries.Pruned(0, 0, 0)
@@ -309,9 +309,9 @@ def _check_private(folder: str) -> None:
         ) from error
     if reason:
         raise CacheError(
-            "The cache of converted modules is not used, as others could put a module "
-            "there that this program would run: of {!r}, {}. Have a directory that "
-            "only you may write to (chmod go-w), or name another one by "
+            "The cache of converted modules is not used: others could put a module "
+            "there that this program would run. Of {!r}, {}. Let only yourself "
+            "write to it (chmod go-w), or name another directory in "
             "HUB_COMPAT_CACHE_DIR. Received: {!r}".format(folder, reason, folder)
         )
 
@@ -360,7 +360,7 @@ def absolute(value: str) -> str:
         # Python 3.7 raises KeyError where later versions leave "~".
         pass
     raise CacheError(
-        "The directory for the cache is unknown, as there is no home directory, or no "
-        "working directory, to start from. Set HUB_COMPAT_CACHE_DIR to an absolute "
-        "path. Received: {!r}".format(value)
+        "The directory for the cache is unknown: there is no home directory or no "
+        "working directory. Set HUB_COMPAT_CACHE_DIR to an absolute path. Received: "
+        "{!r}".format(value)
     )

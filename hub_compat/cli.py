@@ -85,23 +85,22 @@ def _define_convert(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "target",
         None,
-        "The oldest TensorFlow that is to load OUT, such as tf1.15: what it does not "
-        "know of a newer one is expressed in older ops. Then DIR may also be a TF2 "
-        "SavedModel.",
+        "The oldest TensorFlow that must load OUT, such as tf1.15. Newer ops are "
+        "rewritten as ops that it has. DIR may then be a TF2 SavedModel, too.",
         values,
     )
     flags.DEFINE_enum(
         "link",
         "auto",
         ["auto", "hard", "copy"],
-        "How the weights get to OUT: by hard links, which fail across file systems; "
-        "by copies; or by the former where that works and the latter elsewhere.",
+        "How the weights get to OUT: as hard links, which fail across file systems; "
+        "as copies; or (auto) as links where possible and as copies elsewhere.",
         values,
     )
     flags.DEFINE_bool(
         "follow-links",
         False,
-        "Take files that are symbolic links out of DIR for part of it.",
+        "Treat symbolic links that lead out of DIR as part of it.",
         values,
     )
     flags.DEFINE_bool(
@@ -114,8 +113,8 @@ def _define_convert(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "tolerance",
         None,
-        "The relative difference that --verify, which this implies, lets pass; "
-        "1e-5 if it is not given.",
+        "The largest relative difference that --verify accepts (default 1e-5). "
+        "Implies --verify.",
         lower_bound=0,
         flag_values=values,
     )
@@ -182,7 +181,7 @@ def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
             report.largest_absolute, report.largest_relative
         )
     else:
-        text += "; nothing is known of what OUT computes"
+        text += "; the results of OUT are not checked"
     if partly:
         text += "; {} in part".format(partly)
     # Many signatures have one reason.
@@ -227,11 +226,11 @@ def _print_report(report: Any) -> None:
     unused = report.unused_keys
     if len(unused) > 3:
         unused = unused[:3] + ("and {} more".format(len(unused) - 3),)
-    called = "nothing: no single signature to stand for it"
+    called = "none: the model has several signatures and no default"
     if report.callable == "__call__":
         called = "its own"
     elif report.callable is None and report.format.is_tf2:
-        called = "nothing: the model has signatures only"
+        called = "none: the model has only signatures"
     elif report.callable is not None:
         called = 'signature "{}"'.format(report.callable)
     _printing.print_fields(
@@ -286,7 +285,9 @@ def _convert(arguments: List[str], values: flags.FlagValues) -> int:
 
 
 def _define_prune(values: flags.FlagValues) -> None:
-    flags.DEFINE_bool("all", False, "Remove what is still of use, too.", values)
+    flags.DEFINE_bool(
+        "all", False, "Remove entries that are still usable, too.", values
+    )
     flags.DEFINE_bool("json", False, "Print what was removed as JSON.", values)
 
 
@@ -316,7 +317,7 @@ def _prune(arguments: List[str], values: flags.FlagValues) -> int:
 _COMMANDS = {
     "detect": _Command(
         "DIR...",
-        "Say what each directory holds. Needs no TensorFlow.",
+        "Print the format of each directory. Needs no TensorFlow.",
         _define_detect,
         (1, None),
         _detect,
@@ -344,14 +345,14 @@ _COMMANDS = {
     ),
     "cache": _Command(
         "list|size|verify|repair|prune|remove [HANDLE...]",
-        "Look after the cache of downloads.",
+        "Manage the cache of downloads.",
         commands.define_cache,
         (1, None),
         commands.cache,
     ),
     "prune": _Command(
         "",
-        "Remove from the cache what nobody needs: modules that are gone, leftovers.",
+        "Remove unused entries from the cache: modules that are gone, leftovers.",
         _define_prune,
         (0, 0),
         _prune,
@@ -434,7 +435,7 @@ def _parse(argv: Sequence[str]) -> Tuple[str, List[str], flags.FlagValues]:
     name = words[0] if words else ""
     if name and name not in _COMMANDS:
         raise _UsageError(
-            "no such command; there are {}. Received: {}".format(
+            "unknown command; choose one of {}. Received: {}".format(
                 ", ".join(_COMMANDS), name
             )
         )
@@ -450,7 +451,7 @@ def _parse(argv: Sequence[str]) -> Tuple[str, List[str], flags.FlagValues]:
     if values.help or values.version:
         return name, [], values
     if not name:
-        raise _UsageError("a command is missing; there are " + ", ".join(_COMMANDS))
+        raise _UsageError("a command is missing; choose one of " + ", ".join(_COMMANDS))
     arguments = rest[1:]
     least, most = _COMMANDS[name].arguments
     if len(arguments) < least or (most is not None and len(arguments) > most):

@@ -285,16 +285,15 @@ def _check_marker(path: str) -> None:
         raise _unreadable(path, error) from error
     if number != _MODULE_FORMAT:
         raise FormatError(
-            "Unsupported module def format {} in {}. The only TF1 Hub format is {}; a "
-            "newer writer, or damage, may have put another one there. "
-            "Received: format {}".format(number, path, _MODULE_FORMAT, number)
+            "Unsupported module def format {} in {}. The only TF1 Hub format is {}. "
+            "The module may be newer, or damaged. Received: format {}".format(
+                number, path, _MODULE_FORMAT, number
+            )
         )
     if features:
         raise FormatError(
-            "Unsupported module features in {}: this reader knows none, and a module "
-            "must not be read without those it requires. Received: {}".format(
-                path, sorted(features)
-            )
+            "Unsupported module features in {}: this version supports none, and the "
+            "module requires them. Received: {}".format(path, sorted(features))
         )
 
 
@@ -309,9 +308,9 @@ def _list_module(directory: str) -> List[str]:
     scheme = directory.lower().split("://")[0] if files.is_remote(directory) else ""
     if scheme in _HANDLES:
         raise HandleError(
-            "Nothing here fetches an address that begins with {}://. Fetch and unpack "
-            "the module, and pass its directory; or see register_resolver(). Received: "
-            "{!r}".format(scheme, directory)
+            "Addresses that begin with {}:// are not supported. Fetch and unpack "
+            "the module and pass its directory, or see register_resolver(). "
+            "Received: {!r}".format(scheme, directory)
         )
     if scheme == "ram" and "tensorflow" not in sys.modules:
         # It holds what this process put there, through TensorFlow.

@@ -45,15 +45,15 @@ def export_reusable(
     """
     if in_tf1_graph() or not tf.executing_eagerly():
         raise SaveError(
-            "export_reusable() traces the model, which needs eager execution: call "
-            "tf.compat.v1.enable_v2_behavior() first thing in the program, and load "
-            "the model's weights there."
+            "export_reusable() needs eager execution, because it traces the model. "
+            "Call tf.compat.v1.enable_v2_behavior() at the start of the program, "
+            "and load the model's weights there."
         )
     # Of a model that is not built, Keras 2 does not let it be asked for.
     if not (callable(model) and hasattr(type(model), "trainable_weights")):
         raise SaveError(
-            "export_reusable() takes a model or a layer of Keras; of what load() "
-            "returned, save() takes care. Received: {!r}".format(model)
+            "export_reusable() takes a Keras model or layer. For the result of "
+            "load(), use save(). Received: {!r}".format(model)
         )
     specs = _input_specs(model) if inputs is None else inputs
     given = inputs is not None
@@ -77,9 +77,9 @@ def _warn_of_activity_losses(model: Any) -> None:
     ]
     if names:
         warnings.warn(
-            "The losses that depend on activities are left out: regularization_losses "
-            "are functions without inputs. Add such a loss to the outputs of the model "
-            "where it is wanted. Received: layers with activity_regularizer: "
+            "The losses that depend on activities are skipped: "
+            "regularization_losses are functions without inputs. Add such a loss to "
+            "the outputs of the model. Received: layers with activity_regularizer: "
             "{}".format(", ".join(sorted(names))),
             stacklevel=3,
         )
@@ -229,9 +229,9 @@ def _input_specs(model: Any) -> Any:
         dtype = getattr(model, "input_dtype", None) or getattr(model, "dtype", None)
         return tf.TensorSpec([None] + list(shape[1:]), dtype or tf.float32)
     raise SaveError(
-        "The model does not know its inputs, as it was never called or is no "
-        "functional model: give them, as inputs=tf.TensorSpec([None, 32], tf.float32). "
-        "Received: {!r}".format(model)
+        "The model does not know its inputs: it was never called, or is no "
+        "functional model. Pass them, as inputs=tf.TensorSpec([None, 32], "
+        "tf.float32). Received: {!r}".format(model)
     )
 
 

@@ -136,10 +136,10 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         elif self.trainable and self._frozen_in_graph:
             self._frozen_in_graph = False
             warnings.warn(
-                "In graph mode a layer stays in inference mode that was called while "
-                "it was frozen, and TensorFlow 1.15 may refuse to differentiate it. "
-                "Make the model with trainable=True, and freeze the layer after that. "
-                "Received: {!r}".format(self),
+                "In graph mode, a layer that was called while it was frozen stays "
+                "in inference mode. TensorFlow 1.15 may refuse to differentiate it. "
+                "Make the model with trainable=True, and freeze the layer after "
+                "that. Received: {!r}".format(self),
                 stacklevel=2,
             )
         found: List[Any] = super().trainable_weights

@@ -180,9 +180,9 @@ def _symbolic(output: Any) -> Any:
         keywords = dict(ragged=True, ragged_rank=rank)
     if output.shape.rank is None:
         raise LayerError(
-            "Keras 3 needs the rank of every output, and the module does not know it: "
-            "give KerasLayer(..., output_shape=...), without the batch dimension. "
-            "Received: {!r}".format(output)
+            "Keras 3 needs the rank of every output, which the module does not "
+            "state. Pass KerasLayer(..., output_shape=...), without the batch "
+            "dimension. Received: {!r}".format(output)
         )
     return keras.KerasTensor(output.shape.as_list(), output.dtype.name, **keywords)
 

@@ -314,9 +314,7 @@ def _select(
         # Saved by an earlier version, which listed what it had left out.
         raise VariantError(
             "The module {!r} has no variant with these tags any more: it was saved "
-            "without its source, which had it. Received: tags={}".format(
-                path, list(wanted)
-            )
+            "without its source. Received: tags={}".format(path, list(wanted))
         )
     return variant
 
@@ -360,8 +358,8 @@ def _refusal(
     text, said = str(error), cause(error)
     if _PATTERN.search(directory) and "matching files" in text:
         return HandleError(
-            "TensorFlow takes *, ? and [ in the path of weights for a pattern, and "
-            "so does not find those of {!r}. Rename the directory, or pass a "
+            "TensorFlow treats *, ? and [ in a checkpoint path as wildcards, so it "
+            "cannot find the weights in {!r}. Rename the directory, or pass a "
             "symbolic link to it. Received: {!r}".format(directory, detection.path)
         )
     if _UNKNOWN.search(text):
@@ -379,17 +377,16 @@ def _refusal(
         )
     if _UNKNOWN_TYPE.search(text):
         return UnknownOpError(
-            "The module {!r} has a function that takes or returns a type which no "
-            "imported package has registered. Import the package first, such as "
-            "tensorflow_probability for what begins with tfp, in a version near "
-            "that which wrote the module, or a newer TensorFlow. Received: "
-            "{}".format(detection.path, said)
+            "The module {!r} has a function that takes or returns a type that no "
+            "imported package has registered. Import the package first, in a "
+            "version near the writer's, or use a newer TensorFlow. Types of tfp are "
+            "in tensorflow_probability. Received: {}".format(detection.path, said)
         )
     if "No OpKernel was registered" in text:
         return UnknownOpError(
-            "The running TensorFlow {} has no implementation of an op that the "
-            "module {!r} needs, although it knows its name; TensorFlow {}, which "
-            "wrote the module, has. Received: {}".format(
+            "The running TensorFlow {} knows an op that the module {!r} needs, but "
+            "has no implementation of it. TensorFlow {}, which wrote the module, "
+            "has one. Received: {}".format(
                 tf.__version__,
                 detection.path,
                 detection.producer.tensorflow_version or "of unknown version",
@@ -398,9 +395,9 @@ def _refusal(
         )
     if _ASSERTED.search(text) and isinstance(error, tf.errors.InvalidArgumentError):
         return _Unfit(
-            "The init op of the module {!r} checks something when it is loaded, and "
-            "finds that it does not hold; TensorFlow 1 refuses the module, too. Export "
-            "it again, or without that check. Received: {}".format(detection.path, said)
+            "A check in the init op of the module {!r} failed when the module was "
+            "loaded. TensorFlow 1 refuses the module, too. Export it again, or "
+            "without that check. Received: {}".format(detection.path, said)
         )
     if isinstance(error, (tf.errors.OpError, FileNotFoundError)):
         return CorruptModuleError(

@@ -101,9 +101,9 @@ def read(directory: str) -> Optional[Provenance]:
         return Provenance(**known)
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise CorruptModuleError(
-            "The file does not say where the converted module came from; it was "
-            "edited or damaged, or another version of hub_compat wrote it. Convert the "
-            "module again ({:.200}). Received: {!r}".format(str(error), path)
+            "The file does not state where the converted module came from. It was "
+            "edited or damaged, or another version of hub_compat wrote it. Convert "
+            "the module again ({:.200}). Received: {!r}".format(str(error), path)
         ) from error
 
 

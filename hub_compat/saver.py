@@ -57,8 +57,8 @@ def save(
     place = origin.now(loaded)
     if place is None:
         raise SaveError(
-            "save() takes what load() returned; for other objects, and for parts of a "
-            "loaded one, there is tf.saved_model.save. Received: {!r}".format(loaded)
+            "save() takes the result of load(). For other objects, and for parts of "
+            "a loaded one, use tf.saved_model.save. Received: {!r}".format(loaded)
         )
 
     def values(variables: Mapping[str, Any]) -> Dict[str, Any]:
@@ -152,7 +152,7 @@ def _can_convert(place: Origin) -> bool:
     try:
         if fingerprint(source) == place.facts.source_fingerprint:
             return True
-        problem = "the module that it came from is another now"
+        problem = "the module that it came from has changed"
     except OSError:
         problem = "the module that it came from is no longer there"
     if place.facts.weights_elsewhere:
@@ -162,7 +162,7 @@ def _can_convert(place: Origin) -> bool:
     if not place.is_unchanged():
         raise _gone(place, place.directory)
     warnings.warn(
-        "Only those variants are saved that were loaded: {}. Received: {!r}".format(
+        "Only the loaded variants are saved: {}. Received: {!r}".format(
             problem, source
         ),
         stacklevel=4,
@@ -210,8 +210,8 @@ def _copy_without_values(place: Origin, directory: str, links: str) -> str:
 
 def _gone(place: Origin, path: str) -> SaveError:
     return SaveError(
-        "The files that the module was loaded from are gone, or not the same any more; "
-        "load it again. It was loaded from {!r}. Received: {!r}".format(
+        "The files that the module was loaded from are gone or changed. Load it "
+        "again. It was loaded from {!r}. Received: {!r}".format(
             place.detection.path, path
         )
     )

@@ -144,7 +144,7 @@ def test_damage(damage: Any, tmp_path: Path) -> None:
     data = bytearray(archive(**{"saved_model.pb": "graph " * 1000}))
     damage(data)
     (tmp_path / "out").mkdir()
-    with pytest.raises(CorruptModuleError, match="embedded in the layer"):
+    with pytest.raises(CorruptModuleError, match="in the layer's configuration"):
         _archive.unpack(bytes(data), str(tmp_path / "out"))
 
 
@@ -182,7 +182,7 @@ def test_random_damage(tmp_path: Path) -> None:
 def test_configurations(config: Any, tmp_path: Path, monkeypatch: Any) -> None:
     """What is no embedded module is said to be none; nothing is left of it."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(CorruptModuleError, match="embedded in the layer"):
+    with pytest.raises(CorruptModuleError, match="in the layer's configuration"):
         Embedded.from_config(config).directory(str(tmp_path / "gone"))
     assert os.listdir(str(tmp_path)) == []
 

@@ -267,7 +267,7 @@ def test_convert_failure(convert_calls: List[Dict[str, Any]], capsys: Any) -> No
     ("arguments", "message"),
     [
         ([], "a command is missing"),
-        (["frobnicate"], "no such command"),
+        (["frobnicate"], "unknown command"),
         (["detect"], "usage: hub-compat detect DIR..."),
         (["convert", "a"], "usage: hub-compat convert DIR OUT; received: a"),
         (["convert", "a", "b", "c"], "received: a b c"),

@@ -142,7 +142,7 @@ def test_another_form_of_the_model_has_a_size(name: str, tmp_path: Path) -> None
     with (path / name).open("wb") as file:
         file.truncate(4 << 30)
     for action in (lambda: hub.load(path), lambda: hub.convert(path, tmp_path / "o")):
-        with pytest.raises(errors.CorruptModuleError, match="larger than such a file"):
+        with pytest.raises(errors.CorruptModuleError, match="is too large"):
             action()
 
 
@@ -223,7 +223,7 @@ def test_facts_that_do_not_go_with_the_checkpoint(tmp_path: Path) -> None:
     tmp_path = tmp_path / "out"
     facts = json.loads((tmp_path / "assets.extra" / "hub_compat.json").read_text())
     _write(tmp_path, json.dumps(dict(facts, weights_elsewhere=True)))
-    with pytest.raises(errors.CorruptModuleError, match="convert the module again"):
+    with pytest.raises(errors.CorruptModuleError, match="Convert the module again"):
         hub.load(tmp_path)
     _write(tmp_path, json.dumps(dict(facts, source_format="nothing")))
     with pytest.raises(errors.CorruptModuleError, match="Convert the module again"):
@@ -431,5 +431,5 @@ def test_graphs_that_go_in_circles(name: str, change: Any, tmp_path: Path) -> No
         lambda: hub.load(path),
         lambda: hub.convert(path, tmp_path / "out"),
     ):
-        with pytest.raises(errors.CorruptModuleError, match="only a loop may"):
+        with pytest.raises(errors.CorruptModuleError, match="in loops only"):
             action()

@@ -204,7 +204,7 @@ def test_config_has_the_module(k: Keras, tmp_path: Path) -> None:
     assert one.shape == (8, 8, 8, 4)
     np.testing.assert_array_equal(one, other)
     config["embed"]["data"] = config["embed"]["data"][: 1 << 9]
-    with pytest.raises(Exception, match="was the file of the model edited"):
+    with pytest.raises(Exception, match="file of the model was edited"):
         k.Layer.from_config(config)
 
 
@@ -242,5 +242,5 @@ def test_tables_and_large_files(k: Keras, tmp_path: Path) -> None:
 
 def test_objects_are_not_embedded(k: Keras) -> None:
     """The error says what to give in place of an object."""
-    with pytest.raises(errors.LayerError, match="give the path of its directory"):
+    with pytest.raises(errors.LayerError, match="Pass the path of its directory"):
         k.Layer(lambda x: x, embed=True)

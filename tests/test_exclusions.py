@@ -145,7 +145,7 @@ def test_verified_conversion_leaves_out_what_does_not_load(
     """convert(verify=True) writes what loads, and the report says what is not in it."""
     source = edited("tf1_builder", tmp_path, EDITS[edit])
     report = hub.convert(source, tmp_path / "out", verify=True)
-    assert any("'bad' is left out" in warning for warning in report.warnings)
+    assert any("'bad' is skipped" in warning for warning in report.warnings)
     for found in report.verification.signatures:
         # No session runs an invalid graph, and so there is nothing to compare with.
         compared = edit == "custom" and found.name != "bad"

@@ -297,7 +297,7 @@ def test_losses_of_activities_are_named(k: Any, tmp_path: Path) -> None:
     keras = k.keras
     inputs = keras.Input((3,))
     dense = keras.layers.Dense(2, activity_regularizer="l2", name="penalised")
-    with pytest.warns(UserWarning, match="activities are left out.*penalised"):
+    with pytest.warns(UserWarning, match="activities are skipped.*penalised"):
         hub.export_reusable(keras.Model(inputs, dense(inputs)), tmp_path / "out")
 
 
@@ -337,7 +337,7 @@ def test_module_within_a_model(k: Any, tmp_path: Path) -> None:
 
 def test_bad_arguments(k: Any, tmp_path: Path) -> None:
     """Nothing of Keras, and a directory that is there."""
-    with pytest.raises(errors.SaveError, match="a model or a layer of Keras"):
+    with pytest.raises(errors.SaveError, match="a Keras model or layer"):
         hub.export_reusable(lambda x: x, tmp_path / "out")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")

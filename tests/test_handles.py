@@ -363,7 +363,7 @@ def test_mirrors(server: Server, monkeypatch: Any) -> None:
     assert content(hub.resolve(address)) == FILES
     asked = [path.partition("?")[0] for path, _ in server.asked]
     assert asked == ["/one/m", "/two/m"]
-    with pytest.raises(hub.errors.HandleError, match="Neither a mirror"):
+    with pytest.raises(hub.errors.HandleError, match="Neither the mirrors"):
         hub.resolve(server.on("/other", Answer(b"", 404)))
 
 

@@ -279,7 +279,7 @@ def test_reaped(
     monkeypatch.delenv("HUB_COMPAT_OFFLINE")
     caplog.clear()
     assert content(hub.resolve(address)) == FILES
-    assert caplog.text.count("The cache has lost") == 1
+    assert caplog.text.count("The cache lost") == 1
 
 
 def test_removed_and_its_list_not(server: Server, cache: Path) -> None:

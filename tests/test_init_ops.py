@@ -176,7 +176,7 @@ def test_random_values_are_named(tmp_path: Path) -> None:
     source = export(tmp_path / "source", program)
     report = hub.convert(source, tmp_path / "out")
     (said,) = report.warnings
-    assert "'e' to numbers that RandomUniform draws" in said
+    assert "'e' to random numbers of RandomUniform" in said
     for _ in range(2):
         with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as run:
             found = run.run(run.loaded.signatures["serving_default"]()["y"])
@@ -212,7 +212,7 @@ def test_what_it_does_beside_is_done(tmp_path: Path, capfd: Any) -> None:
     # The original has written it.
     assert written.read_bytes() == b"6.000000"
     (said,) = report.warnings
-    assert "what initializes or updates it: writes files (WriteFile)" in said
+    assert "its initializers or updates: writes files (WriteFile)" in said
     assert report.tables == 1
     for path in (source, tmp_path / "out", tmp_path / "saved"):
         written.unlink()
@@ -261,7 +261,7 @@ def test_checks_of_it(holds: bool, old: bool, tmp_path: Path) -> None:
         ) as caught:
             check(path, {"y": [3.0, 4.0]}, ["w"])
         if tf.executing_eagerly():
-            assert "The init op of the module" in str(caught.value)
+            assert "A check in the init op of the module" in str(caught.value)
 
 
 def test_what_cannot_be_done_is_named(tmp_path: Path, capfd: Any) -> None:

@@ -92,7 +92,7 @@ def table_in_function(v1: Any, x: Any, weights: Any, steps: Any) -> Any:
     "program, reason",
     [
         (by_hand, "0 conditions"),
-        (strings_of_random_numbers, "parts of, each its own"),
+        (strings_of_random_numbers, "its results need different inputs"),
         (strings_written_and_read, "writes and reads"),
     ],
     ids=lambda value: getattr(value, "__name__", "of"),
@@ -170,7 +170,7 @@ def test_signature_inside_of_a_loop(tmp_path: Path) -> None:
         builder.save()
     report = hub.convert(path, tmp_path / "out")
     assert any("1 of 1 regularization losses" in each for each in report.warnings)
-    assert any("'inside' is left out" in each for each in report.warnings)
+    assert any("'inside' is skipped" in each for each in report.warnings)
     with runtimes.Runtime(lambda: hub.load(path)) as run:
         found = run.run(run.loaded(tf.constant(X)))
         np.testing.assert_allclose(found, X * [1.0, 4.0, 9.0], rtol=1e-6)

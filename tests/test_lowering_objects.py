@@ -131,7 +131,7 @@ def test_default_values_as_numbers(value: Any, back: Any) -> None:
         ("IO>DecodeWebP", "of the package tensorflow-io"),
         ("RunLengthGammaEncode", "of the package tensorflow-compression"),
         ("TRTEngineOp", "of the package TensorRT"),
-        ("NobodysOp", "a package that is not known"),
+        ("NobodysOp", "a package that hub_compat does not know"),
     ],
 )
 def test_packages_are_known(op: str, home: str) -> None:

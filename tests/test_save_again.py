@@ -96,7 +96,7 @@ def test_another_module_in_its_place(tmp_path: Path) -> None:
     with runtimes.Runtime(lambda: hub.load(path)) as runtime:
         runtime.read(runtime.loaded.variables)
         hub.convert(expected.HERE / "variants3" / "module", path, overwrite=True)
-        with pytest.raises(errors.SaveError, match="load it again"):
+        with pytest.raises(errors.SaveError, match="Load it again"):
             hub.save(runtime.loaded, path, overwrite=True, session=runtime.session)
 
 
@@ -115,7 +115,7 @@ def test_after_the_cache_is_deleted(tmp_path: Path, home: Path) -> None:
                 hub.save(runtime.loaded, tmp_path / "other")
 
 
-@pytest.mark.filterwarnings("ignore:Only those variants")
+@pytest.mark.filterwarnings("ignore:Only the loaded variants")
 def test_without_the_source(tmp_path: Path) -> None:
     """What is saved lists the variants that it has, and no others."""
     path = copy("variants3", tmp_path / "module")

@@ -38,7 +38,7 @@ def test_signature_that_cannot_be_one_is_left_out_and_reported(tmp_path: Path) -
         "unfed": "'other', which it does not list",
     }
     for name, reason in reasons.items():
-        (said,) = [w for w in report.warnings if "{!r} is left".format(name) in w]
+        (said,) = [w for w in report.warnings if "{!r} is skipped".format(name) in w]
         assert reason in said
     assert len(report.warnings) == len(reasons)
     with runtimes.Runtime(lambda: hub.load(recorded.path)) as runtime:
@@ -60,7 +60,7 @@ def test_broken_variant_costs_nothing_but_itself(tmp_path: Path) -> None:
     source = edited("tf1_two_devices", tmp_path, lambda p: break_variant(p, gpu))
     report = hub.convert(source, tmp_path / "out")
     (said,) = report.warnings
-    assert "variant ['gpu', 'serve'] is left out" in said
+    assert "variant ['gpu', 'serve'] is skipped" in said
     assert "NobodysOp" in said
     recorded = expected.load_expected("tf1_two_devices")
     with runtimes.Runtime(lambda: hub.load(source)) as runtime:
@@ -153,7 +153,7 @@ def test_signature_with_a_dropped_op_costs_nothing_but_itself(tmp_path: Path) ->
     )
     report = hub.convert(source, tmp_path / "out")
     (said,) = report.warnings
-    assert "'serving_default' is left out: it needs QuantileBuckets" in said
+    assert "'serving_default' is skipped: it uses the op QuantileBuckets" in said
     assert "tf.contrib.boosted_trees" in said
     with runtimes.Runtime(lambda: hub.load(source)) as runtime:
         assert sorted(runtime.loaded.signatures) == ["embed", "weights"]

@@ -287,8 +287,8 @@ class _Builder:
             trace = self.callables.loss(variant, tensor)
             if trace is None:
                 message = (
-                    "variant {}: regularization loss {!r} depends on the inputs "
-                    "and is left out".format(list(variant.tags), tensor)
+                    "variant {}: regularization loss {!r} depends on the inputs and "
+                    "is skipped".format(list(variant.tags), tensor)
                 )
                 if message not in self.model.warnings:
                     self.model.warnings.append(message)

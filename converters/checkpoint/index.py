@@ -241,9 +241,10 @@ def _shard_size(index: CheckpointIndex, shard_id: int, key: str) -> int:
         return files.size(path)
     except OSError as error:
         raise CorruptModuleError(
-            "The checkpoint's index puts {!r} into a file that is not there: half of "
-            "the module was fetched. Download or export it again. Received: "
-            "{!r}".format(key, path)
+            "The checkpoint's index puts {!r} into a file that is not there: the "
+            "module was fetched in part. Download or export it again. Received: {!r}".format(
+                key, path
+            )
         ) from error
 
 
@@ -262,16 +263,16 @@ def _explain(prefix: str, error: OSError) -> Exception:
         )
     if any(name.startswith(stem + ".data-") for name in names):
         return CorruptModuleError(
-            "There are shards of a checkpoint, but no index: half of the module was "
-            "fetched. Download or export it again. Received: {!r}".format(
+            "The checkpoint has shards but no index: the module was fetched in "
+            "part. Download or export it again. Received: {!r}".format(
                 prefix + ".index"
             )
         )
     if stem in names or any(name.startswith(stem + "-") for name in names):
         return FormatError(
-            "The checkpoint is of format V1, one file without an index, which "
-            "TensorFlow wrote before 0.12 and with write_version=SaverDef.V1. Restore "
-            "it in TensorFlow 1.15 and save it with tf.compat.v1.train.Saver(), whose "
+            "The checkpoint is of format V1, one file without an index. TensorFlow "
+            "wrote it before 0.12, or with write_version=SaverDef.V1. Restore it in "
+            "TensorFlow 1.15 and save it with tf.compat.v1.train.Saver(), whose "
             "default is V2. Received: {!r}".format(prefix)
         )
     return HandleError(

@@ -72,8 +72,8 @@ def relabel(
             continue
         if source is None or old_key not in source.entries:
             raise CorruptModuleError(
-                "The checkpoint has no tensor {!r}, of which {!r} is to be made; the "
-                "module was exported incompletely. Received: {}".format(
+                "The checkpoint has no tensor {!r}, which {!r} needs: the module "
+                "was exported incompletely. Received: {}".format(
                     old_key,
                     key,
                     "no checkpoint"
@@ -124,9 +124,11 @@ def _check_part(
         for (offset, length), size in zip(extents, entry.shape)
     ):
         raise CorruptModuleError(
-            "A part of {!r} is wanted that does not fit its shape in the checkpoint, "
-            "{}; the graph and the checkpoint are not of one export. Received: "
-            "(offset, length) {}".format(key, list(entry.shape), list(extents))
+            "The graph needs a part of {!r} that does not fit its shape in the "
+            "checkpoint, {}: the graph and the checkpoint are not of one export. "
+            "Received: (offset, length) {}".format(
+                key, list(entry.shape), list(extents)
+            )
         )
     return extents
 
@@ -153,10 +155,9 @@ def _check_cut(key: str, whole: TensorEntry, extents: Extents, pieces: Pieces) -
     """Refuses to cut a part that cannot be cut."""
     if whole.dtype in _UNSLICEABLE:
         raise ConversionError(
-            "{!r} is to be a part of a {} tensor that the checkpoint keeps in other "
-            "parts; such tensors cannot be cut. Received: (offset, length) {}".format(
-                key, _UNSLICEABLE[whole.dtype], list(extents)
-            )
+            "The graph has {!r} as a part of a {} tensor. The checkpoint keeps that "
+            "tensor in other parts, which cannot be cut. Received: (offset, length) "
+            "{}".format(key, _UNSLICEABLE[whole.dtype], list(extents))
         )
     there = sum(
         count_elements(
@@ -168,9 +169,11 @@ def _check_cut(key: str, whole: TensorEntry, extents: Extents, pieces: Pieces) -
     wanted = count_elements(length for _, length in extents)
     if there < wanted:
         raise CorruptModuleError(
-            "{!r} is to be a part of a tensor of which the checkpoint keeps other "
-            "parts only: {} of its {} elements. The module was exported incompletely. "
-            "Received: (offset, length) {}".format(key, there, wanted, list(extents))
+            "The graph has {!r} as a part of a tensor. The checkpoint keeps only "
+            "other parts of that tensor: {} of its {} elements. The module was "
+            "exported incompletely. Received: (offset, length) {}".format(
+                key, there, wanted, list(extents)
+            )
         )
 
 

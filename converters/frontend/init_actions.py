@@ -149,7 +149,9 @@ class _Part:
             if op in self._graph.library:
                 continue
             if op.startswith(_ELSEWHERE) or _TPU in op:
-                return "{} needs the program, or the device, of its own".format(op)
+                return "{} needs the program or the device that it was made in".format(
+                    op
+                )
             if op not in builtin_ops() or op in op_defs.homes():
                 return "not every TensorFlow has the op {}".format(op)
         return ""

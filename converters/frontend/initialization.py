@@ -170,14 +170,14 @@ def without_files(
     for name in graph.slice(["^" + op for op in ops]):
         if name in missing:
             raise CorruptModuleError(
-                "The module fills a table from a file that is not there; half of the "
-                "module was fetched. Received: no {!r} in {!r}".format(
+                "The module fills a table from a file that is not there: the module "
+                "was fetched in part. Received: no {!r} in {!r}".format(
                     missing[name], files.join(source, "assets")
                 )
             )
     kept = [op for op in tables if missing.keys().isdisjoint(graph.slice(["^" + op]))]
     warnings = [
-        "the graph lists the asset {!r}, which is not there; what reads it will "
+        "the graph lists the asset {!r}, which is not there; ops that read it will "
         "fail".format(filename)
         for filename in sorted(missing.values())
     ]
@@ -223,7 +223,7 @@ def _named(
     if not left:
         return []
     return [
-        "the init op does more than fill tables and set variables, which is left out: "
+        "the init op does more than fill tables and set variables; this is skipped: "
         + ", ".join(left)
     ]
 
@@ -342,7 +342,9 @@ def _values(
             init_values.compute(graph, meta_graph, source, ops[0], effects, computed)
         )
     except ConversionError as error:
-        reason = "the init op sets it, to what cannot be computed: {}".format(error)
+        reason = "the init op sets it to a value that cannot be computed: {}".format(
+            error
+        )
         return found._replace(lost=dict.fromkeys(computed, reason))
     for handle in computed:
         behind = graph.slice(["^" + name for name in effects.writers[handle]])
@@ -350,8 +352,10 @@ def _values(
             found.restored.append(handle)
     for handle, op in init_values.random_ones(graph, effects, computed).items():
         found.warnings.append(
-            "the init op sets the variable {!r} to numbers that {} draws, others in "
-            "each session; here they are those of the conversion".format(handle, op)
+            "the init op sets the variable {!r} to random numbers of {}; a session "
+            "draws new ones, but here they are those of the conversion".format(
+                handle, op
+            )
         )
     return found
 

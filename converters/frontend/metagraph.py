@@ -74,7 +74,7 @@ def _drop_losses_of_loops(graph: Graph, context: Context) -> None:
     if inside:
         context.warn(
             "{} of {} regularization losses are inside of loops, where TensorFlow 1 "
-            "cannot fetch them; they are left out: {}",
+            "cannot fetch them; they are skipped: {}",
             len(inside),
             len(context.losses),
             ", ".join(inside),
@@ -96,7 +96,7 @@ def possible(
         if reason is None:
             found.append(each)
         else:
-            context.warn("of the {}, {!r} is left out: {}", what, each, reason)
+            context.warn("of the {}, {!r} is skipped: {}", what, each, reason)
     return found
 
 

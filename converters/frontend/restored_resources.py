@@ -105,8 +105,10 @@ def _read(graph: Graph, name: str, reader: Any, tensor: str) -> Any:
     key = tf.make_ndarray(keys.attr["value"].tensor).ravel()[index].decode()
     if not reader.has_tensor(key):
         raise CorruptModuleError(
-            "The checkpoint does not hold what {!r} fills a table with; export or "
-            "download the model again. Received: no key {!r}".format(name, key)
+            "The checkpoint does not hold the entries that {!r} fills a table with. "
+            "Export or download the model again. Received: no key {!r}".format(
+                name, key
+            )
         )
     return reader.get_tensor(key)
 

@@ -46,7 +46,7 @@ def add_tables(model: Model, variant: VariantGraph) -> None:
             fillers[owners[(carriers or touched)[-1]]].append(initializer)
         elif variant.graph.nodes[initializer].op != "NoOp" and not set_variables:
             model.warnings.append(
-                "the table initializer {!r} fills no table and is left out".format(
+                "the table initializer {!r} fills no table and is skipped".format(
                     initializer
                 )
             )

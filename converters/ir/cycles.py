@@ -98,6 +98,6 @@ def _cyclic(
 
 def _damaged(problem: str) -> CorruptModuleError:
     return CorruptModuleError(
-        "The graph of the module is damaged: {}, which only a loop may. Download or "
-        "export the module again.".format(problem)
+        "The graph of the module is damaged: {}, which is allowed in loops only. "
+        "Download or export the module again.".format(problem)
     )

@@ -137,9 +137,8 @@ class Graph:
             if found is None:
                 raise UnknownOpError(
                     "The graph uses an op that neither the model's op list nor "
-                    "TensorFlow 1.15 defines; it comes from a custom op library, "
-                    "whose package must be named by the model's publisher. "
-                    "Received: {!r}".format(op)
+                    "TensorFlow 1.15 defines. The op is of a custom op library; ask "
+                    "the model's publisher for its package. Received: {!r}".format(op)
                 )
             self._ops[op] = found
         return found

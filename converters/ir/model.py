@@ -130,9 +130,7 @@ class Model:
         """Notes that a variant has a signature less."""
         self.left_out.append((tuple(tags), name, reason))
         self.warnings.append(
-            "variant {}: signature {!r} is left out: {}".format(
-                list(tags), name, reason
-            )
+            "variant {}: signature {!r} is skipped: {}".format(list(tags), name, reason)
         )
 
 

@@ -74,7 +74,7 @@ def warnings_of_model(model: Any) -> List[str]:
         others = ["^" + op for op in variant.update_ops + variant.initializers]
         reached = graph.slice(list(variant.losses) + others)
         text = _describe(ops.of_nodes(graph.nodes, reached))
-        named.setdefault(text, []).append("what initializes or updates it")
+        named.setdefault(text, []).append("its initializers or updates")
         for text, whose in named.items():
             if text:
                 found.append(

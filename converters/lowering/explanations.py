@@ -44,9 +44,10 @@ def home_of(op: str) -> str:
     for pattern, package in _PACKAGES:
         if re.search(pattern, op):
             return "of the package {}".format(package)
-    return "in no TensorFlow up to {}.{}, or of a package that is not known".format(
-        *max(target.version for target in TARGETS.values())
-    )
+    return (
+        "in no TensorFlow up to {}.{}; perhaps in a package that hub_compat does "
+        "not know"
+    ).format(*max(target.version for target in TARGETS.values()))
 
 
 def explain(ops: Dict[str, str], registry: Registry) -> str:

@@ -49,7 +49,7 @@ class Lowered:
     def warnings(self) -> Tuple[str, ...]:
         """What had to be left out, for people."""
         return tuple(
-            "signature {!r} is left out: {}".format(name, why)
+            "signature {!r} is skipped: {}".format(name, why)
             for name, why in self.left_out
         )
 

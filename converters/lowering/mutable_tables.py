@@ -89,8 +89,8 @@ def fill_tables(
         if initialize is None or i not in contents:
             raise UnknownOpError(
                 "The model has a table that changes at run time, and the checkpoint "
-                "holds nothing of it. {} would leave it empty. Received: object {} of "
-                "{!r}".format(registry.name, i, source)
+                "does not hold its entries. {} would leave it empty. Received: "
+                "object {} of {!r}".format(registry.name, i, source)
             )
         # In a session the saver fills the table, and its graph calls what was there.
         filled = library.add()

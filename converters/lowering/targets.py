@@ -76,7 +76,7 @@ def of_target(name: str) -> Registry:
     """
     if name not in TARGETS:
         raise ConversionError(
-            "There is no such target; there are {}. Received: {!r}".format(
+            "Unknown target. Choose one of {}. Received: {!r}".format(
                 ", ".join(map(repr, TARGETS)), name
             )
         )

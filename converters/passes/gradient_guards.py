@@ -94,7 +94,7 @@ def prevent_gradients(
         reason = _reason(node, lost, own, looping)
         if reason:
             if name in left:
-                reason += ", which was not rewritten, as " + left[name]
+                reason += ", which was not rewritten, because " + left[name]
             reasons[name] = reason
     if not reasons:
         return []
@@ -126,7 +126,7 @@ def _reason(
     if op == "Merge":
         return "ends a TF1 conditional (tf.cond)"
     if own and not called_by(node).isdisjoint(own):
-        return "calls a function with a gradient of its own (Defun, tf.custom_gradient)"
+        return "calls a function with a custom gradient (Defun, tf.custom_gradient)"
     if looping and not called_by(node).isdisjoint(looping):
         return "calls a function with a TF1 loop or conditional in it (Defun)"
     if op.startswith(_TENSOR_ARRAY):
@@ -205,8 +205,8 @@ def _guard(
     types = [dtype]
     message = (
         "hub_compat: node '{}' {}, and the converted module runs it forward only; "
-        "TensorFlow 2 cannot differentiate it. Use the module without training what "
-        "is before it: call it outside the tape, and pass the result in.".format(
+        "TensorFlow 2 cannot differentiate it. To keep the module frozen, call it "
+        "outside the GradientTape and pass its output in.".format(
             node_of(tensor), reason
         )
     )

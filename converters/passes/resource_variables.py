@@ -259,8 +259,8 @@ def _no_twin(
     recast = any(references.get(normal(i)) in STORED_AS for i in node.input)
     if twin is None or len(twin.input_arg) != len(old.input_arg) or recast:
         return (
-            "Node {!r} writes to a reference variable with an op that has no twin for "
-            "resource variables; a signature that needs it cannot be converted. "
+            "Node {!r} writes to a reference variable with an op that resource "
+            "variables do not have. A signature that needs it cannot be converted. "
             "Received: {!r}".format(node.name, node.op)
         )
     return None

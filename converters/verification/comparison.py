@@ -212,10 +212,10 @@ class VariantComparison:
         """Asks whether the conversion has the signature, and it may be run."""
         for tags, left_out, reason in self._facts.left_out:
             if (tags, left_out) == (self.tags, name):
-                raise _Skipped("left out of the conversion: " + reason)
+                raise _Skipped("skipped by the conversion: " + reason)
         if self.tags not in [tags for tags, _ in self._facts.variants]:
             said = [w for w in self._facts.warnings if str(list(self.tags)) in w]
-            raise _Skipped("; ".join(said) or "its variant was left out")
+            raise _Skipped("; ".join(said) or "its variant was skipped")
         if self._job.given_up:
             raise _Skipped(self._job.given_up)
         for own in ("", name):
@@ -265,10 +265,10 @@ class VariantComparison:
             message = cause(first)
             if given is not None:
                 raise VerificationError(
-                    "The original does not run with the inputs that are given for the "
-                    "signature {!r}. Received: {}".format(signature.name, message)
+                    "The original does not run on your inputs for the signature "
+                    "{!r}. Received: {}".format(signature.name, message)
                 ) from first
-            raise _Skipped("the original does not run with made-up inputs: " + message)
+            raise _Skipped("the original does not run on generated inputs: " + message)
         if given is None and signature.inputs:
             calls += self._more_calls(signature, calls[0], samples)
         return calls
@@ -288,11 +288,9 @@ class VariantComparison:
         except Exception as error:  # a stranger's graph; any will do
             if _is_damage(error):
                 raise CorruptModuleError(
-                    "The weights of the original cannot be read, and so it cannot be "
-                    "compared with its conversion; they are damaged. Download or "
-                    "export the module again. Received: {!r} ({})".format(
-                        self._job.path, cause(error)
-                    )
+                    "The weights of the original are damaged, so it cannot be "
+                    "compared with its conversion. Download or export the module "
+                    "again. Received: {!r} ({})".format(self._job.path, cause(error))
                 ) from error
             self.refusal = cause(error)
             raise _Skipped(

@@ -57,15 +57,16 @@ class GivenInputs:
         for name in self._inputs:
             if name not in detection.signatures:
                 raise SignatureError(
-                    "Inputs are given for a signature that the module {!r} does not "
+                    "The inputs name a signature that the module {!r} does not "
                     "have; it has {}. Received: {!r}".format(
                         detection.path, ", ".join(detection.signatures), name
                     )
                 )
         if set(self._inputs) - self._used:
             raise VerificationError(
-                "Inputs are given for a signature that cannot be compared with them: "
-                "{}".format("; ".join(self._misfits) or "it was left out")
+                "The inputs name a signature that cannot be compared: {}".format(
+                    "; ".join(self._misfits) or "it was skipped"
+                )
             )
 
 
@@ -86,6 +87,7 @@ def _as_array(signature: str, component: Component, value: Any) -> np.ndarray:
             return array
         problem = "its shape is {}".format(array.shape)
     raise VerificationError(
-        "An input of signature {!r} must be {} {}, and the one given is not: {}. "
-        "Received: {!r}".format(signature, dtype.name, shape, problem, component.name)
+        "An input of signature {!r} must be {} {}: {}. Received: {!r}".format(
+            signature, dtype.name, shape, problem, component.name
+        )
     )

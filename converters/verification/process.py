@@ -180,8 +180,8 @@ class _Worker:
                 raise _error(*message["error"])
             elif "broken" in message:
                 raise VerificationError(
-                    "The comparison stopped with an error that is not foreseen; "
-                    "report it as a bug of hub_compat. Received: {}".format(
+                    "The comparison stopped with an unexpected error. Report it as "
+                    "a bug of hub_compat. Received: {}".format(
                         message["broken"].strip().splitlines()[-1]
                     )
                 ) from _Remote(message["broken"])
@@ -291,8 +291,8 @@ def compare(job: Job) -> List[SignatureComparison]:
         except _Died as died:
             if given_up:
                 raise VerificationError(
-                    "The models cannot be compared: the process that does it ends "
-                    "each time. Received: {}".format(died.reason)
+                    "The models cannot be compared: the process that compares them "
+                    "ends each time. Received: {}".format(died.reason)
                 ) from died
             seen[died.place] += 1
             if died.place[0] == "original" or not died.crash:

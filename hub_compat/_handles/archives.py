@@ -250,7 +250,10 @@ def _what(head: bytes) -> str:
     if start.startswith((b"{", b"[")):
         return "it is JSON: {!r}".format(head[:80].decode("utf-8", "replace"))
     if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return "it is compressed by zstd, which is not read; pack it as .tar.gz"
+        return (
+            "it is compressed with zstd, which hub_compat does not read; pack it "
+            "as .tar.gz"
+        )
     return "it is neither a tar (plain, gzip, bzip2, xz) nor a zip"
 
 

@@ -97,13 +97,15 @@ def cache(arguments: List[str], values: flags.FlagValues) -> int:
         action = _ACTIONS.get(name)
         if action is None:
             raise OptionsError(
-                "There is no such command of the cache; there are {}. Received: "
-                "{!r}".format(", ".join(_ACTIONS), name)
+                "Unknown cache command. Choose one of {}. Received: {!r}".format(
+                    ", ".join(_ACTIONS), name
+                )
             )
         if bool(handles) != (name == "remove"):
             raise OptionsError(
-                "remove takes handles, and no other command of the cache does. "
-                "Received: {!r}".format(" ".join(arguments))
+                "Only the cache command remove takes handles. Received: {!r}".format(
+                    " ".join(arguments)
+                )
             )
         return action(handles, values)
     except HubCompatError as error:
@@ -159,7 +161,11 @@ def _verify(handles: List[str], values: flags.FlagValues) -> int:
     else:
         for entry, names in found.items():
             known = entry.is_converted or bool(shelf.manifest(entry.path))
-            said = "whole" if known else "fetched by tensorflow_hub: nothing is known"
+            said = (
+                "whole"
+                if known
+                else ("fetched by tensorflow_hub: no checksums are known")
+            )
             if names:
                 said = "damaged: " + ", ".join(names)
             print("{}\n  {}".format(entry.handle or entry.path, said))

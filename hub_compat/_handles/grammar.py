@@ -88,10 +88,9 @@ def parse(handle: Any) -> Handle:
         model = _model(path.partition("://")[2])
         if model is None:
             raise HandleError(
-                "The handle names no model of Kaggle's; write kaggle://OWNER/NAME/"
-                "FRAMEWORK/VARIATION, with /VERSION or without. Received: {!r}".format(
-                    text
-                )
+                "The handle does not name a Kaggle model; write "
+                "kaggle://OWNER/NAME/FRAMEWORK/VARIATION, with /VERSION or without. "
+                "Received: {!r}".format(text)
             )
         return Handle(text, Kind.KAGGLE, model)
     if scheme in ("http", "https"):
@@ -122,7 +121,7 @@ def _split(text: str) -> Any:
         parts.port  # noqa: B018
     except ValueError as error:
         raise HandleError(
-            "The handle is no address: {}. Received: {!r}".format(
+            "The handle is not a valid address: {}. Received: {!r}".format(
                 printable(str(error)), printable(text)
             )
         ) from error

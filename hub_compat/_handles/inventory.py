@@ -118,8 +118,8 @@ def remove(handle: str) -> Entry:
         path = os.path.join(shelf.root(), os.path.basename(handle))
     if path not in _paths():
         raise HandleError(
-            "The cache has no module of that handle; hub-compat cache list has all. "
-            "Received: {!r}".format(printable(handle))
+            "The cache has no module of that handle; `hub-compat cache list` lists "
+            "all. Received: {!r}".format(printable(handle))
         )
     entry = _entry(path)
     _remove(entry)
@@ -198,8 +198,8 @@ def _paths() -> List[str]:
     folder = shelf.root()
     if files.is_remote(folder):
         raise CacheError(
-            "The cache is on a remote file system, which these commands leave alone: "
-            "use the tools of its provider. Received: {!r}".format(folder)
+            "The cache is on a remote file system, which these commands do not "
+            "change. Use the tools of its provider. Received: {!r}".format(folder)
         )
     with _explained(folder):
         try:

@@ -62,10 +62,8 @@ def fetch(model: str, folder: str) -> Dict[str, File]:
         import kagglehub
     except ImportError as error:
         raise MissingDependencyError(
-            "A model of Kaggle's is fetched by the package kagglehub, which is not "
-            "here: pip install hub-compat[kaggle]. Received: {!r}".format(
-                "kaggle://" + model
-            )
+            "Kaggle models need the package kagglehub, which is not installed: pip "
+            "install hub-compat[kaggle]. Received: {!r}".format("kaggle://" + model)
         ) from error
     # Its versions share a directory where it keeps what it downloads.
     name = "/".join(model.split("/")[:4])
@@ -78,8 +76,8 @@ def fetch(model: str, folder: str) -> Dict[str, File]:
     except Exception as error:
         # It has errors of its own, and lets through those of requests.
         raise HandleError(
-            "Kaggle does not give the model: {}: {}. Models that ask for consent need "
-            "an account: see kagglehub.login(). Received: {!r}".format(
+            "Kaggle refuses the model: {}: {}. Models that require consent need an "
+            "account: see kagglehub.login(). Received: {!r}".format(
                 type(error).__name__, error, "kaggle://" + model
             )
         ) from error
@@ -112,8 +110,8 @@ def _filtered(model: str) -> Iterator[None]:
             for name in files:
                 if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
                     raise ArchiveError(
-                        "The model that Kaggle gives has a file that would lie "
-                        "elsewhere, {!r}. Received: {!r}".format(
+                        "The model from Kaggle holds a file whose path leads "
+                        "outside of it, {!r}. Received: {!r}".format(
                             name, "kaggle://" + model
                         )
                     )
@@ -145,8 +143,8 @@ def _copy(source: str, folder: str, model: str) -> Dict[str, File]:
             mode = os.lstat(path).st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise ArchiveError(
-                    "The model that Kaggle gives has a link or a device in it, {!r}; "
-                    "only files and directories are taken. Received: {!r}".format(
+                    "The model from Kaggle holds a link or a device, {!r}. Only "
+                    "files and directories are allowed. Received: {!r}".format(
                         os.path.relpath(path, source), "kaggle://" + model
                     )
                 )

@@ -126,7 +126,7 @@ def _why_not(place: str) -> str:
     # It is no network.
     if place.startswith("ram://") or not settings.offline():
         return ""
-    return "HUB_COMPAT_OFFLINE forbids to fetch it"
+    return "HUB_COMPAT_OFFLINE forbids fetching it"
 
 
 def _from_server(handle: Handle) -> str:
@@ -158,8 +158,10 @@ class _Download:
                     problems.append(error)
                     _empty(folder)
         raise HandleError(
-            "Neither a mirror nor the original gives the module:\n{}\nReceived: "
-            "{!r}".format("\n".join(map(str, problems)), printable(self._address))
+            "Neither the mirrors nor the original server has the module:\n{}\n"
+            "Received: {!r}".format(
+                "\n".join(map(str, problems)), printable(self._address)
+            )
         ) from problems[-1]
 
     def _fetch(self, made: Any, address: str, folder: str) -> Dict[str, File]:
@@ -175,8 +177,8 @@ class _Download:
                     return _raised(files, folder)
             _empty(folder)
         raise HandleError(
-            "The module was another one each time that the connection was cut, {} "
-            "times in a row. Try again later. Received: {!r}".format(
+            "The server changed the module each time that the connection was cut, "
+            "{} times in a row. Try again later. Received: {!r}".format(
                 _ATTEMPTS, printable(address)
             )
         )
@@ -215,9 +217,9 @@ def _place_of(address: str) -> str:
     place = text.strip()
     if status != 303 or not place.startswith("gs://"):
         raise _NoPlaceError(
-            "The server does not say where the module lies unpacked: it answered {}{}, "
-            "where 303 and gs://... are to come. Set TFHUB_MODEL_LOAD_FORMAT to "
-            "COMPRESSED. Received: {!r}".format(
+            "The server does not name the unpacked module: it answered {}{}; "
+            "expected 303 and gs://... . Set TFHUB_MODEL_LOAD_FORMAT to COMPRESSED. "
+            "Received: {!r}".format(
                 status,
                 " and {!r}".format(place[:100]) if place else "",
                 printable(address),

@@ -101,9 +101,9 @@ def fetched(
         return entry
     if why_not:
         raise HandleError(
-            "The module is not in the cache, and {}. Fetch it where that is possible, "
-            "with hub-compat resolve, and copy the cache; or give the path of a "
-            "directory. The cache would have it at {!r}. Received: {!r}".format(
+            "The module is not in the cache, and {}. Fetch it on another machine "
+            "with `hub-compat resolve` and copy the cache, or pass a directory. Its "
+            "place in the cache is {!r}. Received: {!r}".format(
                 why_not, entry, printable(handle)
             )
         )
@@ -185,9 +185,9 @@ def _make_root(folder: str) -> None:
 
 def _untrusted(path: str, reason: str) -> CacheError:
     return CacheError(
-        "The cache of downloads is not used, as {}: a module is a program. Set "
-        "TFHUB_CACHE_DIR to a directory of your own; or give the directory as the "
-        "handle, if you trust it. Received: {!r}".format(reason, path)
+        "The cache of downloads is not used, because {}, and a module is a program. "
+        "Set TFHUB_CACHE_DIR to a directory of your own. If you trust the module, "
+        "pass its directory as the handle. Received: {!r}".format(reason, path)
     )
 
 
@@ -220,8 +220,8 @@ def _is_whole(entry: str, handle: str, said: bool = False) -> bool:
     missing = _missing(entry)
     if missing is not None and not said:
         _logger.warning(
-            "The cache has lost %r of %r, which is fetched again; does a program clear "
-            "%r?",
+            "The cache lost %r of %r, which is fetched again. Perhaps a program "
+            "cleans %r.",
             missing,
             printable(handle),
             os.path.dirname(entry),

@@ -72,8 +72,8 @@ class Target:
     def refused(self, reason: str) -> ArchiveError:
         """The error for an archive that is not used."""
         return ArchiveError(
-            "The archive cannot be used: {}. If it can be trusted, unpack it by other "
-            "means and give the directory. Received: {!r}".format(reason, self._origin)
+            "The archive cannot be used: {}. If you trust it, unpack it yourself "
+            "and pass the directory. Received: {!r}".format(reason, self._origin)
         )
 
     def add_directory(self, name: str) -> None:
@@ -111,7 +111,7 @@ class Target:
         self._written.close()
         if count != size:
             raise self.refused(
-                "{!r} has {} bytes, and is said to have {}".format(name, count, size)
+                "{!r} has {} bytes; its header states {}".format(name, count, size)
             )
 
     def _make(self, path: str) -> None:
@@ -209,7 +209,7 @@ class Target:
             return False
         if found != (path, is_directory):
             raise self.refused(
-                "it has both {!r} and {!r}, which are one on some systems".format(
+                "it has both {!r} and {!r}, which are the same file on some systems".format(
                     found[0], path
                 )
             )

@@ -112,7 +112,8 @@ def session() -> Iterator[Any]:
         made.mount("http://", HTTPAdapter(max_retries=retry))
         if not settings.verifies_certificates():
             _logger.warning(
-                "TFHUB_DISABLE_CERT_VALIDATION is true: any server is believed"
+                "TFHUB_DISABLE_CERT_VALIDATION is true: certificates of servers are "
+                "not checked"
             )
         yield made
 
@@ -141,8 +142,8 @@ def _trusted() -> Any:
         return context
     except OSError as error:
         raise HandleError(
-            "The authorities that are trusted cannot be read: {}. Set SSL_CERT_FILE to "
-            "a file of them. Received: {!r}".format(error, more)
+            "The certificate authorities cannot be read: {}. Set SSL_CERT_FILE to a "
+            "file of certificates. Received: {!r}".format(error, more)
         ) from error
 
 
@@ -151,7 +152,7 @@ def _requests() -> Any:
         import requests
     except ImportError as error:
         raise MissingDependencyError(
-            "A module is fetched by the package requests, which is not here: pip "
+            "Downloads need the package requests, which is not installed: pip "
             "install requests. Received: {}".format(error)
         ) from error
     return requests
@@ -184,15 +185,15 @@ def ask(made: Any, address: str, headers: Dict[str, str], follow: bool = True) -
         ) from error
     except requests.exceptions.SSLError as error:
         raise HandleError(
-            "The server's certificate is not accepted: {}. Name the authorities that "
-            "are, in REQUESTS_CA_BUNDLE or SSL_CERT_FILE. Received: {!r}".format(
+            "The server's certificate is not accepted: {}. Set REQUESTS_CA_BUNDLE "
+            "or SSL_CERT_FILE to the authorities that you trust. Received: {!r}".format(
                 _cause(error), printable(address)
             )
         ) from error
     except (requests.exceptions.RequestException, ValueError, OSError) as error:
         raise HandleError(
-            "The server cannot be reached: {}. Try again; behind a proxy, set "
-            "HTTPS_PROXY; without a network, copy the cache of another machine. "
+            "The server cannot be reached: {}. Try again. Behind a proxy, set "
+            "HTTPS_PROXY. Without a network, copy the cache of another machine. "
             "Received: {!r}".format(_cause(error), printable(address))
         ) from error
 
@@ -324,15 +325,13 @@ class Body(io.RawIOBase):
         if status == 404:
             said = "{} has no such module (404)".format(host)
         elif status in (401, 403):
-            said = "{} does not give the module to this client ({})".format(
-                host, status
-            )
+            said = "{} refuses the module to this client ({})".format(host, status)
         else:
             said = "{} answered {}".format(host, status)
         return HandleError(
-            "{}{}. To fetch it by hand, download {}, unpack it, and give the "
-            "directory; or unpack it into {!r}, where it is looked for. Received: "
-            "{!r}".format(
+            "{}{}. To fetch it by hand, download {}, unpack it and pass the "
+            "directory. Or unpack it into {!r}, where hub_compat looks for it. "
+            "Received: {!r}".format(
                 said,
                 ": " + start if start else "",
                 printable(self._address),

@@ -88,8 +88,8 @@ def _acquire(
             patience = min(patience, stopped_since - started + longest_stopped)
         if now - started > patience:
             _logger.warning(
-                "Process %s %s the cache entry %r for %d seconds; not waiting for it "
-                "any longer",
+                "Process %s %s the cache entry %r for %d seconds; this process "
+                "stops waiting",
                 process or "unknown",
                 "is stopped, which builds" if stopped else "has been building",
                 entry,

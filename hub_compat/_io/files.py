@@ -57,10 +57,8 @@ def as_path(path: Any) -> str:
     """
     if not isinstance(path, (str, os.PathLike)):
         raise FormatError(
-            "Expected a string, got a value of type {}; it, or an os.PathLike, names "
-            "the directory of a module. Received: {!r}".format(
-                type(path).__name__, path
-            )
+            "Expected a string, got a value of type {}. A handle is a string or an "
+            "os.PathLike. Received: {!r}".format(type(path).__name__, path)
         )
     text = os.fspath(path)
     if isinstance(text, bytes):

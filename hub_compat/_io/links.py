@@ -180,11 +180,11 @@ def check_link(path: str, root: str, links: str) -> None:
     if links == FILES and not leads_out(os.path.dirname(path), root):
         return
     raise FormatError(
-        "A file or folder of the module is a link out of it, to {!r}, and what it "
-        "leads to would become part of what is written. Links within a module are "
-        "followed, and so are its own folders where they are links. If it is meant, "
-        "pass follow_links=True (--follow-links), or put a copy in its place. "
-        "Received: {!r}".format(os.path.realpath(path), path)
+        "A file or folder of the module is a link out of it, to {!r}. Its target "
+        "would become part of the result. Links within a module are followed, and "
+        "so are its folders that are links. If the link is intended, pass "
+        "follow_links=True (--follow-links), or put a copy in its place. Received: "
+        "{!r}".format(os.path.realpath(path), path)
     )
 
 

@@ -46,8 +46,8 @@ _HINTS = {
     errno.EROFS: "Name a directory on a file system that is not read-only.",
     errno.ENOTDIR: "A directory above it is a file: name another directory.",
     errno.EEXIST: "A directory above it is a file: name another directory.",
-    errno.EXDEV: "It is part of a container's image, of which the system renames no "
-    "directory: name another one.",
+    errno.EXDEV: "It is part of a container's image, whose directories cannot be "
+    "renamed: name another one.",
     errno.ENAMETOOLONG: "Name a directory with a shorter path.",
     errno.ELOOP: "Its symbolic links lead in a circle: name another directory.",
 }
@@ -160,8 +160,8 @@ def _check(target: str, destination: str, overwrite: bool) -> None:
             is_directory = os.path.isdir(target)
         if not is_directory:
             raise DestinationError(
-                "The destination must be a directory, and there is a file of that "
-                "name; it is not overwritten. Received: {!r}".format(destination)
+                "The destination must be a directory. There is a file of that name, "
+                "which is not overwritten. Received: {!r}".format(destination)
             )
         if not overwrite and not _is_empty(target):
             raise _exists(destination)
@@ -169,9 +169,8 @@ def _check(target: str, destination: str, overwrite: bool) -> None:
             return
         if os.path.ismount(target):
             raise DestinationError(
-                "The destination is a mount point, and cannot be replaced by a "
-                "directory that was completed elsewhere. Name a directory below it. "
-                "Received: {!r}".format(destination)
+                "The destination is a mount point, which cannot be replaced. Name a "
+                "directory below it. Received: {!r}".format(destination)
             )
         here = _files.working_directory()
         # Where it has been deleted, nothing is in use.
@@ -179,9 +178,9 @@ def _check(target: str, destination: str, overwrite: bool) -> None:
             os.path.join(target, "")
         ):
             raise DestinationError(
-                "The destination is the working directory, or one above it, which is "
-                "not replaced while in use. Name a directory below it, or change to "
-                "another. Received: {!r}".format(destination)
+                "The destination is the working directory, or one above it. It "
+                "cannot be replaced while in use. Name a directory below it, or "
+                "change the working directory. Received: {!r}".format(destination)
             )
 
 
@@ -427,7 +426,7 @@ def _discard(path: str) -> None:
     except OSError as error:
         # Whoever clears away leftovers may remove it as well.
         if _files.exists(path):
-            _logger.warning("The directory %r is left over: %s", path, error)
+            _logger.warning("The directory %r could not be removed: %s", path, error)
 
 
 def _concerns(error: OSError, temporary: str) -> bool:

@@ -64,15 +64,16 @@ def unpack(data: bytes, folder: str) -> None:
     except OSError as error:
         if error.errno in _SPACE:
             raise CacheError(
-                "The module that is embedded in the layer's configuration cannot be "
-                "unpacked: {}. Set TMPDIR to a directory with enough space. Received: "
-                "{!r}".format(error, folder)
+                "The module in the layer's configuration cannot be unpacked: {}. "
+                "Set TMPDIR to a directory with enough space. Received: {!r}".format(
+                    error, folder
+                )
             ) from error
         raise _damaged(error) from error
 
 
 def _damaged(reason: object) -> CorruptModuleError:
     return CorruptModuleError(
-        "The module that is embedded in the layer's configuration cannot be read; was "
-        "the file of the model edited? Received: {}".format(reason)
+        "The module in the layer's configuration cannot be read. Perhaps the file "
+        "of the model was edited. Received: {}".format(reason)
     )

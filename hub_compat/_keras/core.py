@@ -190,21 +190,21 @@ class KerasCore:
         for name, value in (("tags", self.tags), ("load_options", load_options)):
             if value:
                 raise LayerError(
-                    "{} choose what to load from a directory; the handle is an object "
-                    "that is loaded already. Received: {}={!r}".format(
+                    "{} choose what to load from a directory, but the handle is an "
+                    "object that is already loaded. Received: {}={!r}".format(
                         name, name, value
                     )
                 )
         if embed:
             raise LayerError(
-                "embed=True keeps the files of a module; the handle is an object: give "
-                "the path of its directory. Received: {!r}".format(handle)
+                "embed=True keeps the files of a module, but the handle is an "
+                "object. Pass the path of its directory. Received: {!r}".format(handle)
             )
         if callable(handle) or hasattr(handle, "signatures"):
             return handle
         raise LayerError(
-            "Expected a string, got a value of type {}; a handle is a path, what "
-            "load() returned, or a callable. Received: {!r}".format(
+            "Expected a string, got a value of type {}. A handle is a path, the "
+            "result of load(), or a callable. Received: {!r}".format(
                 type(handle).__name__, handle
             )
         )
@@ -312,9 +312,7 @@ class KerasCore:
 
     def _check_output_key(self, outputs: Any) -> None:
         if self.output_key is not None and self.output_key not in outputs:
-            advice = (
-                ": output_key={!r} would do".format(min(outputs)) if outputs else ""
-            )
+            advice = "; try output_key={!r}".format(min(outputs)) if outputs else ""
             raise LayerError(
                 "The signature {!r} has no output of this name; it has {}{}. "
                 "Received: output_key={!r}".format(

@@ -147,14 +147,15 @@ def _unpacked(data: str) -> str:
 
 def _unreadable(reason: object) -> CorruptModuleError:
     return CorruptModuleError(
-        "The module that is embedded in the layer's configuration cannot be read; was "
-        "the file of the model edited? Received: {!r}".format(reason)
+        "The module in the layer's configuration cannot be read. Perhaps the file "
+        "of the model was edited. Received: {!r}".format(reason)
     )
 
 
 def _no_place(error: OSError) -> CacheError:
     return CacheError(
-        "A module that is embedded in a layer's configuration needs space in a "
-        "temporary directory: {}. Set TMPDIR to a directory with enough of it. "
-        "Received: {!r}".format(error, error.filename)
+        "A module in a layer's configuration needs space in a temporary directory: "
+        "{}. Set TMPDIR to a directory with enough of it. Received: {!r}".format(
+            error, error.filename
+        )
     )

@@ -158,10 +158,10 @@ class LayerMixin(UpstreamNames):
                 self._core.weights_missing = False
                 return inputs
         problem = (
-            "The weights of the layer {!r} were never loaded: the module that is "
-            "embedded in its configuration has none, and its directory is gone. Load "
-            "them, with keras.models.load_model(), load_weights() or set_weights(). "
-            "Received: {!r}".format(self.name, self._core.handle)
+            "The weights of the layer {!r} were never loaded: its configuration "
+            "does not hold them, and its directory is gone. Load them with "
+            "keras.models.load_model(), load_weights() or set_weights(). Received: "
+            "{!r}".format(self.name, self._core.handle)
         )
         if tf.executing_eagerly():
             raise LayerError(problem)
@@ -238,11 +238,11 @@ class LayerMixin(UpstreamNames):
         object.__setattr__(self, "_caller", weakref.ref(caller))
         if self.weights and not has_weights_of(caller, self):
             warnings.warn(
-                "Keras does not know that the layer {!r} is part of {!r}, which calls "
-                "it: there, its {} weights are neither trained nor saved, and not "
-                "counted. In place of a Lambda, or of a function that is called in a "
-                "layer, put the layer itself into the model, or make it an attribute "
-                "of the layer or model that calls it. Received: {!r}".format(
+                "Keras does not know that the layer {!r} is part of {!r}, which "
+                "calls it in a Lambda or a function. Its {} weights are neither "
+                "trained nor saved there. Put the layer itself into the model, or "
+                "make it an attribute of the layer or model that calls it. "
+                "Received: {!r}".format(
                     self.name, caller.name, len(self.weights), caller
                 ),
                 stacklevel=5,
@@ -296,9 +296,9 @@ class LayerMixin(UpstreamNames):
         core = self._core
         if not isinstance(core.handle, (str, os.PathLike)):
             raise NotImplementedError(
-                "A layer can be made again from the path of its module only, not from "
-                "an object: give KerasLayer the path, or save the weights alone. "
-                "Received: {!r}".format(core.handle)
+                "A layer can be saved only if it was made from the path of its "
+                "module, not from an object. Give KerasLayer the path, or save only "
+                "the weights. Received: {!r}".format(core.handle)
             )
         for key, value in core.arguments.items():
             try:
@@ -346,7 +346,7 @@ class LayerMixin(UpstreamNames):
         if in_safe_mode(cls) and not isinstance(handle, _OwnHandle):
             raise SafeModeError(
                 "The layer {!r} loads a module, which is a program: it may read and "
-                "write files. So Keras' safe mode does not load it, as it loads no "
+                "write files. Therefore Keras' safe mode refuses it, as it refuses "
                 "TFSMLayer. If you trust the file and the module, load it with "
                 "load_model(..., safe_mode=False), or call "
                 "keras.config.enable_unsafe_deserialization() before (in Keras 2, "
@@ -359,9 +359,9 @@ class LayerMixin(UpstreamNames):
             )
         if not config.get("embed") and _is_gone(handle):
             raise MissingModuleError(
-                "The module of the layer {!r} is no longer where it was. Put it back, "
-                "or save the model again with a layer that keeps the module in the "
-                "file: KerasLayer(..., embed=True). Received: {!r}".format(
+                "The module of the layer {!r} is not in its directory any more. Put "
+                "it back, or save the model again with the module in the file: "
+                "KerasLayer(..., embed=True). Received: {!r}".format(
                     config.get("name"), handle
                 )
             )
@@ -379,9 +379,10 @@ class LayerMixin(UpstreamNames):
         for name, text in values.items():
             if name not in variables:
                 raise LayerError(
-                    "The layer {!r} was saved with changed values of string variables; "
-                    "they can be set in eager execution only, and where the module has "
-                    "such variables. Received: {!r}, and variables {!r}".format(
+                    "The layer {!r} was saved with changed values of string "
+                    "variables. They can be set only in eager execution, and only "
+                    "if the module has such variables. Received: {!r}, and "
+                    "variables {!r}".format(
                         self.name, sorted(values), sorted(variables)
                     )
                 )

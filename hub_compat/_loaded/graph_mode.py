@@ -44,10 +44,10 @@ def check_collections() -> None:
     """
     if tf.executing_eagerly():
         raise OptionsError(
-            "Collections belong to a tf.Graph, and here operations run eagerly: read "
-            "trainable_variables and regularization_losses of the loaded object and "
-            "call it with training=True, which runs its updates; or call load() under "
-            "`with tf.Graph().as_default():`. Received: fill_collections=True"
+            "Collections belong to a tf.Graph, but execution is eager. Call load() "
+            "under `with tf.Graph().as_default():`. Or read trainable_variables and "
+            "regularization_losses of the loaded object, and call it with "
+            "training=True, which runs its updates. Received: fill_collections=True"
         )
 
 
@@ -61,10 +61,11 @@ def name_scope(name: Optional[str]) -> Any:
         return contextlib.nullcontext()
     if tf.executing_eagerly():
         raise OptionsError(
-            "A name is for the variables of a tf.Graph, whose checkpoints have them by "
-            "name, and here operations run eagerly, where a tf.train.Checkpoint finds "
-            "them by attribute: call load() without it, or under `with tf.Graph()."
-            "as_default():`. Received: name={!r}".format(name)
+            "A name is for the variables of a tf.Graph, but execution is eager: a "
+            "tf.train.Checkpoint finds variables by attribute. Call load() without "
+            "name, or under `with tf.Graph().as_default():`. Received: name={!r}".format(
+                name
+            )
         )
     # A second one is called module_1, as hub.Module's is.
     return tf.compat.v1.variable_scope(None, default_name=name)

@@ -100,9 +100,10 @@ class Pruner:
         path = self._detection.path
         if not files.exists(files.join(path, self._detection.file)):
             raise HandleError(
-                "Parts of a graph are read from the module, which is not there any "
-                "more: put it back, or keep it while prune() and graph are used. "
-                "Received: {!r}".format(path)
+                "prune() and graph read the module, which is not there any more. "
+                "Put it back, or keep it while they are used. Received: {!r}".format(
+                    path
+                )
             )
         meta_graphs: Dict[Tuple[str, ...], Any] = {}
         for meta_graph in read_saved_model(self._detection).meta_graphs:

@@ -60,8 +60,8 @@ def restore_variables(
             continue
         if key not in shapes:
             raise CorruptModuleError(
-                "The checkpoint has no value of a variable under the key that the "
-                "conversion has noted; convert the module again. Received: {!r}, in "
+                "The checkpoint has no value under the key that the conversion "
+                "noted for a variable. Convert the module again. Received: {!r}, in "
                 "{!r}".format(key, prefix)
             )
         spec = ""

@@ -244,7 +244,7 @@ def _to_array(value: Any, spec: Any, kind: str) -> Any:
     if kind in "iu" and not np.array_equal(converted, array):
         raise _misfit(
             spec,
-            "numbers that are no integers of its range, {!r}".format(value)[:200],
+            "numbers that are not integers in its range, {!r}".format(value)[:200],
         )
     return converted
 

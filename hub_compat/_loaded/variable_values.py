@@ -109,16 +109,16 @@ def read(variables: Sequence[Any], session: Any) -> List[Any]:
             return [tf.convert_to_tensor(v).numpy() for v in variables]
         except AttributeError as error:
             raise SaveError(
-                "The variables are of a graph, so a session has their values: "
-                "give save() the session. Received: session=None"
+                "The variables belong to a graph, so a session has their values. "
+                "Give save() the session. Received: session=None"
             ) from error
     if session is None:
         session = tf.compat.v1.get_default_session()
     if session is None:
         raise SaveError(
-            "In graph mode a session holds the values of the variables: give save() "
-            "the session, or call it where one is current (`with session.as_default()"
-            "`). Received: session=None"
+            "In graph mode a session holds the values of the variables. Give save() "
+            "the session, or call it under `with session.as_default():`. Received: "
+            "session=None"
         )
     try:
         values: List[Any] = session.run(list(variables))
@@ -127,10 +127,11 @@ def read(variables: Sequence[Any], session: Any) -> List[Any]:
         if any(value is not None for value in values):
             return values
         raise SaveError(
-            "The session has no values for the variables; run "
-            "tf.compat.v1.global_variables_initializer() in it first, and save with "
-            "the session of the graph that the module was loaded in. Received: "
-            "{}".format(error)
+            "The session has no values for the variables. Run "
+            "tf.compat.v1.global_variables_initializer() in it first, and use the "
+            "session of the graph that the module was loaded in. Received: {}".format(
+                error
+            )
         ) from error
     return values
 

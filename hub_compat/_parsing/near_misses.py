@@ -66,8 +66,8 @@ _BEGINNINGS = (
     ),
     (
         b"<?xml",
-        "a page of XML, as a server sends where it refuses. Open the address "
-        "in a browser, and download the file again",
+        "a page of XML, as a server sends when it refuses a request. Open the "
+        "address in a browser, and download the file again",
     ),
 )
 _TEXT = (b"saved_model_schema_version", b"meta_graphs")
@@ -120,8 +120,8 @@ def _what_begins(head: bytes) -> str:
         return "a TensorFlow Lite model. Load it with tf.lite.Interpreter"
     if head and not head.strip(b"\0"):
         return (
-            "damaged or incomplete: full of zeros, as a download leaves that was "
-            "stopped. Download it again"
+            "damaged or incomplete: full of zeros, as after an interrupted "
+            "download. Download it again"
         )
     return ""
 
@@ -142,12 +142,13 @@ def _what_graph(message: wire.Message) -> str:
         return ""
     if numbers[1:2] == [(2, wire.BYTES)]:
         return (
-            "a MetaGraphDef, the .meta file of a checkpoint, and no SavedModel. Load "
-            "it with tf.compat.v1.train.import_meta_graph, and export a SavedModel"
+            "a MetaGraphDef (the .meta file of a checkpoint), not a SavedModel. "
+            "Load it with tf.compat.v1.train.import_meta_graph, and export a "
+            "SavedModel"
         )
     return (
-        "a GraphDef, as freezing a graph leaves it, and no SavedModel: it has no "
-        "signatures. Load it with tf.import_graph_def, and export a SavedModel"
+        "a GraphDef (a frozen graph), not a SavedModel: it has no signatures. Load "
+        "it with tf.import_graph_def, and export a SavedModel"
     )
 
 

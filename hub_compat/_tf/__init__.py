@@ -29,8 +29,8 @@ try:
     import tensorflow as tf
 except ImportError as error:
     raise MissingDependencyError(
-        "TensorFlow cannot be imported, and this function needs it, as do paths on "
-        "file systems such as gs://, which can be copied first. Install one that "
+        "This function needs TensorFlow, which cannot be imported. So do paths on "
+        "file systems such as gs://, which you can copy first. Install one that "
         "fits this Python: pip install 'hub-compat[tf2]' (Python 3.9 or newer), or "
         "'hub-compat[tf1]' (Python 3.7). Received: {}".format(error)
     ) from error

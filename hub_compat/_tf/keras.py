@@ -46,9 +46,9 @@ def keras_generation() -> int:
     chosen = os.environ.get("HUB_COMPAT_KERAS", "")
     if chosen not in ("", "2", "3"):
         raise OptionsError(
-            "HUB_COMPAT_KERAS names the Keras that hub_compat.KerasLayer is a layer of:"
-            " set it to 2 or 3. Unset, it is what tf.keras is, or tf_keras where the "
-            "program has imported that. Received: {!r}".format(chosen)
+            "HUB_COMPAT_KERAS names the Keras of hub_compat.KerasLayer: set it to 2 "
+            "or 3. If it is unset, that is tf_keras if imported, else the Keras of "
+            "tf.keras. Received: {!r}".format(chosen)
         )
     if chosen or "tf_keras" in sys.modules:
         return int(chosen or 2)
@@ -57,10 +57,10 @@ def keras_generation() -> int:
     except ImportError as error:
         if os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
             raise MissingDependencyError(
-                "TF_USE_LEGACY_KERAS has tf.keras be Keras 2, which is in the package "
-                "tf-keras, and that cannot be imported: pip install tf-keras~={}.0, or "
-                "unset the variable for Keras 3. Received: TF_USE_LEGACY_KERAS={!r}, "
-                "and {}".format(
+                "TF_USE_LEGACY_KERAS makes tf.keras Keras 2, which needs the "
+                "package tf-keras. That cannot be imported: pip install "
+                "tf-keras~={}.0, or unset the variable for Keras 3. Received: "
+                "TF_USE_LEGACY_KERAS={!r}, and {}".format(
                     ".".join(tf.__version__.split(".")[:2]),
                     os.environ["TF_USE_LEGACY_KERAS"],
                     error,
@@ -160,9 +160,9 @@ def weight_of(variable: Any, is_trainable: bool) -> Any:
     if weight.value is not variable:
         # Training would change the copy, and the module stay as it is.
         raise LayerError(
-            "This Keras copies a variable that is to be a weight, so it cannot train "
-            "the module's own: use another Keras 3 (pip install -U keras), or Keras 2 "
-            "with hub_compat.keras2.KerasLayer. Received: keras {}".format(
+            "This Keras copies variables that become weights, so it cannot train "
+            "those of the module. Use another Keras 3 (pip install -U keras), or "
+            "Keras 2 with hub_compat.keras2.KerasLayer. Received: keras {}".format(
                 getattr(library, "__version__", "of unknown version")
             )
         )

@@ -90,8 +90,8 @@ def run(graph: Graph, context: Context) -> None:
     )
     if len(context.update_ops) < wanted:
         context.warn(
-            "{} of {} update ops are inside of loops, where TensorFlow 1 cannot run "
-            "them for their own sake; training runs the others",
+            "{} of {} update ops are inside of loops, where TensorFlow 1 cannot "
+            "fetch them; training runs the others",
             wanted - len(context.update_ops),
             wanted,
         )

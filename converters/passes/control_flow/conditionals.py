@@ -281,7 +281,7 @@ def _branches(
             if guards is not None and (predicate, branch) in guards:
                 if len(guards) > len(known) + 1:
                     raise NotUnderstood(
-                        node, "leaves a conditional that does not end there"
+                        node, "leaves a conditional other than by its Merge"
                     )
                 return None
             control = tensor.startswith("^")
@@ -298,7 +298,9 @@ def _branches(
 
     parts = part(0), part(1)
     if not deciding:
-        raise NotUnderstood(conditional.merges[0].name, "has no Switch of its own")
+        raise NotUnderstood(
+            conditional.merges[0].name, "is a Merge without a Switch of its own"
+        )
     return parts, min(deciding)
 
 

@@ -203,7 +203,7 @@ class Regions:
         choice = _choose(guards, list(range(len(guards))), settled)
         if choice is None:
             self.problems[name] = (
-                "takes inputs that are not the branches of one conditional"
+                "has inputs that are not the branches of one conditional"
             )
             return _NO_GUARDS
         if isinstance(choice, Choice):
@@ -212,7 +212,7 @@ class Regions:
             guard for each in guards for guard in each if guard[0] not in settled
         )
         if len({predicate for predicate, _ in rest}) < len(rest):
-            self.problems[name] = "takes inputs of which some can never be there"
+            self.problems[name] = "has inputs that no run can provide"
             return _NO_GUARDS
         return rest
 

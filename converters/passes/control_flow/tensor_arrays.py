@@ -116,7 +116,9 @@ def _kinds(graph: Graph, names: Sequence[str]) -> Dict[str, str]:
             for arg, edge in zip(declared, edges):
                 kind = _kind(kinds, edge.tensor, edge.node)
                 if (kind == "flow") != (arg.name in _FLOW_INPUTS):
-                    raise NotUnderstood(name, "takes no flow of a TensorArray")
+                    raise NotUnderstood(
+                        name, "has no flow of a TensorArray as an input"
+                    )
             if any(o.arg == "flow_out" for o in graph.outputs(name)):
                 kinds[name] = "flow"
             continue
@@ -130,7 +132,10 @@ def _kinds(graph: Graph, names: Sequence[str]) -> Dict[str, str]:
             continue
         kind = _kind(kinds, edges[0].tensor, edges[0].node)
         if op not in _PASSES_ON or not kind or found - {kind, ""}:
-            raise NotUnderstood(name, "takes a TensorArray or its flow")
+            raise NotUnderstood(
+                name,
+                "is not an op of TensorArrays, but has one, or its flow, as an input",
+            )
         kinds[name] = kind
     return kinds
 

@@ -116,7 +116,9 @@ class _Loop:
         self.condition = conditions[0]
         for switch, merge in self.switches.items():
             if merge not in self.variables:
-                raise NotUnderstood(switch, "decides about what is no loop variable")
+                raise NotUnderstood(
+                    switch, "is a Switch of a tensor that is no loop-carried variable"
+                )
 
     def _add_variable(self, merge: str) -> None:
         graph = self.graph
@@ -124,7 +126,7 @@ class _Loop:
         steps = [e.node for e in edges if graph.nodes[e.node].op == "NextIteration"]
         enters = [e.node for e in edges if graph.nodes[e.node].op == "Enter"]
         if len(edges) != 2 or len(steps) != 1 or len(enters) != 1:
-            raise NotUnderstood(merge, "is no loop variable of a known form")
+            raise NotUnderstood(merge, "is not a loop-carried variable of a known form")
         self.variables[merge] = _LoopVariable(
             merge,
             graph.inputs(enters[0])[0].tensor,
@@ -156,18 +158,23 @@ class _Loop:
             return Outside("" if control else merge + ":0")
         if node in self.variables:
             if tensor.endswith(":1"):
-                raise NotUnderstood(node, "says whether it is the first turn")
+                raise NotUnderstood(
+                    node, "tells the first iteration of a loop from the others"
+                )
             return Outside("" if control else tensor)
         if op == "Enter":
             if control:
                 return Outside("")
             if not is_invariant(self.graph, node):
-                raise NotUnderstood(node, "is there in the first turn of a loop only")
+                raise NotUnderstood(
+                    node,
+                    "enters a loop without being a loop-carried variable or a constant",
+                )
             return Outside(self.graph.inputs(node)[0].tensor)
         if op == "LoopCond":
             return Outside("") if control else None
         if op in ("Merge", "Switch"):
-            raise NotUnderstood(node, "is of a conditional that does not end")
+            raise NotUnderstood(node, "is in a conditional that no Merge ends")
         return None
 
 
@@ -242,7 +249,9 @@ def _check_apart(graph: Graph, groups: List[Tuple[bool, Set[str]]]) -> None:
             for op in determinism.ops([name]):
                 if is_write(op) or is_random(op) or (text != other and _is_effect(op)):
                     raise NotUnderstood(
-                        name, "is in a loop that results need parts of, each its own"
+                        name,
+                        "has a side effect in a loop that would have to run "
+                        "twice, because its results need different inputs",
                     )
 
 
@@ -408,7 +417,11 @@ def _check_shared(graph: Graph, condition: Part, body: Part) -> None:
     for name in condition.names & body.names:
         op = graph.nodes[name].op
         if graph.op_def(op).is_stateful and op != "ReadVariableOp":
-            raise NotUnderstood(name, "is in the condition of a loop and in its body")
+            raise NotUnderstood(
+                name,
+                "has a side effect, and is in both the "
+                "condition of a loop and its body",
+            )
 
 
 def _replace(

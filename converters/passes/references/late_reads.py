@@ -263,9 +263,9 @@ class LateReads:
     def doubts(self) -> List[str]:
         """What a run decides alone: values that may be other ones in a session."""
         unsure = [
-            "node {!r} hands on the memory of the variable {!r}, or a copy of it: a "
-            "session shows, or does not, in {} what was written meanwhile. The "
-            "converted model does not show it.".format(node, variable, taker)
+            "node {!r} passes on the memory of the variable {!r}, or a copy; only a "
+            "run decides which. In a session, {} may show later writes. In the "
+            "converted model it does not.".format(node, variable, taker)
             for (node, variable), taker in self._doubts.items()
         ]
         return unsure + self._shared() + self._keepers
@@ -279,9 +279,8 @@ class LateReads:
             for edge in data_inputs(self._graph, name)
         ]
         return [
-            "node {!r}, a {}, keeps the memory of the variable {!r}: in a session, "
-            "what is taken out shows what was written meanwhile. The converted model "
-            "keeps a copy.".format(name, self._graph.nodes[name].op, variable)
+            "node {!r}, a {}, keeps the memory of the variable {!r}. In a session, its "
+            "elements show later writes. The converted model keeps a copy.".format(name, self._graph.nodes[name].op, variable)
             for name, tensor in keepers
             for variable in self._variables_of(tensor)
             if self._bits.get(variable, 0) & ~self._behind[name]
@@ -305,10 +304,12 @@ class LateReads:
             for variable in self._variables(alias) if alias is not None else ():
                 if variable in self._bits:
                     found.append(
-                        "node {!r} assigns the variable {!r} to the resource variable "
-                        "{!r}: in a session both are one memory from then on, and what "
-                        "is written to the first changes the second. The converted "
-                        "model keeps them apart.".format(name, variable, handle.node)
+                        "node {!r} assigns the variable {!r} to the resource "
+                        "variable {!r}. In a session both share one memory from "
+                        "then on: a write to the first changes the second. The "
+                        "converted model keeps them apart.".format(
+                            name, variable, handle.node
+                        )
                     )
         return found
 
