@@ -169,9 +169,8 @@ def _differs(
         message = (
             "The results of the converted module differ from those of its original "
             "by more than the tolerance of {:g}: {}. If that is rounding, verify "
-            "with a larger tolerance. Otherwise report it as a bug of hub_compat.".format(
-                report.tolerance, texts
-            )
+            "with a larger tolerance. Otherwise report it as a bug "
+            "of hub_compat.".format(report.tolerance, texts)
         )
     error = VerificationError(message + " Received: {!r}".format(detection.path))
     error.report = report

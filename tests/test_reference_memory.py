@@ -264,7 +264,7 @@ def _in_a_queue(v1: Any, x: Any, variable: Any) -> Any:
     [
         (_in_an_array, "keeps the memory of the variable 'in_an_array/v'"),
         (_in_a_queue, "keeps the memory of the variable 'in_a_queue/v'"),
-        (_row_of_input, "hands on the memory of the variable 'row_of_input/v'"),
+        (_row_of_input, "passes on the memory of the variable 'row_of_input/v'"),
         (_given_to_resource, "'given_to_resource/v' to the resource variable"),
     ],
 )

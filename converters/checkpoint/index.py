@@ -242,9 +242,8 @@ def _shard_size(index: CheckpointIndex, shard_id: int, key: str) -> int:
     except OSError as error:
         raise CorruptModuleError(
             "The checkpoint's index puts {!r} into a file that is not there: the "
-            "module was fetched in part. Download or export it again. Received: {!r}".format(
-                key, path
-            )
+            "module was fetched in part. Download or export it again. "
+            "Received: {!r}".format(key, path)
         ) from error
 
 

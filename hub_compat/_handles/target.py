@@ -209,8 +209,7 @@ class Target:
             return False
         if found != (path, is_directory):
             raise self.refused(
-                "it has both {!r} and {!r}, which are the same file on some systems".format(
-                    found[0], path
-                )
+                "it has both {!r} and {!r}, which are the same file "
+                "on some systems".format(found[0], path)
             )
         return True

@@ -63,9 +63,8 @@ def name_scope(name: Optional[str]) -> Any:
         raise OptionsError(
             "A name is for the variables of a tf.Graph, but execution is eager: a "
             "tf.train.Checkpoint finds variables by attribute. Call load() without "
-            "name, or under `with tf.Graph().as_default():`. Received: name={!r}".format(
-                name
-            )
+            "name, or under `with tf.Graph().as_default():`. "
+            "Received: name={!r}".format(name)
         )
     # A second one is called module_1, as hub.Module's is.
     return tf.compat.v1.variable_scope(None, default_name=name)

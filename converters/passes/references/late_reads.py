@@ -280,7 +280,9 @@ class LateReads:
         ]
         return [
             "node {!r}, a {}, keeps the memory of the variable {!r}. In a session, its "
-            "elements show later writes. The converted model keeps a copy.".format(name, self._graph.nodes[name].op, variable)
+            "elements show later writes. The converted model keeps a copy.".format(
+                name, self._graph.nodes[name].op, variable
+            )
             for name, tensor in keepers
             for variable in self._variables_of(tensor)
             if self._bits.get(variable, 0) & ~self._behind[name]
