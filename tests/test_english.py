@@ -50,7 +50,7 @@ def _words(sentence: str) -> int:
     return len(re.findall(r"[\w'/.-]*\w", sentence))
 
 
-@pytest.mark.parametrize("page", ["ARCHITECTURE.md"])
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md"])
 def test_sentences_are_short(page: str) -> None:
     """No sentence of the pages that people read first has over 25 words."""
     text = (ROOT / page).read_text(encoding="utf-8")
