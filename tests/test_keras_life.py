@@ -25,6 +25,16 @@ import hub_compat as hub
 pytestmark = pytest.mark.tensorflow
 
 
+@pytest.fixture(autouse=True)
+def _without_optimizer() -> Any:
+    """In sessions, whose optimizer has the same functions in test_modules.py."""
+    if executes_eagerly():
+        yield
+        return
+    with runtimes.unoptimized():
+        yield
+
+
 def chosen(recorded: Any) -> Any:
     """The call that the life is about, of the default variant.
 
