@@ -71,29 +71,27 @@ def convert(
         ``target`` of a TF2 SavedModel; a string or ``os.PathLike``.
       destination: directory to write. It appears whole or not at all.
       overwrite: replace a destination that exists.
-      link: how the checkpoint shards get there: ``"hard"`` links, ``"copy"``,
-        or ``"auto"``, hard links where the file system has them. Linked
-        shards are the same file as the source's: whoever changes one in
-        place changes both.
+      link: how the checkpoint shards get there: ``"hard"`` links, ``"copy"``, or
+        ``"auto"``, hard links if the file system has them. Linked shards are the same
+        file as the source's: a program that changes one in place changes both.
       verify: compare the result with the source before it appears, as
         ``hub_compat.verify()`` does.
       tolerance: for that; by default that of ``hub_compat.verify()``.
-      target: the oldest TensorFlow that is to load the result, ``"tf1.15"``,
-        ``"tf2.15"`` or ``"tf2.21"``: what it does not know of a newer one is
-        expressed in older ops. A model that has nothing of the kind is written
-        as it is.
-      follow_links: take files that are symbolic links out of the module for part of
-        it. Its own folders, such as ``assets``, may be links in any case.
+      target: the oldest TensorFlow that must load the result, ``"tf1.15"``,
+        ``"tf2.15"`` or ``"tf2.21"``. Newer ops are rewritten as ops that it has. A
+        model without newer ops is written as it is.
+      follow_links: treat symbolic links that lead out of the module as part of it.
+        Its own folders, such as ``assets``, may be links in any case.
 
     Returns:
-      What was done.
+      A report of what was converted, and what was skipped.
 
     Raises:
       HandleError: there is nothing at ``source``.
-      FormatError: it is no module, or of a format that is not converted.
+      FormatError: it is not a module, or its format is not converted.
       CorruptModuleError: it is damaged.
-      ConversionError: nothing of it can be converted, or no such target.
-      UnknownOpError: it is made of ops that the target has no equivalent of.
+      ConversionError: nothing of it can be converted, or the target is unknown.
+      UnknownOpError: it has ops without an equivalent in the target.
       DestinationError: ``destination`` exists, or cannot be written.
       VerificationError: the result differs from the source; nothing is written.
     """

@@ -37,44 +37,43 @@ def verify(
 ) -> VerificationReport:
     """Compares a converted module with its original, on the same inputs.
 
-    Each signature of each variant runs in both: the original in a session as
-    TensorFlow 1 has it, the converted one as TensorFlow's object loader and, for the
-    variant of its root, its loader for sessions have it, each time from the values
-    of the checkpoint. Shapes, dtypes, integers, strings and paths of
-    assets must be equal; no element of a floating-point output may be further from the
-    original's than ``tolerance`` times the largest magnitude in that output, or
-    1e-7. NaN equals NaN.
+    Each signature of each variant runs in both, from the values of the checkpoint.
+    The original runs in a session of TensorFlow 1. The converted one runs by
+    TensorFlow's object loader and, for the variant of its root, by its session
+    loader. Shapes, dtypes, integers, strings and paths of assets must be equal; no
+    element of a floating-point output may be further from the original's than
+    ``tolerance`` times the largest magnitude in that output, or 1e-7. NaN equals NaN.
 
-    All of it runs in another process, where one can be started, which is kept for
-    the next comparison: a graph that ends it, or does not end in the seconds that the
-    environment variable HUB_COMPAT_VERIFY_TIMEOUT gives (600), is not compared.
+    All of it runs in another process, if one can be started; it is kept for the next
+    comparison. A graph that ends the process is not compared. Neither is one that
+    takes longer than HUB_COMPAT_VERIFY_TIMEOUT seconds (600).
 
-    What cannot be compared is no failure; the report says which signatures and
-    outputs that concerns, and why: random numbers, a clock, queues, a variable that is
-    read while it is written, an op that the running TensorFlow lacks, inputs that
-    nobody could guess.
+    An output that cannot be compared is no failure; the report names it, with the
+    reason. Reasons are random numbers, a clock, queues, a variable that is read while
+    it is written, an op that the running TensorFlow lacks, and inputs that cannot be
+    guessed.
 
     Args:
       source: directory of a TF1 Hub module or TF1 SavedModel, or of a TF2 SavedModel
         that was converted for an older TensorFlow.
-      converted: directory that ``convert()`` made of it.
+      converted: directory of its conversion by ``convert()``.
       inputs: by signature and by input, arrays to compare with; components of a
         sparse input are ``x_indices``, ``x_values`` and ``x_dense_shape``, those of a
-        ragged one ``x_component_0`` and so on. Inputs of other signatures are made
-        up: from dtypes and shapes, from vocabularies, as the ``tf.Example`` that
-        the graph parses or the image that it decodes.
+        ragged one ``x_component_0`` and so on. Inputs of other signatures are
+        generated: from dtypes and shapes, from vocabularies, as the ``tf.Example``
+        that the graph parses or the image that it decodes.
       tolerance: the largest relative difference; at least 2e-3 for outputs that are
         float16, and 2e-2 for bfloat16.
-      seed: of the inputs that are made up.
+      seed: of the generated inputs.
 
     Returns:
       What was compared, and the differences.
 
     Raises:
       HandleError: there is nothing at one of the paths.
-      FormatError: ``source`` is no model, or ``converted`` no converted one.
+      FormatError: ``source`` is not a model, or ``converted`` is not a conversion.
       CorruptModuleError: one of them is damaged.
-      SignatureError: ``inputs`` name a signature that there is not.
+      SignatureError: ``inputs`` names an unknown signature.
       VerificationError: they differ, with the report as its ``report``; or given
         inputs do not fit, or the converted module does not load.
 

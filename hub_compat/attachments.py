@@ -53,19 +53,19 @@ def get_attached_message(
 
     Args:
       handle: directory of the module, original or converted, a string or
-        ``os.PathLike``; or what ``load()`` returned.
+        ``os.PathLike``; or the result of ``load()``.
       key: the key it was attached under: ``"image_module_info"``.
       message_type: class of the message, such as
         ``hub_compat.ImageModuleInfo``.
       tags: the variant; by default the one that ``load()`` gives, or gave.
-      required: raise rather than return None where there is none.
+      required: raise an error, rather than return None, if there is none.
 
     Returns:
       A new ``message_type``, or None.
 
     Raises:
-      AttachmentError: there is none and it is required, or its bytes are not
-        a ``message_type``.
+      AttachmentError: there is none although it is required, or its bytes are not a
+        ``message_type``.
       VariantError: the module has no such variant.
       HandleError: ``handle`` is neither.
     """

@@ -214,7 +214,7 @@ def _cached(request: Request) -> str:
     reason: OSError
     try:
         root = directory()
-        # Was the cache too full for this entry, it need not be tried again.
+        # The main cache was too full for this entry; do not try it again.
         temporary = _temporary.get(os.getpid())
         if temporary:
             found = entries.found(_place(temporary, request.key), request)

@@ -76,7 +76,7 @@ _HANDLES = ("ftp", "sftp", "ssh", "git", "hf", "tfhub")
 
 
 def detect(path: Union[str, os.PathLike[str]]) -> Detection:
-    """Says what a module directory is, and how that is known.
+    """Detects the format of a module directory, with the evidence.
 
     Reads the marker file and a few fields of the model file; never the graph, the
     weights or, for a local path, TensorFlow.
@@ -93,8 +93,8 @@ def detect(path: Union[str, os.PathLike[str]]) -> Detection:
 
     Raises:
       HandleError: there is nothing at the path.
-      FormatError: there is something else, or a module format that is refused; the
-        message says what was found.
+      FormatError: it is not a module, or its format is refused; the message says what
+        was found.
       CorruptModuleError: (a ``FormatError``) the module is damaged or incomplete.
 
     Example::

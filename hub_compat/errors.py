@@ -70,11 +70,11 @@ class HandleError(HubCompatError, OSError):
 
 
 class MissingModuleError(HandleError, ValueError):
-    """The directory of a module is gone that a saved model refers to."""
+    """A saved model refers to the directory of a module, which is gone."""
 
 
 class FormatError(HubCompatError, ValueError):
-    """The directory is not a TensorFlow module, or of a format we refuse."""
+    """The directory is not a TensorFlow module, or its format is refused."""
 
 
 class CorruptModuleError(FormatError):
@@ -82,7 +82,7 @@ class CorruptModuleError(FormatError):
 
 
 class ArchiveError(CorruptModuleError, HandleError):
-    """What was to be a module's archive is none, damaged, or not to be trusted."""
+    """The archive of a module is unusable, damaged or not trusted."""
 
 
 class VariantError(HubCompatError, ValueError, RuntimeError):
@@ -90,11 +90,11 @@ class VariantError(HubCompatError, ValueError, RuntimeError):
 
 
 class SignatureError(HubCompatError, KeyError, ValueError):
-    """The module has no signature of that name, or it was left out."""
+    """The module has no signature of that name, or it was skipped."""
 
 
 class InputError(HubCompatError, TypeError, ValueError):
-    """A signature is called with inputs that it does not take."""
+    """A signature was called with inputs that it does not accept."""
 
     # As that of LayerError: Keras calls signatures through autograph.
     if not TYPE_CHECKING:
@@ -119,7 +119,7 @@ class LayerError(HubCompatError, ValueError, TypeError):
 
 
 class SafeModeError(HubCompatError, ValueError):
-    """Keras loads a file in safe mode, and a layer in it would load a module."""
+    """Keras loads a file in safe mode, but a layer in it would load a module."""
 
 
 class SaveError(HubCompatError, ValueError):

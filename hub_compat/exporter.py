@@ -20,7 +20,7 @@ __all__ = ["export_reusable"]
 def export_reusable(
     model: Any, directory: Any, *, inputs: Any = None, overwrite: bool = False
 ) -> None:
-    """Writes a Keras model for others to call and to train, in any TensorFlow.
+    """Writes a Keras model as a Reusable SavedModel that any TensorFlow can train.
 
     The result has what TensorFlow Hub documents as the Reusable SavedModel interface:
     ``__call__(inputs, training=False)``, ``variables``, ``trainable_variables``,
@@ -30,16 +30,16 @@ def export_reusable(
 
     Args:
       model: a model or layer of Keras 2 or Keras 3; ``keras.Model(model.inputs,
-        model.layers[-2].output)`` is a piece of one.
+        model.layers[-2].output)`` is a part of one.
       directory: directory to write; a string or ``os.PathLike``. It appears whole or
         not at all.
       inputs: a nest of ``tf.TensorSpec`` (or the specs of sparse and ragged tensors),
-        batch dimension included; needed only where the model does not know its inputs,
-        as a layer or a subclassed model may not.
+        batch dimension included; needed only if the model does not know its inputs,
+        such as a layer or a subclassed model.
       overwrite: replace a directory that exists.
 
     Raises:
-      SaveError: ``model`` is nothing of Keras, or has no weights yet; it does not know
+      SaveError: ``model`` is not of Keras, or has no weights yet; it does not know
         its inputs; TensorFlow is in graph mode.
       DestinationError: ``directory`` exists, or cannot be written.
     """

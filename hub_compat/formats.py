@@ -47,7 +47,7 @@ class Variant:
       tags: the tag set, sorted: ``("serve",)``; empty for a TF1 Hub module's
         default variant.
       signatures: names of its signatures, sorted: ``("default", "logits")``; those
-        that TensorFlow keeps for itself (``__saved_model_init_op``) are left out.
+        that TensorFlow keeps for itself (``__saved_model_init_op``) are not listed.
     """
 
     tags: Tuple[str, ...]
@@ -90,7 +90,7 @@ def _release(version: str) -> Tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """What ``detect()`` found in a directory.
+    """The result of ``detect()``.
 
     Attributes:
       path: the directory, as it was given.
@@ -143,13 +143,13 @@ class SignatureComparison:
 
     @property
     def compared(self) -> bool:
-        """Whether both ran, or the converted one failed where the original ran."""
+        """Whether both ran, or only the converted one failed."""
         return not self.reason
 
 
 @dataclasses.dataclass(frozen=True)
 class VerificationReport:
-    """What ``verify()`` compared.
+    """The result of ``verify()``.
 
     Attributes:
       tolerance: the relative difference that was allowed: ``1e-05``.
@@ -173,7 +173,7 @@ class VerificationReport:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing that was compared differs by more than the tolerance."""
+        """Whether all compared outputs agree within the tolerance."""
         return not any(found.mismatches for found in self.signatures)
 
     @property
@@ -189,7 +189,7 @@ class VerificationReport:
 
 @dataclasses.dataclass(frozen=True)
 class ConversionReport:
-    """What ``convert()`` did.
+    """The result of ``convert()``.
 
     Attributes:
       source: the directory that was converted, as it was given.
@@ -210,7 +210,7 @@ class ConversionReport:
       weight_bytes_read: the bytes of weights that had to be read to do so.
       unused_keys: keys of the source's checkpoint that no variable of its
         graphs uses; they are kept in the new checkpoint under the same keys.
-      warnings: what had to be left out, and why.
+      warnings: what was skipped, and why; what else to know.
       seconds: how long it took, without verification and TensorFlow's import.
       verification: what ``convert(verify=True)`` compared; None without it.
       lowered: what was done for an older TensorFlow, sorted.

@@ -60,12 +60,11 @@ def load(
     """Loads a module of any format.
 
     A TF1 Hub module or TF1 SavedModel is converted once, into the cache, and loaded
-    from there; a TF2 SavedModel is loaded as it is. What comes back has the interface
-    of TensorFlow Hub's Reusable SavedModel: it is callable, with ``training`` as
-    an argument, and has ``variables``, ``trainable_variables``,
-    ``regularization_losses`` and ``signatures``; the other signatures of a
-    TF1 module are sub-objects of the same kind. Nothing is shared with an
-    earlier load of the same module.
+    from there; a TF2 SavedModel is loaded as it is. The result has the interface of
+    TensorFlow Hub's Reusable SavedModel. It is callable, with ``training`` as an
+    argument, and has ``variables``, ``trainable_variables``,
+    ``regularization_losses`` and ``signatures``. The other signatures of a TF1 module
+    are sub-objects of the same kind. Two loads of one module share nothing.
 
     Args:
       handle: directory of the module, a string or ``os.PathLike``, on any file
@@ -74,14 +73,14 @@ def load(
         a TF1 Hub module, ``{"serve"}`` of a TF1 SavedModel, or the only one.
       options: a ``tf.saved_model.LoadOptions`` (TF 2.3 or newer).
       fill_collections: adds to the collections of the graph what ``hub.Module``
-        added: the trainable variables to TRAINABLE_VARIABLES, the regularization
-        losses to REGULARIZATION_LOSSES, and each call with ``training=True`` to
-        UPDATE_OPS. An object that is loaded by the tag ``train`` is then called so
-        where a call does not say. The updates are part of the call's op: they run
-        once in each step that needs its outputs, and need no UPDATE_OPS for it.
-      name: in a graph, a scope for the names of the variables. ``hub.Module`` has
-        ``name="module"`` where none is given: with it, the checkpoint of an old
-        training job is restored. By default variables have the module's own names.
+        added: trainable variables to TRAINABLE_VARIABLES, regularization losses to
+        REGULARIZATION_LOSSES, each call with ``training=True`` to UPDATE_OPS. For an
+        object loaded by the tag ``train``, ``training=True`` is then the default of a
+        call. The updates are part of the call's op: they run once in each step that
+        needs its outputs, with or without UPDATE_OPS.
+      name: in a graph, a scope for the names of the variables. The default of
+        ``hub.Module`` is ``name="module"``; with it, checkpoints of an old training
+        job are restored. By default variables have the module's own names.
 
     Returns:
       The loaded object. ``_is_hub_module_v1`` tells, as in TensorFlow Hub,
@@ -89,7 +88,7 @@ def load(
 
     Raises:
       HandleError: there is nothing at ``handle``.
-      FormatError: it is no module, or of a format that is not loaded.
+      FormatError: it is not a module, or its format is refused.
       CorruptModuleError: it is damaged.
       VariantError: it has no variant with these tags.
       UnknownOpError: it uses ops that this TensorFlow does not have.

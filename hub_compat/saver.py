@@ -30,12 +30,11 @@ def save(
 ) -> None:
     """Saves a loaded module with the values that its variables have now.
 
-    All else is as it was: what it calls, variants, sub-objects, signatures, attached
-    messages, assets, and where it came from. Of a TF1 module that was loaded by
-    ``tags`` the other variants come along, with the new values of the variables that
-    they share, as ``hub.Module.export`` wrote them. The result is a TF2 SavedModel,
-    for ``load()`` and for all that reads such. What a program hung on the object is
-    not part of the module: ``tf.saved_model.save`` saves that.
+    All else stays as it was: functions, variants, sub-objects, signatures, attached
+    messages, assets and provenance. If a TF1 module was loaded by ``tags``, its other
+    variants are saved, too, as ``hub.Module.export`` did, with the new values of
+    shared variables. The result is a TF2 SavedModel. Attributes that a program added
+    to the object are not part of the module: ``tf.saved_model.save`` saves those.
 
     Args:
       loaded: what ``load()`` returned.
@@ -44,14 +43,13 @@ def save(
       overwrite: replace a directory that exists.
       session: in graph mode, the ``tf.compat.v1.Session`` that holds the values; by
         default the current one.
-      follow_links: take files that are symbolic links out of the module for part of
-        it. Its own folders, such as ``assets``, may be links in any case.
+      follow_links: treat symbolic links that lead out of the module as part of it.
+        Its own folders, such as ``assets``, may be links in any case.
 
     Raises:
       FormatError: there is a link out of the module.
-      SaveError: ``loaded`` did not come from ``load()``; its files are gone or not
-        the same any more; its variables have no values, or there is no session to
-        ask for them.
+      SaveError: ``loaded`` did not come from ``load()``; its files are gone or have
+        changed; its variables have no values, or there is no session that holds them.
       DestinationError: ``directory`` exists, or cannot be written.
     """
     place = origin.now(loaded)

@@ -25,7 +25,7 @@ from .graph import Graph
 
 __all__ = ["check_acyclic"]
 
-# What hands a value to the next turn of a loop.
+# What passes a value on to the next iteration of a loop.
 _BACK = ("NextIteration", "RefNextIteration")
 
 
@@ -55,7 +55,7 @@ def check_acyclic(graph: Graph) -> None:
 
 
 def _cyclic_node(nodes: Iterable[Any]) -> Optional[str]:
-    """One of the nodes that need themselves in one turn; None if there is none."""
+    """One of the nodes that need themselves in one iteration, or None."""
     inputs: Dict[str, Sequence[str]] = {}
     back = set()
     for node in nodes:

@@ -17,7 +17,7 @@ __all__ = [
 
 
 class Names:
-    """Names that are taken."""
+    """Hands out names that are not in use."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = set(taken)

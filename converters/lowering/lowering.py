@@ -236,7 +236,7 @@ class _Lowering:
         return rules.OPS.get(op)
 
     def _leave_out(self) -> None:
-        """Takes away the functions that cannot be, and the signatures behind them."""
+        """Removes functions that cannot be lowered, and signatures that call them."""
         if not self._missing:
             return
         needs = self._needs()

@@ -31,7 +31,7 @@ _Argument = Tuple[str, int]
 
 
 def run(graph: Graph, context: Context) -> None:
-    """Says it of all functions that are called with variables of a graph."""
+    """Annotates each function argument that receives a variable of the graph."""
     links = {name: _links(function) for name, function in graph.library.items()}
     found: Dict[_Argument, Set[bytes]] = {}
     stack: List[Tuple[_Argument, bytes]] = []

@@ -33,7 +33,7 @@ _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
 def register_resolver(resolver: Resolver) -> Resolver:
-    """Has handles of a kind of one's own resolved.
+    """Registers a function that resolves handles of your own kind.
 
     Args:
       resolver: gets a handle, and returns the path of a directory, or None for a
@@ -48,7 +48,7 @@ def register_resolver(resolver: Resolver) -> Resolver:
 
 
 def resolve(handle: Any) -> str:
-    """Returns the directory of the module that a handle names, fetched if need be.
+    """Returns the directory of the module that a handle names; fetches it if needed.
 
     A directory is returned as it is. An address (the TF Hub hosting protocol), a model
     of Kaggle's and an archive are unpacked into the cache of downloads, once: an entry
@@ -56,16 +56,16 @@ def resolve(handle: Any) -> str:
 
     Args:
       handle: a path, ``https://tfhub.dev/...``, ``kaggle://...``, an archive; the
-        grammar is in ``hub_compat/_handles/grammar.py``. What has been loaded, such as
-        the result of ``load()``, is no handle.
+        grammar is in ``hub_compat/_handles/grammar.py``. The result of ``load()`` is
+        not a handle.
 
     Returns:
-      The path of a directory, local or on a file system that TensorFlow reads. Whether
-      there is a module in a directory that was given, this does not look at.
+      The path of a directory, local or on a file system that TensorFlow reads. It is
+      not checked that a given directory holds a module.
 
     Raises:
       HandleError: nothing can be fetched; the message says why.
-      ArchiveError: (a ``HandleError``) what was fetched is no archive that can be used.
+      ArchiveError: (a ``HandleError``) the fetched archive is unusable or refused.
       CacheError: the cache of downloads cannot be used.
       FormatError: it is neither a string nor an ``os.PathLike``.
       MissingDependencyError: ``requests`` or ``kagglehub`` is missing.

@@ -30,7 +30,7 @@ def keep_state_alive(loaded: Any) -> None:
 
 
 def leave_to_sessions(loaded: Any) -> None:
-    """Has no table of a graph destroyed by Python: the sessions have the tables.
+    """Keeps Python from destroying a graph's tables, which belong to its sessions.
 
     TF 1.15 would call a function for that, in the graph, when the garbage collector
     has done away with the function ("TF_GraphCopyFunction cannot be null").

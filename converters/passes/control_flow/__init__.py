@@ -60,7 +60,7 @@ __all__ = [
 
 
 def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:
-    """Those of some tensors that are of a turn of a loop, and not of the graph."""
+    """The tensors of a list that exist inside of a loop only."""
     tensors = list(tensors)
     names = graph.slice(tensors)
     if all(graph.nodes[name].op != "Enter" for name in names):
@@ -213,7 +213,7 @@ def _rewrite(
     sources: Mapping[str, int],
     fixed: Collection[str],
 ) -> List[str]:
-    """Rewrites a tangle; returns the nodes that may have become unused."""
+    """Rewrites a connected component; returns nodes that may have become unused."""
     names = names + conditionals.split_merges(graph, names, regions, numbered)
     names = names + hoisting.read_before(graph, names, regions, written)
     names = tensor_arrays.make_lists(graph, topological(graph, names))

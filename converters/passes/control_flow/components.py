@@ -34,10 +34,10 @@ def is_control_flow(op: str) -> bool:
 
 
 def find_tangles(graph: Graph, regions: Regions) -> List[List[str]]:
-    """Nodes that belong to loops, conditionals or arrays, apart where they can be.
+    """Finds the connected components of loops, conditionals and arrays.
 
-    What leaves a loop or conditional and enters another does not tie them together,
-    unless it is an array.
+    A tensor that leaves a loop or conditional and enters another does not connect
+    them, unless it is an array.
     """
     arrays = _array_tensors(graph, regions)
     members = [

@@ -191,7 +191,7 @@ def _ends(
             waits.add(ended)
         for other, place in regions.frames.items():
             if frame and place == frame and graph.nodes[other].op == "NextIteration":
-                # Each turn waits for it.
+                # Each iteration waits for it.
                 graph.nodes[other].input.append("^" + ended)
                 graph.forget(other)
     return waits

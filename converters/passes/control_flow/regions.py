@@ -218,7 +218,7 @@ class Regions:
 
 
 def is_invariant(graph: Graph, name: str) -> bool:
-    """Whether a node brings the same tensor into each turn of a loop."""
+    """Whether a node brings the same tensor into each iteration of a loop."""
     node = graph.node(name)
     if node.op != "Enter":
         return False

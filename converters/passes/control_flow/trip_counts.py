@@ -26,16 +26,16 @@ def most_turns(
     variables: Mapping[str, Any],
     boundary: Callable[[str, str], Optional[Outside]],
 ) -> Union[int, str]:
-    """How many turns a loop may have, a number or a tensor; -1 if that is not known.
+    """The largest number of iterations: a number or a tensor; -1 if unknown.
 
-    It is known where a loop goes on while what counts its turns is less than
-    something, as it is with ``maximum_iterations``. XLA differentiates no others.
+    It is known if the condition of the loop compares a counter of its iterations with
+    a limit, as with ``maximum_iterations``. XLA differentiates no others.
 
     Args:
       graph: the graph.
-      continues: the tensor that says whether there is another turn.
+      continues: the tensor that says whether there is another iteration.
       variables: the loop variables, by their Merges.
-      boundary: what an edge leads to outside of a turn.
+      boundary: what an edge leads to outside of an iteration.
     """
     stack = [continues]
     while stack:
@@ -60,7 +60,7 @@ def most_turns(
 
 
 def _counts(graph: Graph, variable: Any) -> bool:
-    """Whether a loop variable is the number of turns so far."""
+    """Whether a loop variable counts the iterations so far."""
     begin = constant_behind(graph, variable.initial, ())
     if begin is None or int32_value(graph, begin) != 0:
         return False
@@ -76,7 +76,7 @@ def _counts(graph: Graph, variable: Any) -> bool:
 
 
 def _behind_switch(graph: Graph, tensor: str) -> str:
-    """The Merge whose value a turn of a loop goes on with."""
+    """The Merge whose value an iteration starts with."""
     node = node_of(normal(tensor))
     while graph.node(node).op in ("Identity", "Switch"):
         node = graph.inputs(node)[0].node

@@ -148,7 +148,7 @@ class _Loop:
         return found
 
     def boundary(self, tensor: str, node: str) -> Optional[Outside]:
-        """What an edge leads to outside of a turn of the loop."""
+        """The tensor outside of an iteration that an edge leads to; None if inside."""
         control = tensor.startswith("^")
         op = self.graph.nodes[node].op
         if node in self.switches:
@@ -264,7 +264,7 @@ def _is_effect(op: str) -> bool:
 
 
 class _Turn:
-    """What is computed in a turn of a loop.
+    """The computation of one iteration of a loop.
 
     Attributes:
       continues: the tensor that says whether there is another turn.
@@ -405,7 +405,7 @@ def _write_while(
 
 
 def _inner(tensor: str, loop: _Loop) -> str:
-    """A tensor that leaves a turn, as ``Part.taken`` has it where it came in."""
+    """A tensor that leaves an iteration, as ``Part.taken`` has it at its entry."""
     tensor = normal(tensor)
     node = tensor.rpartition(":")[0]
     outside = loop.boundary(tensor, node)
@@ -413,7 +413,7 @@ def _inner(tensor: str, loop: _Loop) -> str:
 
 
 def _check_shared(graph: Graph, condition: Part, body: Part) -> None:
-    """Refuses what would be run twice in a turn."""
+    """Refuses side effects that would run twice in an iteration."""
     for name in condition.names & body.names:
         op = graph.nodes[name].op
         if graph.op_def(op).is_stateful and op != "ReadVariableOp":
@@ -439,7 +439,7 @@ def _replace(
     """Puts a While in the place of a loop, and Identities in that of its Exits."""
     node = functional_node(name, "While")
     for suffix, value in (("turn", 0), ("most_turns", limit)):
-        # The gradient code of TensorFlow counts the turns by the first, and takes
+        # The gradient code of TensorFlow counts iterations by the first, and takes
         # the second for the size of the lists that it keeps values in.
         if not isinstance(value, str):
             full = "{}/{}".format(name, suffix)

@@ -136,7 +136,7 @@ class Aliases:
         self._writes = writes
         self._found: Dict[str, Optional[Alias]] = {}
         self.choosers: Dict[str, Chooser] = {}
-        # Loop variables that are not the same memory in each turn.
+        # Loop variables that are not the same memory in each iteration.
         self._mixed: Set[str] = set()
         self._numbers: Dict[Tuple[str, Tuple[View, ...]], int] = {}
         self._entries: Dict[str, Dict[int, Entry]] = {}
@@ -189,7 +189,7 @@ class Aliases:
                 if each is None:
                     continue
                 if each.views and self._reaches(each.chooser, alias.chooser):
-                    # Another number in each turn.
+                    # Another number in each iteration.
                     return each.views[-1].node
                 if alias.chooser in self._mixed:
                     if kind(self._graph, node_of(tensor)) not in _TURNS:
@@ -284,7 +284,7 @@ class Aliases:
                 break
             self._mixed |= mixed
         for name in self._mixed:
-            # Of its next turn, more is known now.
+            # Of its next iteration, more is known now.
             tensors = [edge.tensor for edge in data_inputs(self._graph, name)]
             self._choose(name, "Merge", tensors)
 
@@ -403,7 +403,7 @@ class Aliases:
             return self._choose(name, "Merge", tensors)
         found = [self._found.get(tensor) for tensor in tensors if tensor not in back]
         if back:
-            # As it begins, until a turn gives something else.
+            # As it begins, until an iteration gives something else.
             begun = found[0]
             return None if begun is None else begun
         if all(alias is None for alias in found):

@@ -417,7 +417,7 @@ class LateReads:
                     self._bits[twin] = self._bits.get(twin, 0) | bit
         while self._add_writes_behind(order, self._behind, ()):
             pass
-        # Of a turn of a loop alone: another one has written as well.
+        # Of one iteration alone: another one has written as well.
         self._add_writes_behind(order, self._in_turn, WAYS_BACK)
 
     def _may_resize(self, node: Any) -> bool:

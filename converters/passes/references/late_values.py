@@ -139,7 +139,7 @@ class LateValues:
             if kind(graph, step) == "Switch" and (entered or dtype == DT_RESOURCE):
                 decides = data_inputs(graph, step)[1].node
                 if graph.nodes[decides].op == "LoopCond":
-                    # The same in each turn.
+                    # The same in each iteration.
                     continue
             way += (step,)
             if way not in self._ways:
