@@ -318,7 +318,7 @@ def _parts(leg: Leg, arguments: List[str]) -> List[Part]:
     """The processes of a leg; one alone where tests are selected."""
     if any(argument.startswith(str(ROOT)) for argument in arguments):
         return [Part(leg, 0, (), 0.0)]
-    files = {path.stem: path for path in (ROOT / "tests").glob("test_*.py")}
+    files = {path.stem: path for path in (ROOT / "tests").rglob("test_*.py")}
     weights = {n: test_parts.seconds_of(SECONDS, leg.name, n) for n in files}
     divided = test_parts.divide(weights, 1 if arguments else leg.parts)
     if leg.marked in ("exporters", "smoke", "plain"):
