@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test quick test-versions check format support bench testdata testdata-tf2 testdata-tf215 ops \
+.PHONY: help demo test quick test-versions passes-update check format support bench testdata testdata-tf2 testdata-tf215 ops \
 	first-versions package-ops replacements survey survey-layers clean
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "               in TensorFlow 2.21 and 1.15"
 	@echo "make test-versions  a part of the suite, in every second TensorFlow from 2.4 to 2.20;"
 	@echo "               LEGS=tf2.8.4 for one of them"
+	@echo "make passes-update  write the expected texts in tests/passes/ anew; ARGS=variables for one folder"
 	@echo "make check     lint, types, wheel against tree, support table"
 	@echo "make format    format, and apply the lint's own fixes"
 	@echo "make support   after make test: write its results into the support table"
@@ -44,6 +45,10 @@ quick:
 
 test-versions:
 	@$(PYTHON) tools/run_tests.py --legs "$(or $(LEGS),versions)" -- $(ARGS)
+
+passes-update:
+	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
+	$(RUN) tf221 tests/passes/cases.py $(ARGS)
 
 check:
 	@$(PYTHON) tools/check.py

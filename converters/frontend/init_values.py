@@ -15,6 +15,7 @@ from hub_compat._io import files
 from hub_compat._tf import LOAD_ERRORS, node_def_pb2, tf
 from hub_compat.errors import ConversionError
 
+from ..ir.constants import array_of
 from ..ir.dtypes import DT_STRING
 from ..ir.effects import Determinism
 from ..ir.functions import set_attr
@@ -174,7 +175,7 @@ class _Part:
         parts = []
         for kind, tensor in zip(("keys", "slices"), reader.input[1:3]):
             const = self._nodes[node_of(tensor)]
-            values = tf.make_ndarray(const.attr["value"].tensor).ravel()
+            values = array_of(const.attr["value"].tensor).ravel()
             name = "{}/{}_{}".format(reader.name, kind, index)
             self._nodes[name] = _string(name, [values[index]])
             parts.append(name)

@@ -23,9 +23,9 @@ from typing import (
 import numpy as np
 
 from hub_compat._io import files
-from hub_compat._tf import tf
 from hub_compat.errors import ConversionError, CorruptModuleError
 
+from ..ir.constants import array_of
 from ..ir.effects import Determinism
 from ..ir.graph import (
     CONTROL_FLOW_OPS,
@@ -381,7 +381,7 @@ def _constant(graph: Graph, tensor: str) -> Optional[np.ndarray]:
     """A tensor's value if it is plainly constant."""
     node = graph.node(node_of(tensor))
     if node.op == "Const":
-        return np.asarray(tf.make_ndarray(node.attr["value"].tensor))
+        return np.asarray(array_of(node.attr["value"].tensor))
     if node.op == "Identity":
         return _constant(graph, node.input[0])
     if node.op == "Fill":

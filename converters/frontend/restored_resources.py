@@ -15,6 +15,7 @@ from hub_compat._io import files
 from hub_compat._tf import node_def_pb2, tf
 from hub_compat.errors import CorruptModuleError
 
+from ..ir.constants import array_of
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, node_of, normal, split_tensor
 from ..ir.tables import find_tables, shared_name
@@ -102,7 +103,7 @@ def _read(graph: Graph, name: str, reader: Any, tensor: str) -> Any:
     """What a RestoreV2 node reads."""
     restore, index = split_tensor(tensor)
     keys = graph.nodes[node_of(graph.nodes[restore].input[1])]
-    key = tf.make_ndarray(keys.attr["value"].tensor).ravel()[index].decode()
+    key = array_of(keys.attr["value"].tensor).ravel()[index].decode()
     if not reader.has_tensor(key):
         raise CorruptModuleError(
             "The checkpoint does not hold the entries that {!r} fills a table with. "
@@ -139,7 +140,7 @@ def _value(graph: Graph, tensor: str) -> Any:
     node = graph.nodes[node_of(tensor)]
     while node.op == "Identity":
         node = graph.nodes[node_of(node.input[0])]
-    return tf.make_ndarray(node.attr["value"].tensor)
+    return array_of(node.attr["value"].tensor)
 
 
 def _constant(graph: Graph, name: str, value: Any) -> str:

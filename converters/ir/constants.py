@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from typing import Any, List, Optional, Tuple
 
-from hub_compat._tf import attr_value_pb2, node_def_pb2
+import numpy as np
+
+from hub_compat._tf import attr_value_pb2, node_def_pb2, tf
 
 from .dtypes import DT_INT32
 from .functions import set_attr
 from .graph import Graph, node_of, normal, split_tensor
 from .signatures import make_shape
 
-__all__ = ["add_constant", "int32_tensor", "int32_value", "shape_of", "shapes_attr"]
+__all__ = ["add_constant", "array_of", "int32_tensor", "int32_value", "shape_of",
+           "shapes_attr"]  # fmt: skip
+
+# tf.make_ndarray of TF 1.15 does not know these.
+_UNSIGNED = {22: ("uint32_val", np.uint32), 23: ("uint64_val", np.uint64)}
+
+
+def array_of(tensor: Any) -> Any:
+    """The value of a TensorProto, a NumPy array."""
+    if tensor.dtype not in _UNSIGNED or tensor.tensor_content:
+        return tf.make_ndarray(tensor)
+    field, dtype = _UNSIGNED[tensor.dtype]
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    values = list(getattr(tensor, field)) or [0]
+    # The last one stands for all that follow.
+    values += values[-1:] * (int(np.prod(shape, dtype=np.int64)) - len(values))
+    return np.array(values[: int(np.prod(shape, dtype=np.int64))], dtype).reshape(shape)
 
 
 def shape_of(graph: Graph, tensor: str) -> Any:

@@ -143,6 +143,12 @@ class Graph:
             self._ops[op] = found
         return found
 
+    def declare(self, op: op_def_pb2.OpDef) -> None:
+        """Makes known an op that neither the model's op list nor TF 1.15 has."""
+        if op.name not in self._ops:
+            self.declared_ops.append(op)
+            self._ops[op.name] = op
+
     def add_function(self, function: Any) -> None:
         """Adds a FunctionDef to the library."""
         self.library[function.signature.name] = function

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 from hub_compat._tf import attr_value_pb2, node_def_pb2, tf
 
+from .constants import array_of
 from .dtypes import DT_INT32
 from .functions import set_attr
 from .graph import arg_types, attr_or_default
@@ -96,7 +97,7 @@ class Scope:
             seen += 1
         if node is None or node.op != "Const":
             return None
-        return tf.make_ndarray(node.attr["value"].tensor)
+        return array_of(node.attr["value"].tensor)
 
     def shape(self, tensor: str) -> Optional[List[int]]:
         """The shape that the writer knew a tensor to have, with -1 for what may vary.

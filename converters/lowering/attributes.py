@@ -21,9 +21,7 @@ MEANINGLESS = frozenset(
         ("*", "grad_x"),
         ("*", "grad_y"),
         ("*", "metadata"),  # for a profiler
-        ("*", "sharding"),  # on TPUs
         ("*", "sparse_gradient"),  # of a sum over segments: as IndexedSlices
-        ("*", "xla_compile_attr"),
         # Checks a shape that has been checked when the model was traced.
         ("AssignVariableOp", "validate_shape"),
         ("ScanDataset", "use_default_device"),

@@ -15,6 +15,7 @@ from hub_compat._io import files
 from hub_compat._tf import attr_value_pb2, tf, trackable_object_graph_pb2
 from hub_compat.errors import UnknownOpError
 
+from ..ir.constants import array_of
 from ..ir.dtypes import DT_RESOURCE
 from ..ir.functions import set_attr
 from ..ir.names import Names
@@ -154,7 +155,7 @@ def _taken(create: Any, keys: Any, values: Any) -> Tuple[Any, Any]:
         taken = np.ones(keys.shape[:1], bool)
         # Keys that stand for a free place, and for one that got free.
         for name in node.input[:2]:
-            key = tf.make_ndarray(nodes[name.split(":")[0]].attr["value"].tensor)
+            key = array_of(nodes[name.split(":")[0]].attr["value"].tensor)
             keys = keys.reshape((-1,) + key.shape)
             taken &= ~np.equal(keys, key).reshape(len(taken), -1).all(axis=1)
         shape = [dim.size for dim in node.attr["value_shape"].shape.dim]

@@ -11,8 +11,9 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from hub_compat._tf import struct_pb2, tensor_pb2, tf
+from hub_compat._tf import struct_pb2, tensor_pb2
 
+from ..ir.constants import array_of
 from .targets import Registry
 
 __all__ = ["lower_specs", "loses_keywords", "make_positional", "newer_specs"]
@@ -60,7 +61,7 @@ def lower_specs(objects: Any, registry: Registry, done: Dict[str, int]) -> None:
 
 def _default(data: bytes) -> Optional[Any]:
     try:
-        array = tf.make_ndarray(tensor_pb2.TensorProto.FromString(data))
+        array = array_of(tensor_pb2.TensorProto.FromString(data))
     except TypeError:
         # Of a dtype that TF 1.15 does not give to NumPy.
         return None

@@ -28,6 +28,7 @@ from ..ir.context import Context
 from ..ir.dtypes import DT_FLOAT, DT_INT32, DT_INT64
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, attr_or_default, node_of, split_tensor
+from ..opdata.op_defs import read_ops
 from ..opdata.replacements import graph_for
 
 __all__ = ["MISJUDGED", "REWRITES", "run"]
@@ -78,6 +79,10 @@ class _Rewrite:
         # Nothing else says that a constant is inside of a loop.
         place = ["^" + node_of(self.inputs[0])]
         return self.add("Const", place, dtype=("type", dtype), value=value)
+
+    def declare(self, op: str) -> None:
+        """Makes an op of TensorFlow 2 known to the graph."""
+        self._graph.declare(read_ops("ops_tf2_15.pb.gz")[op])
 
     def op_def(self) -> Any:
         """The definition of the node's op."""
@@ -180,8 +185,9 @@ def _boosted_trees_bucketize(rewrite: _Rewrite) -> None:
 def _image_projective_transform(rewrite: _Rewrite) -> None:
     """The second version, with the size of the images for that of the result.
 
-    In TensorFlow 1.15 both are in ``tf.contrib.image``.
+    In TensorFlow 1.15 both are in ``tf.contrib.image``, so its op list has neither.
     """
+    rewrite.declare("ImageProjectiveTransformV2")
     images, transforms = rewrite.inputs
     dtype = rewrite.node.attr["dtype"].type
     shape = rewrite.add(

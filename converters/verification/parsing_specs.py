@@ -6,8 +6,7 @@ from typing import Any, List, NamedTuple
 
 import numpy as np
 
-from hub_compat._tf import tf
-
+from ..ir.constants import array_of
 from ..ir.dtypes import DT_STRING
 from ..ir.graph import Graph, attr_or_default, node_of
 
@@ -80,5 +79,5 @@ def constant_strings(graph: Graph, tensor: str) -> List[bytes]:
         node = graph.node(node_of(node.input[0]))
     if node.op != "Const" or node.attr["dtype"].type != DT_STRING:
         return []
-    values: List[bytes] = tf.make_ndarray(node.attr["value"].tensor).ravel().tolist()
+    values: List[bytes] = array_of(node.attr["value"].tensor).ravel().tolist()
     return values

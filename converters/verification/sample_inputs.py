@@ -17,6 +17,7 @@ from hub_compat._io import files
 from hub_compat._tf import struct_pb2, tf
 
 from ..frontend.collections import asset_definitions
+from ..ir.constants import array_of
 from ..ir.dtypes import DT_BOOL, DT_STRING, REF_OFFSET
 from ..ir.graph import Graph, node_of, normal
 from ..ir.signatures import Component, Signature, Value
@@ -158,7 +159,7 @@ class SampleInputs:
         if node.op == "PlaceholderWithDefault":
             default = self._graph.node(node_of(node.input[0]))
             if default.op == "Const":
-                value = np.asarray(tf.make_ndarray(default.attr["value"].tensor))
+                value = np.asarray(array_of(default.attr["value"].tensor))
                 if value.ndim == 0 and not component.shape.dim:
                     return value
         shape = _shape(component.shape, choice)

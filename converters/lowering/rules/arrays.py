@@ -26,7 +26,7 @@ def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
             single is None or single.size != 1
         ):
             raise Unlowerable(
-                "{} aligns several diagonals as {}".format(
+                "{}, which aligns several diagonals as {}".format(
                     rewrite.node.op, rewrite.attr("align").s.decode()
                 )
             )
@@ -145,9 +145,17 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {
 # A rule that returns True leaves the attribute to be dropped.
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], Any]] = {
     **{
-        ("SparseSegment" + op + more, "Tsegmentids"): _segment_ids
-        for op in ("Mean", "SqrtN", "Sum")
-        for more in ("", "Grad", "WithNumSegments")
+        ("SparseSegment" + op, "Tsegmentids"): _segment_ids
+        for op in (
+            "Mean",
+            "MeanGrad",
+            "MeanWithNumSegments",
+            "SqrtN",
+            "SqrtNGrad",
+            "SqrtNWithNumSegments",
+            "Sum",
+            "SumWithNumSegments",
+        )  # SumGrad is newer than the attribute.
     },
     ("TopKV2", "index_type"): _top_k,
     ("TensorListSetItem", "resize_if_index_out_of_bounds"): _list_set_item,

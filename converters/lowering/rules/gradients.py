@@ -15,7 +15,7 @@ from ...passes.switch_case import replace_case
 from .arithmetic import concat, emit_batch_norm, reshape, vector_slice
 from .einsum import rewrite_einsum
 
-__all__ = ["OPS", "settle", "unsettled"]
+__all__ = ["OPS", "RULES", "settle", "unsettled"]
 
 _ATTRIBUTE = "_gradient_op_type"
 _FLOATS = (1, 2, 14, 19)  # float32, float64, bfloat16, float16
@@ -23,7 +23,7 @@ _FLOATS = (1, 2, 14, 19)  # float32, float64, bfloat16, float16
 
 def settle(rewrite: Rewrite, done: Dict[str, int]) -> None:
     """Rewrites a node that TF 1.15 knows, so that it has the gradient it should."""
-    rule = _RULES.get(rewrite.node.op)
+    rule = RULES.get(rewrite.node.op)
     if rule is not None:
         what = rule(rewrite)
         if what:
@@ -266,7 +266,7 @@ def _scatter(op: str) -> Callable[[Rewrite], str]:
     return rule
 
 
-_RULES: Dict[str, Callable[[Rewrite], Any]] = {
+RULES: Dict[str, Callable[[Rewrite], Any]] = {
     "Case": _case,
     "Conv2D": _convolution,
     "Einsum": _einsum,

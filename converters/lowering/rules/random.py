@@ -16,13 +16,12 @@ from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
-from hub_compat._tf import tf
-
+from ...ir.constants import array_of
 from ...ir.dtypes import DT_INT32, DT_INT64
 from ...ir.rewriter import Rewrite
 from .arithmetic import DT_FLOAT, binary, cast, concat, reshape, vector_slice
 
-__all__ = ["CHOOSES", "OPS", "key_and_counter", "settle", "unsettled"]
+__all__ = ["CHOOSES", "OPS", "STATEFUL", "key_and_counter", "settle", "unsettled"]
 
 DT_UINT64 = 23
 _PHILOX, _ANY = 1, 3  # random_ops_util.Algorithm, rng_alg.h
@@ -36,13 +35,13 @@ _STATELESS = dict.fromkeys(
     + ["StatelessTruncatedNormalV2"],
     (3, (2, 8)),
 )
-_STATEFUL = dict.fromkeys(
+STATEFUL = dict.fromkeys(
     ["RngReadAndSkip", "RngSkip", "StatefulRandomBinomial", "StatefulStandardNormalV2",
      "StatefulTruncatedNormal", "StatefulUniform", "StatefulUniformFullInt",
      "StatefulUniformInt"],
     (1, (2, 12)),
 )  # fmt: skip
-_ALGORITHM: Dict[str, Tuple[int, Tuple[int, int]]] = dict(_STATELESS, **_STATEFUL)
+_ALGORITHM: Dict[str, Tuple[int, Tuple[int, int]]] = dict(_STATELESS, **STATEFUL)
 # From here on every op chooses.
 CHOOSES = max(version for _, version in _ALGORITHM.values())
 
@@ -61,7 +60,7 @@ def unsettled(
     if chosen is None or chosen.op != "Const":
         return None
     tensor = chosen.attr["value"].tensor
-    return chosen if bool(tf.make_ndarray(tensor) == _ANY) else None
+    return chosen if bool(array_of(tensor) == _ANY) else None
 
 
 def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Optional
 
-from hub_compat._tf import tf
-
-from ...ir.constants import int32_value, shape_of
+from ...ir.constants import array_of, int32_value, shape_of
 from ...ir.graph import CONTROL_FLOW_OPS, Graph, node_of, normal, split_tensor
 from .regions import is_invariant
 
@@ -87,7 +85,7 @@ def constant_list(graph: Graph, tensor: str) -> Optional[List[int]]:
     node = graph.node(node_of(normal(tensor)))
     if node.op != "Const" or len(node.attr["value"].tensor.tensor_shape.dim) != 1:
         return None
-    return [int(number) for number in tf.make_ndarray(node.attr["value"].tensor)]
+    return [int(number) for number in array_of(node.attr["value"].tensor)]
 
 
 # Ops whose output has the shape of their first input.

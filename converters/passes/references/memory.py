@@ -21,6 +21,7 @@ import numpy as np
 
 from hub_compat._tf import tf, types_pb2
 
+from ...ir.constants import array_of
 from ...ir.graph import Graph, attr_or_default, data_inputs, node_of, split_tensor
 
 __all__ = ["SAME", "CHOOSES", "Handed", "handed", "static_shape"]
@@ -146,7 +147,7 @@ def _constant(graph: Graph, name: str, place: int) -> Optional[np.ndarray]:
         node = graph.nodes[data_inputs(graph, node.name)[0].node]
     if node.op != "Const":
         return None
-    return np.asarray(tf.make_ndarray(node.attr["value"].tensor))
+    return np.asarray(array_of(node.attr["value"].tensor))
 
 
 def _input_shape(graph: Graph, name: str, place: int = 0) -> Shape:

@@ -1,0 +1,115 @@
+"""Each pass and each key of a rule table has a text, and a reason to be there."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Dict, Set
+
+import cases
+import pytest
+
+from hub_compat.converters.lowering import attributes, rules
+from hub_compat.converters.lowering.rules import gradients, random
+from hub_compat.converters.lowering.targets import TARGETS, ops_of
+from hub_compat.converters.opdata.op_defs import builtin_ops, homes
+from hub_compat.converters.passes.dropped_ops import REWRITES
+from hub_compat.converters.pipeline import PASSES
+
+pytestmark = pytest.mark.tensorflow
+
+_KINDS: Dict[str, Dict[str, Set[str]]] = {}
+for _case in cases.find():
+    # Of "Conv2D-depthwise", the key is "Conv2D".
+    _key = _case.name.rpartition("/")[2].split("-")[0]
+    _KINDS.setdefault(_case.folder, {}).setdefault(_key, set()).add(_case.expects())
+
+# Passes that refuse nothing: what they cannot rewrite, they leave. These do.
+_REFUSE = {"initial values", "variables"}
+# Ops that both lists have, and are rewritten all the same.
+_SAME_IN_BOTH = {
+    "BoostedTreesBucketize": "TensorFlow 2 has the op, and no kernel for it",
+    "FusedBatchNorm": "its gradient by contrib.quantize is gone, not the op",
+    "FusedBatchNormV2": "its gradient by contrib.quantize is gone, not the op",
+    "FusedBatchNormV3": "its gradient by contrib.quantize is gone, not the op",
+    "GRUBlockCell": "its gradient was in contrib.rnn, and is gone",
+    "LSTMBlockCell": "its gradient was in contrib.rnn, and is gone",
+}
+_OLD, _NEW = ops_of("tf1.15"), ops_of("tf2.21")
+
+
+def _attributes(op: Any) -> Set[str]:
+    return {attr.name for attr in op.attr}
+
+
+@pytest.mark.parametrize("step", PASSES, ids=[step.name for step in PASSES])
+def test_each_pass(step: Any) -> None:
+    """It has a text that it rewrites, one that it skips, and what it refuses."""
+    kinds = set().union(*_KINDS.get(cases.folder_of(step.name), {}).values())
+    refused = {"refused"} if step.name in _REFUSE else set()
+    assert kinds == {"rewritten", "skipped"} | refused
+
+
+def test_no_folder_is_left_over() -> None:
+    """Each folder is a pass, or one of the three of lowering rules."""
+    known = {cases.folder_of(step.name) for step in PASSES}
+    known |= {"lowering/" + kind for kind in ("ops", "attributes", "tf1_15")}
+    assert set(_KINDS) == known
+
+
+@pytest.mark.parametrize(
+    "folder, keys",
+    [
+        ("dropped_ops", list(REWRITES)),
+        ("lowering/ops", list(rules.OPS)),
+        ("lowering/attributes", [".".join(key) for key in rules.ATTRIBUTES]),
+        ("lowering/tf1_15", list(gradients.RULES)),
+        ("lowering/tf1_15", sorted(random.STATEFUL.keys() & _OLD.keys())),
+    ],
+)
+def test_each_rule(folder: str, keys: Any) -> None:
+    """Each key of a table has a text that is rewritten."""
+    texts = _KINDS[folder]
+    assert [key for key in keys if "rewritten" not in texts.get(key, ())] == []
+
+
+def test_dropped_ops_are_gone() -> None:
+    """The keys of REWRITES are not what TensorFlow 2 has; with reasons, what it has."""
+    gone = homes()
+    same = {
+        op for op in REWRITES if op not in gone and op in builtin_ops() and op in _NEW
+    }
+    assert same == set(_SAME_IN_BOTH)
+    assert same | gone.keys() >= REWRITES.keys()
+
+
+def test_rules_are_of_newer_ops() -> None:
+    """An op with a rule is in the newest list, and some target lacks it."""
+    targets = [ops_of(name) for name in TARGETS]
+    for op in rules.OPS:
+        assert op in _NEW, op
+        assert any(op not in ops for ops in targets), op
+
+
+def test_rules_are_of_newer_attributes() -> None:
+    """An attribute with a rule is one that TF 1.15 lacks, of an op that it has."""
+    for op, name in rules.ATTRIBUTES:
+        assert name in _attributes(_NEW[op]), (op, name)
+        assert op in _OLD, (op, name)
+        assert name not in _attributes(_OLD[op]), (op, name)
+
+
+def test_what_tf1_needs_is_of_ops_that_it_has() -> None:
+    """Of an op that TF 1.15 lacks there is a rule in OPS instead."""
+    assert [op for op in gradients.RULES if op not in _OLD] == []
+
+
+def test_meaningless_attributes_are_newer() -> None:
+    """What is dropped without a rule is an attribute that an older target lacks."""
+    lists = [ops_of(name) for name in TARGETS]
+    for op, name in attributes.MEANINGLESS:
+        assert any(
+            name in _attributes(new[each]) and name not in _attributes(old[each])
+            for old, new in itertools.combinations(lists, 2)
+            for each in ([op] if op != "*" else new)
+            if each in old and each in new
+        ), (op, name)
