@@ -465,9 +465,10 @@ def _map_variables(
         )
         if entry.dtype != variable.dtype or not (fits or variable.shape.unknown_rank):
             raise CorruptModuleError(
-                "The graph declares the variable {!r} with dtype {} and shape {}, but "
-                "the checkpoint has another under {!r}: graph and checkpoint are of "
-                "different exports. Received: dtype {} and shape {}".format(
+                "The graph declares the variable {!r} with dtype {} and shape {}, "
+                "but the checkpoint has another under {!r}. The graph and the "
+                "checkpoint are of different exports. Received: dtype {} and shape "
+                "{}".format(
                     variable.name,
                     variable.dtype,
                     list(dims),

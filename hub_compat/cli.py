@@ -93,8 +93,8 @@ def _define_convert(values: flags.FlagValues) -> None:
         "link",
         "auto",
         ["auto", "hard", "copy"],
-        "How the weights get to OUT: as hard links, which fail across file systems; "
-        "as copies; or (auto) as links where possible and as copies elsewhere.",
+        "How the weights get to OUT: as hard links, which fail across file systems, "
+        "or as copies. auto makes links where possible, else copies.",
         values,
     )
     flags.DEFINE_bool(
@@ -198,7 +198,7 @@ def _verification_lines(report: Optional[VerificationReport]) -> List[str]:
 
 def _lowered_lines(report: Any) -> Sequence[str]:
     if report.format.is_tf2 and not report.lowered:
-        return ["nothing: the target knows all that the model uses"]
+        return ["nothing: the target has all that the model uses"]
     return tuple(report.lowered)
 
 

@@ -94,3 +94,18 @@ def test_messages_have_the_words_of_the_field() -> None:
         if re.search(r"\b(?:{})\b".format(coined), message, re.IGNORECASE)
     ]
     assert found == []
+
+
+def test_messages_have_short_sentences() -> None:
+    """No sentence of an error has over 25 words; the received value ends it."""
+    folders = [PACKAGE, Path(hub_compat.converters.__file__).resolve().parent]
+    long = [
+        (path.name, sentence)
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+        for message in _messages(path)
+        if "Received: " in message
+        for sentence in re.split(r"(?<=[.?!])\s+", message)
+        if _words(sentence) > MOST_WORDS
+    ]
+    assert long == []

@@ -143,9 +143,10 @@ def _read(prefix: str) -> CheckpointIndex:
         num_shards, big_endian, needs = decode_header(items.pop(HEADER_KEY, b""))
         if needs > VERSION:
             raise FormatError(
-                "{} says that only readers of a later format of checkpoints can read "
-                "it; this version reads format {}. Upgrade hub_compat. Received: "
-                "{}".format(path, VERSION, needs)
+                "{} needs a reader of a later checkpoint format; this version reads "
+                "format {}. Upgrade hub_compat. Received: {}".format(
+                    path, VERSION, needs
+                )
             )
         stored = {key: decode_entry(value) for key, value in items.items()}
         index = _resolve_slices(prefix, num_shards, big_endian, stored)

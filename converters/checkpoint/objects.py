@@ -164,9 +164,9 @@ def _check_value(
     )
     if variable.dtype != entry.dtype or not same_shape:
         raise CorruptModuleError(
-            "The graph and the checkpoint of the model are not of one export: the "
-            "variable {!r} is of dtype {} and shape {}, its value under {!r} of dtype "
-            "{} and shape {}. Export the model again. Received: {!r}".format(
+            "The graph and the checkpoint of the model are of different exports. "
+            "The variable {!r} has dtype {} and shape {}; its value under {!r} has "
+            "dtype {} and shape {}. Export the model again. Received: {!r}".format(
                 variable.name,
                 variable.dtype,
                 "unknown" if variable.shape.unknown_rank else sizes,

@@ -125,7 +125,7 @@ def _check_part(
     ):
         raise CorruptModuleError(
             "The graph needs a part of {!r} that does not fit its shape in the "
-            "checkpoint, {}: the graph and the checkpoint are not of one export. "
+            "checkpoint, {}. The graph and the checkpoint are of different exports. "
             "Received: (offset, length) {}".format(
                 key, list(entry.shape), list(extents)
             )

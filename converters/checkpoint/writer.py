@@ -135,8 +135,8 @@ class CheckpointWriter:
         for path in paths:
             if files.exists(path):
                 raise DestinationError(
-                    "There is a checkpoint already, which is not written over. Pass a "
-                    "path in an empty directory. Received: {!r}".format(path)
+                    "A checkpoint already exists there, and is not overwritten. "
+                    "Pass a path in an empty directory. Received: {!r}".format(path)
                 )
 
     def add_shard(self, shard_id: int, number: int) -> None:

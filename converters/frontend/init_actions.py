@@ -166,7 +166,7 @@ class _Part:
         if name in self._fillers and not node.op.startswith(_FILLED_AGAIN):
             return "it waits for {}, which must run once".format(node.op)
         if self._is_left(name) and self._graph.outputs(name):
-            return "it takes what {} gives".format(node.op)
+            return "it uses an output of {}".format(node.op)
         for variable in self._read_by(name):
             if not self._reads:
                 return "it reads the variable {!r}, which has no value yet".format(

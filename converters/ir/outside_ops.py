@@ -98,7 +98,7 @@ def warnings_of_saved_model(saved_model: Any) -> List[str]:
     return ["the model {}{}".format(text, _TRUST)] if text else []
 
 
-_TRUST = ". A model is a program: use it only if you trust where it comes from"
+_TRUST = ". A model is a program: use it only if you trust its source"
 
 
 def _describe(ops: Iterable[str]) -> str:

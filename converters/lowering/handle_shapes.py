@@ -36,7 +36,7 @@ def forget_shapes(meta_graph: Any, done: Dict[str, int]) -> None:
     for shape in list(_shapes(meta_graph)):
         shape.Clear()
         shape.unknown_rank = True
-        done["the shape of a handle is not said"] += 1
+        done["the shape of a handle is not stated"] += 1
 
 
 def _shapes(meta_graph: Any) -> Iterator[Any]:

@@ -67,7 +67,7 @@ def lower(
     for node in objects.nodes:
         if node.WhichOneof("kind") not in _KINDS:
             generic(node)
-            done["an object of an unknown kind is an empty one"] += 1
+            done["an object of an unknown kind becomes an empty one"] += 1
     if registry.version >= (2, 0):
         return
     _take_optimizers(meta_graph, done, left_out)
@@ -75,7 +75,7 @@ def lower(
     for node in objects.nodes:
         if loses_keywords(node, objects):
             make_positional(node, objects)
-            done["an argument by keyword alone is one of the others"] += 1
+            done["a keyword-only argument becomes an ordinary one"] += 1
         if _has_short_signature(node, objects):
             node.function.function_spec.input_signature.none_value.SetInParent()
             done["a signature leaves no argument out"] += 1
@@ -185,7 +185,7 @@ def _take_optimizers(
         if lost.intersection(function.bound_inputs)
     }
     take_away(meta_graph, gone, left_out)
-    done["an optimizer with slot variables is taken away"] += len(optimizers)
+    done["an optimizer with slot variables is removed"] += len(optimizers)
 
 
 def _reachable(objects: Any) -> Set[int]:

@@ -175,7 +175,7 @@ class _Worker:
             elif "lacks" in message:
                 self._send(_what_is_here(message["lacks"]))
             elif "elsewhere" in message:
-                raise _Unavailable("it has not the ops that this process has")
+                raise _Unavailable("it lacks ops that this process has")
             elif "error" in message:
                 raise _error(*message["error"])
             elif "broken" in message:

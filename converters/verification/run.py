@@ -190,8 +190,8 @@ def advice(detection: Detection, directory: str) -> str:
             )
         )
     return (
-        "If it lacks an op, verify with another TensorFlow, or import the package that "
-        "has the op first; otherwise report it as a bug of hub_compat."
+        "If it lacks an op, verify with another TensorFlow, or import the package "
+        "of the op first. Otherwise report it as a bug of hub_compat."
     )
 
 

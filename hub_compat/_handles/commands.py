@@ -43,7 +43,7 @@ def define_prefetch(values: flags.FlagValues) -> None:
         "to", None, "The cache to fetch into, in place of TFHUB_CACHE_DIR.", values
     )
     flags.DEFINE_integer(
-        "jobs", 4, "How many are fetched at a time.", 1, flag_values=values
+        "jobs", 4, "How many handles to fetch at a time.", 1, flag_values=values
     )
 
 
@@ -51,10 +51,10 @@ def define_cache(values: flags.FlagValues) -> None:
     """Defines the flags of ``cache``."""
     flags.DEFINE_bool("json", False, "Print a JSON object.", values)
     flags.DEFINE_string(
-        "older-than", None, "Of prune: an age, such as 30d, 12h or 2w.", values
+        "older-than", None, "For prune: an age, such as 30d, 12h or 2w.", values
     )
     flags.DEFINE_string(
-        "max-size", None, "Of prune: what may stay, such as 500M or 20G.", values
+        "max-size", None, "For prune: what may stay, such as 500M or 20G.", values
     )
 
 

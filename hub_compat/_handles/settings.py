@@ -57,7 +57,7 @@ def define_flags() -> None:
             _FORMAT_FLAG,
             "AUTO",
             list(_FORMATS),
-            "How modules are asked of a server.",
+            "How to request modules from a server.",
             allow_override=True,
         )
 

@@ -238,7 +238,7 @@ class KerasCore:
         """What can be asked for, and how."""
         signatures = getattr(self.loaded, "signatures", None) or {}
         if not signatures:
-            return "The object has no signatures: leave out signature to call it"
+            return "The object has no signatures: call it without signature"
         lines = [
             "{!r}, from {} to {}".format(
                 name,

@@ -305,9 +305,9 @@ class LayerMixin(UpstreamNames):
                 json.dumps(value)
             except TypeError as error:
                 raise LayerError(
-                    "The argument {!r} is not serializable as JSON, as a layer must be "
-                    "to be saved: give numbers, strings, lists and dicts, or save the "
-                    "weights alone. Received: {!r}".format(key, value)
+                    "The argument {!r} is not serializable as JSON, so the layer "
+                    "cannot be saved. Use numbers, strings, lists and dicts, or "
+                    "save only the weights. Received: {!r}".format(key, value)
                 ) from error
         config: Dict[str, Any] = super().get_config()  # type: ignore[misc]
         config["handle"] = _OwnHandle(os.fspath(core.handle))

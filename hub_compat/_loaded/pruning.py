@@ -257,7 +257,7 @@ def _info(tensor: Any) -> Any:
 
 def _unknown(found: Any, what: str) -> SignatureError:
     return SignatureError(
-        'Parts of a graph are named by tensors of it, as "x:0" or '
-        'graph.get_tensor_by_name("x:0"); this is {}: look at '
-        "[op.name for op in graph.get_operations()]. Received: {!r}".format(what, found)
+        'Name parts of a graph by its tensors, as "x:0" or '
+        'graph.get_tensor_by_name("x:0"). This is {}. [op.name for op in '
+        "graph.get_operations()] lists all names. Received: {!r}".format(what, found)
     )

@@ -63,7 +63,7 @@ def _custom(rewrite: Rewrite) -> str:
         return ""
     if is_swish(node.input[0], rewrite.scope.producer.by_name()):
         del node.attr[_ATTRIBUTE]
-        return "swish is differentiated as what it computes"
+        return "swish gets the gradient of its formula"
     node.attr[_ATTRIBUTE].s = NOT_IN_THE_MODULE
     return "a custom gradient is refused"
 
@@ -178,7 +178,7 @@ def _batch_norm(rewrite: Rewrite) -> str:
     attribute that would say so is left out of a TF1 format.
     """
     if rewrite.attr("data_format").s != b"NHWC":
-        what = "FusedBatchNormV3 of another layout than NHWC is of that"
+        what = "FusedBatchNormV3 of another layout becomes NHWC"
     elif _averages(rewrite.node, rewrite.scope.producer):
         what = "FusedBatchNormV3 in training takes no averages"
     else:
@@ -227,7 +227,7 @@ def _convolution(rewrite: Rewrite) -> str:
                 **rewrite.attrs("T", "strides", "padding", "data_format", "dilations"),
             )
         )
-        return "Conv2D of each channel is DepthwiseConv2dNative"
+        return "Conv2D of each channel becomes DepthwiseConv2dNative"
     parts = [
         rewrite.emit(
             "Split", [rewrite.constant(3), one], num_split=groups, T=rewrite.attr("T")
@@ -246,7 +246,7 @@ def _convolution(rewrite: Rewrite) -> str:
             Tidx=("type", DT_INT32),
         )
     )
-    return "Conv2D in groups is one for each"
+    return "a grouped Conv2D becomes one for each group"
 
 
 def _scatter(op: str) -> Callable[[Rewrite], str]:
