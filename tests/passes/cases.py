@@ -317,6 +317,8 @@ def _lower(case: Case) -> Tuple[str, str]:
     except HubCompatError as error:
         return before, "{}: {}\n".format(type(error).__name__, error)
     done = "".join("done: {}\n".format(line) for line in lowered.lines())
+    if lowering.needs_lowering(saved_model, target):
+        done += "broken: {} does not know all of it\n".format(target.name)
     return before, text(op_def) + "\n" + ("\n" + done if done else "")
 
 

@@ -28,6 +28,15 @@ def test_no_expected_text_is_left_over() -> None:
     assert set(cases.HERE.rglob("*.expected.txt")) == wanted
 
 
+def test_no_node_lacks_an_attribute() -> None:
+    """No pass leaves a node that TensorFlow would not take, or breaks what it ensures."""
+    for path in cases.HERE.rglob("*.expected.txt"):
+        text = path.read_text(encoding="utf-8")
+        assert ": none" not in text, path
+        assert ": unset" not in text, path
+        assert "broken: " not in text, path
+
+
 def test_a_difference_is_shown_as_lines() -> None:
     """A wrong pass is reported as the lines that differ, and no others."""
     (case,) = [case for case in _CASES if case.name == "variables/read"]
