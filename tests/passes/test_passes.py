@@ -29,7 +29,7 @@ def test_no_expected_text_is_left_over() -> None:
 
 
 def test_no_node_lacks_an_attribute() -> None:
-    """No pass leaves a node that TensorFlow would not take, or breaks what it ensures."""
+    """No pass leaves a node that TensorFlow refuses, or breaks what it ensures."""
     for path in cases.HERE.rglob("*.expected.txt"):
         text = path.read_text(encoding="utf-8")
         assert ": none" not in text, path
