@@ -1,15 +1,14 @@
 """The compiler: any format of module to a Reusable TF2 SavedModel.
 
-``convert()`` is a table from the source's format to the function that knows
-it; everything else is in the files beside this one.
+``convert()`` is here; ``dispatch.py`` picks the conversion for a format.
 """
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import os
 import time
-from typing import Any, Callable, Collection, Dict, Optional, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, TypeVar
 
 from hub_compat import _guard, _preflight
 from hub_compat._collector import collector_paused
@@ -22,28 +21,26 @@ from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
     DestinationError,
-    FormatError,
     HandleError,
     VerificationError,
 )
-from hub_compat.formats import ConversionReport, Detection, Format
+from hub_compat.formats import ConversionReport, Detection
 from hub_compat.provenance import CONVERTER_VERSION as VERSION
 
-from .checkpoint.shards import BORROW, LINK_MODES
+from .checkpoint.shards import LINK_MODES
 
 __all__ = [
     "VERSION",
     "convert",
-    "convert_for_load",
-    "convert_for_save",
-    "lower_for_load",
-    "lower_for_save",
 ]
 
 # How often to begin anew where the source changes meanwhile.
 _ATTEMPTS = 5
 # Seconds between the first two.
 _PAUSE = 0.05
+
+if TYPE_CHECKING:
+    from .request import ConversionRequest, ConversionResult
 
 _T = TypeVar("_T")
 
@@ -115,43 +112,63 @@ def convert(
         from .verify import check_tolerance
 
         check_tolerance(tolerance)
-    registry = None if target is None else _target(target)
-    _converter(detection, registry)
+    from . import dispatch
+    from .opdata.targets import of_target
+    from .request import ConversionRequest
+
+    registry = None if target is None else of_target(target)
+    dispatch.check_convertible(detection, registry)
     with _guard.reading(source, "converted"), atomic_directory(
         destination, overwrite=overwrite
     ) as directory:
 
-        def convert_once() -> Tuple[Detection, Dict[str, Any]]:
+        def convert_once() -> Tuple[ConversionRequest, ConversionResult]:
             nonlocal started
             detection = detect(source)
             _preflight.check_files(source)
             if detection.format.is_tf2:
                 _preflight.check_checkpoint(source)
-            converter = functools.partial(
-                _converter(detection, registry),
+            request = ConversionRequest(
+                detection,
+                directory,
+                link,
                 links=_links.ALL if follow_links else _links.INSIDE,
+                registry=registry,
             )
             with collector_paused():
-                facts = converter(detection, directory, link)
+                result = dispatch.run(request)
             if verify:
-                facts = _loadable(detection, directory, link, converter) or facts
-                verified = time.perf_counter()
-                facts = _verified(
-                    detection, directory, link, converter, facts, tolerance
-                )
-                started += time.perf_counter() - verified
-            if registry is None:
-                facts["warnings"] += _not_for_this_tensorflow(detection, directory)
-            return detection, facts
+                result = dispatch.make_loadable(request, result)
+                before = time.perf_counter()
+                result = _verified(request, result, tolerance)
+                started += time.perf_counter() - before
+            return request, result
 
-        detection, facts = _of_one_export(source, directory, convert_once)
+        request, result = _of_one_export(source, directory, convert_once)
+        warnings = result.warnings
+        if registry is None:
+            warnings += _not_for_this_tensorflow(request.detection, directory)
     return ConversionReport(
         source=source,
         destination=destination,
-        format=detection.format,
-        variants=detection.variants,
+        format=request.detection.format,
+        variants=request.detection.variants,
+        callable=result.callable,
+        variables=result.variables,
+        trainable_variables=result.trainable_variables,
+        tables=result.tables,
+        assets=result.assets,
+        functions=result.functions,
+        nodes=result.nodes,
+        files_linked=result.files_linked,
+        bytes_linked=result.bytes_linked,
+        bytes_copied=result.bytes_copied,
+        weight_bytes_read=result.weight_bytes_read,
+        unused_keys=result.unused_keys,
+        warnings=warnings,
         seconds=time.perf_counter() - started,
-        **facts,
+        verification=result.verification,
+        lowered=result.lowered,
     )
 
 
@@ -191,153 +208,6 @@ def _of_one_export(source: str, directory: str, convert_once: Callable[[], _T]) 
     )
 
 
-def convert_for_load(
-    detection: Detection,
-    directory: str,
-    tags: Optional[Tuple[str, ...]],
-    weights: bool,
-    available_ops: Collection[str],
-    registry: Any,
-    refused: Optional[Exception] = None,
-) -> None:
-    """Converts no more than one variant, for a loader, into an empty directory.
-
-    Args:
-      detection: the module.
-      directory: where the result goes.
-      tags: the variant; None for the one that ``load()`` gives by default.
-      weights: False for a checkpoint without values.
-      available_ops: what ``dropped_ops.available`` says of the loader.
-      registry: what the loader's TensorFlow knows; None where it is not older than
-        the one that wrote the module.
-      refused: what TensorFlow said of the result of the same without this argument:
-        signatures that keep the others from loading are left out.
-
-    Raises:
-      ``refused``, if that does not help.
-    """
-    from .omissions import find_exclusions
-
-    converter = functools.partial(
-        _converter(detection, registry),
-        available_ops=available_ops,
-        links=_links.FILES,
-    )
-    exclusions = None
-    if refused is not None:
-        exclusions = find_exclusions(detection, converter, tags)
-        if exclusions is None:
-            raise refused
-    # Half the functions load in two thirds of the time.
-    converter(
-        detection,
-        directory,
-        "auto",
-        weights=weights,
-        tags=tags,
-        whole=False,
-        exclusions=exclusions,
-    )
-
-
-def convert_for_save(
-    detection: Detection, directory: str, excluded: bool, links: str
-) -> None:
-    """Converts all of a module into an empty directory, for its weights to be replaced.
-
-    Args:
-      detection: the module.
-      directory: where the result goes.
-      excluded: whether some signatures keep the others from loading.
-      links: what becomes of those out of the module, see ``_io/links.py``.
-    """
-    from hub_compat._tf import is_newer
-
-    from . import lowering
-    from .omissions import find_exclusions
-    from .opdata import op_defs
-
-    registry = lowering.of_runtime() if is_newer(detection.producer) else None
-    converter = functools.partial(
-        _converter(detection, registry),
-        available_ops=op_defs.available(),
-        links=links,
-    )
-    exclusions = find_exclusions(detection, converter) if excluded else None
-    converter(detection, directory, BORROW, exclusions=exclusions)
-
-
-def lower_for_load(detection: Detection, directory: str, registry: Any) -> None:
-    """Lowers a TF2 SavedModel, for a loader, into an empty directory.
-
-    Args:
-      detection: the model.
-      directory: where the result goes.
-      registry: what the loader's TensorFlow knows.
-    """
-    converter = _converter(detection, registry)
-    converter(detection, directory, "auto", links=_links.FILES)
-
-
-def lower_for_save(detection: Detection, directory: str, links: str) -> None:
-    """Lowers a TF2 SavedModel anew, for its weights to be replaced.
-
-    Args:
-      detection: the model.
-      directory: where the result goes, empty.
-      links: what becomes of those out of the model, see ``_io/links.py``.
-    """
-    from . import lowering
-
-    converter = _converter(detection, lowering.of_runtime())
-    converter(detection, directory, BORROW, links=links)
-
-
-def _target(name: str) -> Any:
-    from .lowering import of_target
-
-    return of_target(name)
-
-
-def _converter(
-    detection: Detection, registry: Any = None
-) -> Callable[..., Dict[str, Any]]:
-    # Imported when needed: they need TensorFlow's protos.
-    from .tf1_model import convert_tf1_model
-
-    converters = {
-        Format.TF1_HUB_MODULE: convert_tf1_model,
-        Format.TF1_SAVED_MODEL: convert_tf1_model,
-    }
-    if detection.format in converters:
-        converter = converters[detection.format]
-        if registry is None:
-            return converter
-        return functools.partial(_convert_and_lower, converter, registry)
-    if detection.format.is_tf2:
-        if registry is not None:
-            from .lowering import lower_saved_model
-
-            return functools.partial(lower_saved_model, registry=registry)
-        if detection.file.endswith(".cpb"):
-            # No loader of TensorFlow's reads it; it is written as one file.
-            from .lowering import lower_saved_model
-
-            return functools.partial(lower_saved_model, registry=None)
-        raise FormatError(
-            "The module is already a TF2 SavedModel, and needs no conversion. Load "
-            "it with hub_compat.load(), or name an older TensorFlow: "
-            "target='tf1.15'. Received: {!r}".format(detection.path)
-        )
-    raise FormatError(
-        "This version converts {}; the module's format is {}. Received: {!r}".format(
-            ", ".join(f.value for f in converters),
-            detection.format.value,
-            detection.path,
-        )
-    )
-
-
 def _import_tensorflow() -> float:
     """Imports TensorFlow; says how many seconds of no conversion that took."""
     before = time.perf_counter()
@@ -353,93 +223,37 @@ def _prepare_verification() -> None:
 
 
 def _verified(
-    detection: Detection,
-    directory: str,
-    link: str,
-    converter: Callable[..., Dict[str, Any]],
-    facts: Dict[str, Any],
+    request: ConversionRequest,
+    result: ConversionResult,
     tolerance: Optional[float],
-) -> Dict[str, Any]:
+) -> ConversionResult:
     """Compares; without what keeps the rest from loading, if need be.
 
     Returns:
-      What the converter returned, with the report.
+      What was done, with the report.
+
+    Raises:
+      VerificationError: the result differs, or does not load.
     """
     # Imported when needed: it runs TensorFlow.
+    from . import dispatch
     from .verification.job import NOT_LOADED
     from .verify import TOLERANCE, verify_conversion
 
     if tolerance is None:
         tolerance = TOLERANCE
+    detection, directory = request.detection, request.directory
     try:
         report = verify_conversion(detection, directory, tolerance=tolerance)
     except VerificationError as error:
         if detection.format.is_tf2 or not str(error).startswith(NOT_LOADED):
             raise
-        without = _without_refused(detection, directory, link, converter)
+        without = dispatch.run_without_refused(request)
         if without is None:
             raise
-        facts = without
+        result = without
         report = verify_conversion(detection, directory, tolerance=tolerance)
-    facts["verification"] = report
-    return facts
-
-
-def _loadable(
-    detection: Detection,
-    directory: str,
-    link: str,
-    converter: Callable[..., Dict[str, Any]],
-) -> Optional[Dict[str, Any]]:
-    """Converts again, if TensorFlow refuses the result, without what it refuses.
-
-    Returns:
-      What the converter returned; None if nothing had to be done.
-    """
-    from .omissions import refusal
-
-    if detection.format.is_tf2 or refusal(directory) is None:
-        return None
-    return _without_refused(detection, directory, link, converter)
-
-
-def _without_refused(
-    detection: Detection,
-    directory: str,
-    link: str,
-    converter: Callable[..., Dict[str, Any]],
-) -> Optional[Dict[str, Any]]:
-    from .omissions import find_exclusions
-
-    exclusions = find_exclusions(detection, converter)
-    if exclusions is None:
-        return None
-    files.remove_tree(directory)
-    files.make_dirs(directory)
-    return converter(detection, directory, link, exclusions=exclusions)
-
-
-def _convert_and_lower(
-    converter: Callable[..., Dict[str, Any]],
-    registry: Any,
-    detection: Detection,
-    directory: str,
-    link: str,
-    **options: Any,
-) -> Dict[str, Any]:
-    """Converts a TF1 model, and lowers the result if a newer TensorFlow wrote it."""
-    from .lowering import lower_directory
-
-    facts = converter(detection, directory, link, **options)
-    release = "{}.{}".format(*registry.version)
-    if detection.producer.is_newer_than(release, registry.graph_def_version):
-        lowered = lower_directory(directory, registry)
-        facts.update(
-            nodes=lowered.nodes,
-            lowered=lowered.lines(),
-            warnings=facts["warnings"] + lowered.warnings(),
-        )
-    return facts
+    return dataclasses.replace(result, verification=report)
 
 
 def _not_for_this_tensorflow(detection: Detection, directory: str) -> Tuple[str, ...]:

@@ -1,124 +1,130 @@
-"""Which signatures keep a converted model from loading.
-
-TensorFlow's loader takes a SavedModel whole or not at all. A signature that its shape
-inference finds invalid, one whose declared shapes it contradicts, one with an op of a
-package that is not there, and one with a table of which there is no kernel, each keep
-all others from loading.
-"""
+"""What a conversion leaves out of a model, and why."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Collection, Dict, Optional, Set
 
-from hub_compat._causes import cause
-from hub_compat._io import files, scratch
-from hub_compat._parsing.full_proto import read_saved_model
-from hub_compat._tf import LOAD_ERRORS, load_saved_model, tf
-from hub_compat.errors import HubCompatError
-from hub_compat.formats import Detection
-
-__all__ = ["NOTHING", "Exclusions", "find_exclusions", "refusal"]
-
-Tags = Tuple[str, ...]
+from .checkpoint.index import CheckpointIndex
+from .ir.model import Model, VariantGraph, root_tags
+from .ir.tables import is_carrier
+from .opdata import op_defs
 
 
-class Exclusions(NamedTuple):
-    """What of a source to leave out.
+def leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> None:
+    """Leaves out variables that have no value, and what needs them.
 
-    Attributes:
-      left_out: tags, name and reason of each signature that goes.
-      unshaped: tags and name of each signature of whose outputs the declared shapes
-        go.
+    A graph declares variables that its exporter did not save: those of metrics, or
+    what only another signature's program initialized.
     """
+    missing = set()
+    lost = {key for key, variable in model.variables.items() if variable.lost}
+    for key, variable in model.variables.items():
+        saved = index is not None and variable.checkpoint_key in index.entries
+        if variable.initial is None and not saved or key in lost:
+            missing.add(key)
+    tags = root_tags(variant.tags for variant in model.variants)
+    root = next(variant for variant in model.variants if variant.tags == tags)
+    if not missing or root.restored.intersection(missing - lost):
+        # Its own loader could not restore it: _map_variables says what it lacks.
+        return
+    for variant in model.variants:
+        keys = {n: c.key for n, c in variant.captures.items() if c.key in missing}
 
-    left_out: Tuple[Tuple[Tags, str, str], ...] = ()
-    unshaped: Tuple[Tuple[Tags, str], ...] = ()
-
-    def reason(self, tags: Tags, name: str) -> Optional[str]:
-        """Why a signature is left out; None if it is not."""
-        for own, other, reason in self.left_out:
-            if (own, other) == (tags, name):
-                return reason
-        return None
-
-
-NOTHING = Exclusions()
-
-
-def refusal(directory: str, whole: bool = False) -> Optional[str]:
-    """Why TensorFlow does not load a SavedModel; None if it does.
-
-    Args:
-      directory: the SavedModel.
-      whole: whether to make its tables, too, as eager execution does, and fill them.
-    """
-    try:
-        # A graph of its own: nothing is added to the program's, and no value is read.
-        with tf.Graph().as_default():
-            load_saved_model(directory)
-        if whole and tf.executing_eagerly():
-            load_saved_model(directory)
-    except LOAD_ERRORS as error:
-        return cause(error)
-    return None
-
-
-def find_exclusions(
-    detection: Detection, convert: Callable[..., Any], tags: Optional[Tags] = None
-) -> Optional[Exclusions]:
-    """Converts and loads each signature alone, to see which can be loaded.
-
-    Args:
-      detection: the module.
-      convert: ``convert_tf1_model`` with what the loader knows; called with the
-        detection, a directory, ``"auto"`` and keywords.
-      tags: the only variant to look at.
-
-    Returns:
-      What must go for the rest to load. None if nothing loads, or if each signature
-      does.
-    """
-    names: Dict[Tags, List[str]] = {}
-    for meta_graph in read_saved_model(detection).meta_graphs:
-        own = tuple(sorted(meta_graph.meta_info_def.tags))
-        if tags is None or own == tags:
-            names.setdefault(own, sorted(meta_graph.signature_def))
-    left_out: List[Tuple[Tags, str, str]] = []
-    unshaped: List[Tuple[Tags, str]] = []
-    loads = 0
-
-    def attempt(own: Tags, name: str, shapes: bool) -> Optional[str]:
-        others = tuple((own, n, "not tried") for n in names[own] if n != name)
-        exclusions = Exclusions(others, () if shapes else ((own, name),))
-        with scratch.temporary() as folder:
-            directory = files.join(folder, "model")
-            files.make_dirs(directory)
-            convert(
-                detection,
-                directory,
-                "auto",
-                weights=False,
-                tags=own,
-                whole=False,
-                exclusions=exclusions,
+        def reason(name: str, keys: Dict[str, str] = keys) -> str:
+            variable = model.variables[keys[name]]
+            if variable.lost:
+                return "its outputs need the variable {!r}: {}".format(
+                    name, variable.lost
+                )
+            return (
+                "the checkpoint holds no value for the variable {!r}, which its "
+                "outputs need".format(name)
             )
-            return refusal(directory, whole=True)
 
-    for own, listed in names.items():
-        for name in listed:
-            try:
-                reason = attempt(own, name, shapes=True)
-            except HubCompatError:
-                # What cannot be converted is left out by the conversion itself.
-                continue
-            if reason is None:
-                loads += 1
-            elif attempt(own, name, shapes=False) is None:
-                loads += 1
-                unshaped.append((own, name))
-            else:
-                text = "TensorFlow {} does not load it: {}"
-                left_out.append((own, name, text.format(tf.__version__, reason)))
-    if not loads or not (left_out or unshaped):
-        return None
-    return Exclusions(tuple(left_out), tuple(unshaped))
+        _leave_out(set(keys), model, variant, reason)
+        variant.variables = [key for key in variant.variables if key not in missing]
+        variant.trainable -= missing
+    for key in missing:
+        del model.variables[key]
+
+
+def leave_out_dropped(model: Model, available: Collection[str]) -> None:
+    """Leaves out what needs an op that TensorFlow has dropped.
+
+    Args:
+      model: the model.
+      available: such ops that are there nevertheless.
+    """
+    homes = op_defs.homes()
+    for variant in model.variants:
+        ops = {
+            name: node.op
+            for name, node in variant.graph.nodes.items()
+            if node.op in homes and node.op not in available
+        }
+
+        def reason(name: str, ops: Dict[str, str] = ops) -> str:
+            return "it uses the op {} of {}, which TensorFlow 2 removed".format(
+                ops[name], homes[ops[name]]
+            )
+
+        _leave_out(set(ops), model, variant, reason)
+
+
+def leave_out_dense_tables(model: Model) -> None:
+    """Leaves out what needs a table whose empty key is not made of constants.
+
+    No object of a SavedModel can be made from a tensor of a graph, and in a function
+    each call would have a table of its own, empty.
+    """
+    for variant in model.variants:
+        nodes = {
+            name
+            for name, node in variant.graph.nodes.items()
+            if node.op.startswith("MutableDenseHashTable")
+            and name not in variant.captures
+        }
+        _leave_out(
+            nodes,
+            model,
+            variant,
+            "it needs the dense hash table {!r}, which would be empty".format,
+        )
+
+
+def _leave_out(
+    nodes: Set[str],
+    model: Model,
+    variant: VariantGraph,
+    reason: Callable[[str], str],
+) -> None:
+    """Leaves out the signatures, update ops and losses that some nodes are behind."""
+    if not nodes:
+        return
+    graph = variant.graph
+    for name, signature in list(variant.signatures.items()):
+        fed = {c.tensor for c in signature.flat_inputs()}
+        outputs = [c.tensor for c in signature.flat_outputs()]
+        needed = nodes.intersection(graph.slice(outputs, fed))
+        if needed:
+            del variant.signatures[name]
+            model.leave_out_signature(variant.tags, name, reason(min(needed)))
+    variant.update_ops = [
+        op for op in variant.update_ops if nodes.isdisjoint(graph.slice(["^" + op]))
+    ]
+    variant.losses = [
+        loss for loss in variant.losses if nodes.isdisjoint(graph.slice([loss]))
+    ]
+    for table in model.tables.values():
+        if table.variant is not variant or not is_carrier(table.name):
+            continue
+        for name in list(table.fillers):
+            needed = nodes.intersection(graph.slice(["^" + name]))
+            if needed:
+                table.fillers.remove(name)
+                model.warnings.append(
+                    "variant {}: the init op does more than fill tables and set "
+                    "variables; this is skipped: {}".format(
+                        list(variant.tags), reason(min(needed))
+                    )
+                )

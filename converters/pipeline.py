@@ -16,7 +16,6 @@ from .frontend import initializers, metagraph, registration
 from .ir.context import Context, Source
 from .ir.graph import Graph
 from .ir.model import Model, VariantGraph
-from .omissions import Exclusions
 from .passes import (
     call_order,
     control_flow,
@@ -37,6 +36,7 @@ from .passes import (
     temporaries,
     variable_values,
 )
+from .request import Exclusions
 
 __all__ = ["PASSES", "Pass", "add_variant"]
 

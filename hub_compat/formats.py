@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 __all__ = [
     "ConversionReport",
@@ -185,6 +185,20 @@ class VerificationReport:
     def largest_relative(self) -> float:
         """The largest relative difference, of all outputs."""
         return max([found.largest_relative for found in self.signatures] or [0.0])
+
+
+class Omission(NamedTuple):
+    """A signature that a conversion left out.
+
+    Attributes:
+      tags: those of its variant, sorted.
+      signature: its name.
+      reason: why.
+    """
+
+    tags: Tuple[str, ...]
+    signature: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ from hub_compat._tf import (
     registered_gradients,
     tf,
 )
+from hub_compat.converters.trial_loading import NothingLoads
 from hub_compat.detector import detect
 from hub_compat.errors import (
     CorruptModuleError,
@@ -140,32 +141,71 @@ def _load_any(
         return loaded
     loading.append(directory)
     try:
-        try:
-            root = _load(detection, directory, options)
-        except _Unfit:
-            raise
-        except (CorruptModuleError,) + LOAD_ERRORS:
-            if directory == detection.path or restore.is_whole(directory):
-                raise
-            # A copy of the weights, damaged in the cache; or it is the module that is.
-            cache.forget(directory)
-            directory = _normal_form(detection, wanted)
-            root = _load(detection, directory, options)
+        directory, root = _load_again(detection, directory, wanted, options, loading)
     except (CorruptModuleError, UnknownOpError) + LOAD_ERRORS as error:
-        tried = [directory]
         if detection.format.is_tf2 or isinstance(error, _Unfit):
-            _forget(tried)
+            _forget(loading[-1:])
             raise
+        tried = loading[-1:]
         try:
-            directory = _converted(detection, wanted or None, error)
+            directory = _converted(detection, wanted or None, what_loads=True)
             tried.append(directory)
             loading.append(directory)
             root = _load(detection, directory, options)
+        except NothingLoads:
+            if isinstance(error, CorruptModuleError):
+                _forget(tried)
+            raise error from None
         except CorruptModuleError:
             _forget(tried)
             raise
         facts = provenance.read(directory)
         assert facts is not None
+    return _finish(detection, directory, root, facts, wanted)
+
+
+def _load_again(
+    detection: Detection,
+    directory: str,
+    wanted: Optional[Tuple[str, ...]],
+    options: Any,
+    loading: List[str],
+) -> Tuple[str, Any]:
+    """Loads a directory; another one if its copy of the weights is damaged.
+
+    Args:
+      detection: the module.
+      directory: its converted form.
+      wanted: the variant; None for the default one.
+      options: a ``tf.saved_model.LoadOptions``, or None.
+      loading: gets the other directory.
+
+    Returns:
+      The directory that was loaded, and the object.
+    """
+    try:
+        return directory, _load(detection, directory, options)
+    except _Unfit:
+        raise
+    except (CorruptModuleError,) + LOAD_ERRORS:
+        if directory == detection.path or restore.is_whole(directory):
+            raise
+        # A copy of the weights, damaged in the cache; or it is the module that is.
+        cache.forget(directory)
+        directory = _normal_form(detection, wanted)
+        loading.append(directory)
+        return directory, _load(detection, directory, options)
+
+
+def _finish(
+    detection: Detection,
+    directory: str,
+    root: Any,
+    facts: provenance.Provenance,
+    wanted: Optional[Tuple[str, ...]],
+) -> Any:
+    """Gives what TensorFlow loaded of a converted module all that is promised of it."""
+    path = detection.path
     if facts.weights_elsewhere:
         restore.restore_variables(root.variables, facts.variables, path)
     if not tf.executing_eagerly():
@@ -225,24 +265,28 @@ def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None
 def _converted(
     detection: Detection,
     tags: Optional[Tuple[str, ...]],
-    refused: Optional[Exception] = None,
+    what_loads: bool = False,
 ) -> str:
     """The converted form of a module: from the cache, or put there now.
 
     Args:
       detection: the module.
       tags: the variant; None for the default one.
-      refused: why TensorFlow does not load what this returned without the argument.
+      what_loads: leave out the signatures that keep the others from loading, as
+        TensorFlow refused the result.
+
+    Raises:
+      NothingLoads: that does not help.
     """
-    from hub_compat.converters import lowering
-    from hub_compat.converters.opdata import op_defs
+    from hub_compat.converters import dispatch
+    from hub_compat.converters.opdata import op_defs, targets
 
     # A file system that cannot link would be read once for the copy and once
     # by TensorFlow; with variables restored from the source itself, once. A
     # graph restores later, when the source may be gone, so it gets a copy.
     weights = not (files.is_remote(detection.path) and tf.executing_eagerly())
-    available = op_defs.available()
-    registry = lowering.of_runtime() if is_newer(detection.producer) else None
+    available = tuple(op_defs.available())
+    registry = targets.of_runtime() if is_newer(detection.producer) else None
     return cache.normalised(
         detection.path,
         (
@@ -251,11 +295,11 @@ def _converted(
             "default" if tags is None else ",".join(tags),
             ",".join(available),
             # What TensorFlow refuses differs between its versions.
-            "" if registry is None and refused is None else tf.__version__,
-            "" if refused is None else "what-loads",
+            "" if registry is None and not what_loads else tf.__version__,
+            "what-loads" if what_loads else "",
         ),
-        lambda directory: converters.convert_for_load(
-            detection, directory, tags, weights, available, registry, refused
+        lambda directory: dispatch.for_load(
+            detection, directory, tags, weights, available, registry, what_loads
         ),
         restore.is_whole,
     )
@@ -275,9 +319,10 @@ def _lowered(detection: Detection) -> str:
     if not rewritten and not newer:
         return detection.path
     from hub_compat._parsing.full_proto import read_saved_model
-    from hub_compat.converters import lowering
+    from hub_compat.converters import dispatch, lowering
+    from hub_compat.converters.opdata import targets
 
-    registry = lowering.of_runtime()
+    registry = targets.of_runtime()
     saved_model = read_saved_model(detection)
     if not rewritten and not lowering.needs_lowering(saved_model, registry):
         return detection.path
@@ -285,7 +330,7 @@ def _lowered(detection: Detection) -> str:
     return cache.normalised(
         detection.path,
         (converters.VERSION, "lowered", tf.__version__, ",".join(unknown)),
-        lambda directory: converters.lower_for_load(detection, directory, registry),
+        lambda directory: dispatch.for_load(detection, directory, registry=registry),
         restore.is_whole,
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 from hub_compat._io import files
 from hub_compat.errors import CorruptModuleError, HandleError
-from hub_compat.formats import Format
+from hub_compat.formats import Format, Omission
 
 __all__ = ["CONVERTER_VERSION", "Provenance", "read"]
 
@@ -38,7 +38,7 @@ class Provenance:
         op has the value.
       weights_elsewhere: whether the values are still in the source only.
       warnings: what had to be left out, and why.
-      left_out: tags, name and reason of each signature that was left out.
+      left_out: the signatures that were left out.
       excluded: whether TensorFlow refused to load some signature as it is.
       converter_version: of the converter that wrote it.
       lowered_for: the TensorFlow it was lowered for: ``"TensorFlow 1.15"``; empty
@@ -55,7 +55,7 @@ class Provenance:
     variables: Tuple[Tuple[str, str, Optional[Slice]], ...]
     weights_elsewhere: bool
     warnings: Tuple[str, ...]
-    left_out: Tuple[Tuple[Tuple[str, ...], str, str], ...] = ()
+    left_out: Tuple[Omission, ...] = ()
     excluded: bool = False
     converter_version: str = CONVERTER_VERSION
     lowered_for: str = ""
@@ -98,6 +98,8 @@ def read(directory: str) -> Optional[Provenance]:
         for name, value in known.items():
             if not _FORMS[name](value):
                 raise ValueError("{} is {!r}".format(name, facts[name]))
+        if "left_out" in known:
+            known["left_out"] = tuple(Omission(*row) for row in known["left_out"])
         return Provenance(**known)
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise CorruptModuleError(

@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import Any, Callable, Dict, Mapping
 
-from hub_compat import _guard, converters, provenance
+from hub_compat import _guard, provenance
 from hub_compat._io import files
 from hub_compat._io import links as _links
 from hub_compat._io.fingerprint import fingerprint, is_unchanged, source_files
@@ -117,9 +117,9 @@ def write(
         assert place.facts is not None
         before = source_files(place.detection.path)
         # load() converted no more of it than it loaded.
-        converters.convert_for_save(
-            place.detection, directory, place.facts.excluded, links
-        )
+        from hub_compat.converters import dispatch
+
+        dispatch.for_save(place.detection, directory, place.facts.excluded, links)
         old = variable_values.prefix_in(directory)
         variables = _same_variables(root, place.facts, directory)
         variable_values.write(values(variables), old, directory)
@@ -195,7 +195,9 @@ def _copy_without_values(place: Origin, directory: str, links: str) -> str:
         if source == place.detection.path or not place.is_source_unchanged():
             raise _gone(place, source)
         # It was lowered into the cache, which may be deleted at any time.
-        converters.lower_for_save(place.detection, directory, links)
+        from hub_compat.converters import dispatch
+
+        dispatch.for_save(place.detection, directory, False, links)
         return variable_values.prefix_in(directory)
     for name in _links.model_files(source, links):
         # fingerprint.pb has a hash of the checkpoint.

@@ -240,12 +240,10 @@ def faulty(monkeypatch: Any) -> None:
 
     convert = tf1_model.convert_tf1_model
 
-    def convert_badly(
-        detection: Any, directory: str, *args: Any, **options: Any
-    ) -> Any:
-        facts = convert(detection, directory, *args, **options)
-        edit(Path(directory), double_constants)
-        return facts
+    def convert_badly(request: Any) -> Any:
+        result = convert(request)
+        edit(Path(request.directory), double_constants)
+        return result
 
     monkeypatch.setattr(tf1_model, "convert_tf1_model", convert_badly)
 

@@ -120,9 +120,9 @@ def ops_of(wheel: Path, prefix: str) -> Set[str]:
 
 def main() -> None:
     """Writes the file."""
-    from hub_compat.converters.lowering.targets import TARGETS
-    from hub_compat.converters.lowering.targets import ops_of as ops_of_target
     from hub_compat.converters.opdata.op_defs import first_versions
+    from hub_compat.converters.opdata.targets import TARGETS
+    from hub_compat.converters.opdata.targets import ops_of as ops_of_target
 
     own = set(first_versions())
     for target in TARGETS:

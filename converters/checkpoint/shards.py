@@ -8,9 +8,11 @@ from typing import Any
 from hub_compat._io import files, links
 from hub_compat.errors import CorruptModuleError, DestinationError
 
-__all__ = ["BORROW", "LINK_MODES", "bring"]
+__all__ = ["AUTO", "BORROW", "LINK_MODES", "bring"]
 
-LINK_MODES = ("auto", "hard", "copy")
+# Hard links where the file system has them.
+AUTO = "auto"
+LINK_MODES = (AUTO, "hard", "copy")
 # As "auto", but with symbolic links where there can be no hard ones: for weights that
 # are read once more and then replaced.
 BORROW = "borrow"

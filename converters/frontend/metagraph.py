@@ -15,9 +15,9 @@ from ..ir.cycles import check_acyclic
 from ..ir.graph import Graph, normal
 from ..ir.model import Model
 from ..ir.signatures import Signature, read_values
-from ..omissions import Exclusions
 from ..passes import control_flow, dropped_ops
 from ..passes.resource_variables import obstacle
+from ..request import Exclusions
 from .collections import asset_definitions, node_list, tensor_list
 
 __all__ = ["possible", "read_variant"]

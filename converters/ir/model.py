@@ -15,6 +15,8 @@ from typing import (
     Tuple,
 )
 
+from hub_compat.formats import Omission
+
 from .functions import Capture
 from .graph import Graph
 from .signatures import Signature
@@ -103,7 +105,7 @@ class Model:
       tables: by key, ``"table:vocabulary"``.
       assets: file names under ``assets/``, by key, ``"asset:vocab.txt"``.
       warnings: what had to be left out, and why.
-      left_out: tags, name and reason of each signature that was left out.
+      left_out: the signatures that were left out.
     """
 
     variants: List[VariantGraph]
@@ -111,9 +113,7 @@ class Model:
     tables: Dict[str, Table]
     assets: Dict[str, str]
     warnings: List[str]
-    left_out: List[Tuple[Tuple[str, ...], str, str]] = dataclasses.field(
-        default_factory=list
-    )
+    left_out: List[Omission] = dataclasses.field(default_factory=list)
 
     def copy(self) -> Model:
         """A model to which more can be added while this one stays as it is."""
@@ -128,7 +128,7 @@ class Model:
 
     def leave_out_signature(self, tags: Sequence[str], name: str, reason: str) -> None:
         """Notes that a variant has a signature less."""
-        self.left_out.append((tuple(tags), name, reason))
+        self.left_out.append(Omission(tuple(tags), name, reason))
         self.warnings.append(
             "variant {}: signature {!r} is skipped: {}".format(list(tags), name, reason)
         )

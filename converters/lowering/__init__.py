@@ -7,9 +7,9 @@ are about hold the rules, and ``lowering.py`` applies them.
 
 from __future__ import annotations
 
+from ..opdata.targets import TARGETS, Registry, of_runtime, of_target
 from .directories import lower_directory, lower_saved_model
 from .lowering import Lowered, is_unknown, lower, needs_lowering, unknown_ops
-from .targets import TARGETS, Registry, of_runtime, of_target
 
 __all__ = [
     "TARGETS",

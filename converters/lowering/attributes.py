@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from ..ir.rewriter import Rewrite, Unlowerable
+from ..opdata.targets import Registry
 from . import rules
 from .rules import arrays, small_integers
-from .targets import Registry
 
 __all__ = ["Attributes", "Limits", "limits_of"]
 

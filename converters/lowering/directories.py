@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, Optional
+from typing import Any, NamedTuple, Optional
 
 from hub_compat._io import files as _files
 from hub_compat._io import links as _links
 from hub_compat._io.fingerprint import fingerprint
 from hub_compat._parsing.full_proto import read_saved_model
 from hub_compat.detector import detect
-from hub_compat.formats import Detection
+from hub_compat.formats import Omission
 from hub_compat.provenance import Provenance, read
 
 from ..backend import canonical
 from ..checkpoint import shards
 from ..checkpoint.objects import check_object_checkpoint
 from ..ir.outside_ops import warnings_of_saved_model
+from ..opdata.targets import Registry
+from ..request import ConversionRequest, ConversionResult
 from .lowering import Lowered, lower
-from .targets import Registry
 
 __all__ = ["lower_directory", "lower_saved_model"]
 
@@ -26,26 +27,20 @@ __all__ = ["lower_directory", "lower_saved_model"]
 _REPLACED = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "fingerprint.pb")
 
 
-def lower_saved_model(
-    detection: Detection,
-    directory: str,
-    link: str,
-    registry: Optional[Registry],
-    links: str = _links.INSIDE,
-) -> Dict[str, Any]:
+def lower_saved_model(request: ConversionRequest) -> ConversionResult:
     """Writes a TF2 SavedModel, lowered, into an empty directory.
 
-    Args:
-      detection: the model.
-      directory: where the result goes.
-      link: how checkpoint shards get there, see ``converters.convert``.
-      registry: what the target knows; None to lower nothing, where the model is only
-        put together from its chunks.
-      links: what becomes of those out of the model, see ``_io/links.py``.
+    Without a registry nothing is lowered: the model is only put together from its
+    chunks.
 
-    Returns:
-      The fields of a ConversionReport that the lowering knows.
+    Raises:
+      ConversionError, CorruptModuleError: it cannot be lowered.
     """
+    detection, directory, registry = (
+        request.detection,
+        request.directory,
+        request.registry,
+    )
     source = detection.path
     saved_model = read_saved_model(detection)
     check_object_checkpoint(source, saved_model)
@@ -54,20 +49,7 @@ def lower_saved_model(
         lowered = Lowered({}, [])
     else:
         lowered = lower(saved_model, registry, source)
-    linked = copied = files = 0
-    for name in _links.model_files(source, links):
-        if name in _REPLACED:
-            continue
-        path = _files.join(source, *name.split("/"))
-        target = _files.join(directory, *name.split("/"))
-        _files.make_dirs(target.rsplit("/", 1)[0])
-        if not _links.is_shard(name):
-            _files.copy_file(path, target)
-        elif shards.bring(path, target, source, link):
-            files += 1
-            linked += _files.size(path)
-        else:
-            copied += _files.size(path)
+    brought = _bring_files(request)
     known = read(source)
     facts = known or Provenance(
         source_format=detection.format.value,
@@ -87,7 +69,7 @@ def lower_saved_model(
         node.variable for node in nodes if node.WhichOneof("kind") == "variable"
     ]
     own = any(child.local_name == "__call__" for child in nodes[0].children)
-    return dict(
+    return ConversionResult(
         callable=facts.callable or ("__call__" if own else None),
         variables=len(variables),
         trainable_variables=sum(variable.trainable for variable in variables),
@@ -95,14 +77,48 @@ def lower_saved_model(
         assets=len(meta_graph.asset_file_def),
         functions=len(meta_graph.graph_def.library.function),
         nodes=lowered.nodes,
-        files_linked=files,
-        bytes_linked=linked,
-        bytes_copied=copied,
+        files_linked=brought.files_linked,
+        bytes_linked=brought.bytes_linked,
+        bytes_copied=brought.bytes_copied,
         weight_bytes_read=0,
         unused_keys=(),
         warnings=facts.warnings + lowered.warnings() + outside,
         lowered=lowered.lines(),
     )
+
+
+class _Brought(NamedTuple):
+    """The checkpoint shards that came along.
+
+    Attributes:
+      files_linked: how many are hard links.
+      bytes_linked: the bytes in them.
+      bytes_copied: the bytes of the others.
+    """
+
+    files_linked: int
+    bytes_linked: int
+    bytes_copied: int
+
+
+def _bring_files(request: ConversionRequest) -> _Brought:
+    """Brings all files but those that the lowering writes."""
+    source = request.detection.path
+    linked = copied = files = 0
+    for name in _links.model_files(source, request.links):
+        if name in _REPLACED:
+            continue
+        path = _files.join(source, *name.split("/"))
+        target = _files.join(request.directory, *name.split("/"))
+        _files.make_dirs(target.rsplit("/", 1)[0])
+        if not _links.is_shard(name):
+            _files.copy_file(path, target)
+        elif shards.bring(path, target, source, request.link):
+            files += 1
+            linked += _files.size(path)
+        else:
+            copied += _files.size(path)
+    return _Brought(files, linked, copied)
 
 
 def lower_directory(directory: str, registry: Registry) -> Lowered:
@@ -131,7 +147,7 @@ def _finish(
         facts,
         warnings=facts.warnings + lowered.warnings(),
         left_out=facts.left_out
-        + tuple((facts.root_tags, name, why) for name, why in lowered.left_out),
+        + tuple(Omission(facts.root_tags, name, why) for name, why in lowered.left_out),
         lowered_for="" if registry is None else registry.name,
         lowered=lowered.lines(),
     ).write(directory)

@@ -6,7 +6,7 @@ import re
 from typing import Dict
 
 from ..opdata.op_defs import first_versions, packages_by_op
-from .targets import TARGETS, Registry, ops_of
+from ..opdata.targets import TARGETS, Registry, ops_of
 
 __all__ = ["explain", "home_of"]
 

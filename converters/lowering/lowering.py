@@ -12,6 +12,7 @@ from hub_compat.errors import UnknownOpError
 from ..ir.calls import called_by
 from ..ir.rewriter import Producers, Rewrite, Scope, Unlowerable
 from ..opdata.op_defs import builtin_ops
+from ..opdata.targets import NEWEST, Registry, ops_of
 from . import attributes, objects, rules
 from .custom_gradients import keep_gradients
 from .explanations import explain
@@ -19,7 +20,6 @@ from .handle_shapes import STATES_HANDLES, forget_shapes, misleading
 from .mutable_tables import empty_tables, fill_tables
 from .rules import random
 from .rules.table_files import say_dtypes
-from .targets import NEWEST, Registry, ops_of
 
 __all__ = ["Lowered", "is_unknown", "lower", "needs_lowering", "unknown_ops"]
 

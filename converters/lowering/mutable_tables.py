@@ -19,7 +19,7 @@ from ..ir.constants import array_of
 from ..ir.dtypes import DT_RESOURCE
 from ..ir.functions import set_attr
 from ..ir.names import Names
-from .targets import Registry
+from ..opdata.targets import Registry
 
 __all__ = ["empty_tables", "fill_tables"]
 

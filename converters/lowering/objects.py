@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Set, Tuple
 
+from ..opdata.targets import Registry
 from .specs import loses_keywords, lower_specs, make_positional, newer_specs
-from .targets import Registry
 
 __all__ = ["CAPTURES", "essential", "lower", "needs_lowering", "take_away"]
 

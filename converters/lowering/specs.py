@@ -14,7 +14,7 @@ import numpy as np
 from hub_compat._tf import struct_pb2, tensor_pb2
 
 from ..ir.constants import array_of
-from .targets import Registry
+from ..opdata.targets import Registry
 
 __all__ = ["lower_specs", "loses_keywords", "make_positional", "newer_specs"]
 

@@ -7,7 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 from hub_compat._tf import op_def_pb2, registered_op, tf
 from hub_compat.errors import ConversionError
 
-from ..opdata.op_defs import read_ops
+from .op_defs import read_ops
 
 __all__ = ["NEWEST", "TARGETS", "Registry", "Target", "of_runtime", "of_target"]
 
