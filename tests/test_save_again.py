@@ -15,7 +15,8 @@ import pytest
 import runtimes
 
 import hub_compat as hub
-from hub_compat import converters, errors, provenance
+from hub_compat import errors, provenance
+from hub_compat.converters.checkpoint import shards, writer
 
 pytestmark = pytest.mark.tensorflow
 
@@ -140,13 +141,13 @@ def test_weights_are_borrowed(tmp_path: Path, monkeypatch: Any) -> None:
     with runtimes.Runtime(lambda: hub.load(path)) as runtime:
         runtime.read(runtime.loaded.variables)
         copied = []
-        real = converters.shards.bring
+        real = shards.bring
 
         def bring(*arguments: Any) -> bool:
             copied.append(not real(*arguments))
             return not copied[-1]
 
-        monkeypatch.setattr(converters.checkpoint_writer, "bring", bring)
+        monkeypatch.setattr(writer, "bring", bring)
         hub.save(runtime.loaded, tmp_path / "out", session=runtime.session)
     assert copied == [False]
     for file in (tmp_path / "out").rglob("*"):

@@ -221,7 +221,7 @@ def test_package_that_only_the_program_finds(tmp_path: Path) -> None:
     """The other process has the program's path, from any working directory."""
     program = (
         "import sys; sys.path.remove(''); sys.path.insert(0, {parent!r})\n"
-        "from hub_compat.converters import verification_process as process\n"
+        "from hub_compat.converters.verification import process\n"
         "process.prepare()\n"
         "assert 'tensorflow' not in sys.modules\n"
         "((_, worker),) = process._idle\n"
@@ -309,7 +309,7 @@ def test_memory_of_the_program_does_not_count() -> None:
     """The process ends for what it has had itself, not for what its parent has."""
     ours = np.ones(300 << 20, np.uint8)
     code = (
-        "from hub_compat.converters import verification_child as c; print(c._memory())"
+        "from hub_compat.converters.verification import child as c; print(c._memory())"
     )
     found = subprocess.run(
         [sys.executable, "-c", code],

@@ -269,7 +269,7 @@ def prepare() -> None:
 
 
 def compare(job: Job) -> List[SignatureComparison]:
-    """As ``verification_run.run``, in another process, where that is possible."""
+    """As ``run.run``, in another process, where that is possible."""
     if any(map(_only_here, (job.path, job.directory))):
         return _run_here(job)
     deaths: Dict[Place, str] = {}
