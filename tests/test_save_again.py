@@ -210,7 +210,12 @@ def test_an_export_that_is_exchanged(tmp_path: Path, monkeypatch: Any) -> None:
         expected_files[one.name] = contents(tmp_path / "alone" / one.name)
     place = tmp_path / "place"
     module = sys.modules["hub_compat.converters.tf1_model"]
-    for name in ("read_saved_model", "_read_index", "_copy_assets", "fingerprint"):
+    for name in (
+        "read_saved_model",
+        "read_source_index",
+        "_copy_assets",
+        "fingerprint",
+    ):
         real = getattr(module, name)
         for when in ("before", "after"):
             shutil.copytree(str(first), str(place))
