@@ -36,7 +36,7 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 class Pruned(NamedTuple):
-    """What the function of a part takes and returns.
+    """The inputs and outputs of the function of a part.
 
     Attributes:
       captures: keys of the objects whose handles follow the inputs.

@@ -28,7 +28,7 @@ _MOST_COMPARED = 32
 
 
 class Form(NamedTuple):
-    """What the function of a signature takes and returns.
+    """The inputs and outputs of a signature's function.
 
     Attributes:
       arguments: the flattened inputs, in order; of those that are one tensor, one.
@@ -425,14 +425,14 @@ def base_name(variant: VariantGraph, signature: str) -> str:
 
 
 def all_outputs(signature: Signature) -> Tuple[Any, List[Value]]:
-    """What ``signatures[name]`` returns: its structure, and the values in order."""
+    """The result of ``signatures[name]``: its structure, and the values in order."""
     outputs = signature.outputs
     structured = dict_value({key: outputs[key].structured() for key in sorted(outputs)})
     return structured, [outputs[key] for key in sorted(outputs)]
 
 
 def call_output(signature: Signature) -> Tuple[Any, List[Value]]:
-    """What ``__call__`` returns: its structure, and the values in order."""
+    """The result of ``__call__``: its structure, and the values in order."""
     outputs = signature.outputs
     single = "default" if "default" in outputs else None
     if len(outputs) == 1:

@@ -128,7 +128,7 @@ class _SessionGraph:
             self._tensors[key] = names[node.name]
 
     def add_initializer(self, initialize: Body) -> None:
-        """Has the init op fill a table."""
+        """Lets the init op fill a table."""
         self._init.append(self._call(initialize, [], "initialize_table"))
 
     def _call(self, body: Body, inputs: Sequence[str], name: str) -> str:

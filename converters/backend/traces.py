@@ -1,4 +1,4 @@
-"""What is called from Python: ``__call__``, signatures, losses.
+"""Writes the functions that Python calls: ``__call__``, signatures, losses.
 
 Around the bodies (``bodies.py``) come thin callers: the traces of ``__call__``,
 one for each value of ``training`` and each set of inputs that may be given,

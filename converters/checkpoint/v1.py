@@ -58,7 +58,7 @@ _VALUES = {
 
 
 class _Tensor(NamedTuple):
-    """What the table of contents says of a tensor."""
+    """The entry of a tensor in the table of contents."""
 
     dtype: int
     shape: Tuple[int, ...]

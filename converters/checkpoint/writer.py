@@ -75,7 +75,7 @@ Cut = Tuple[TensorEntry, Extents, Pieces]
 
 @dataclasses.dataclass(frozen=True)
 class RelabelReport:
-    """What ``relabel()`` did.
+    """The result of ``relabel()``.
 
     Attributes:
       files_linked: shards that are hard links to the source's.

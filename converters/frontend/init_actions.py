@@ -1,4 +1,4 @@
-"""What an init op does beside filling tables and setting variables: checks, messages.
+"""Keeps the other actions of an init op, such as checks and messages.
 
 A session-based loader runs it each time that it loads the model. Here a resource of
 its own does, whose initializer every loader runs after it has restored the variables.
@@ -108,7 +108,7 @@ class _Part:
             self._written.setdefault(name, set()).update(names)
 
     def target(self, name: str) -> str:
-        """What a session fetches to have a node run: nothing within a branch."""
+        """The tensor that a session fetches to run a node: nothing within a branch."""
         return self._init_op if self._in_branch(name) else name
 
     def _in_branch(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the init op of a TF1 SavedModel does.
+"""Lists the effects of the init op of a TF1 SavedModel.
 
 It fills tables, starts iterators, gives variables values; or it prints, checks and
 writes files.

@@ -149,7 +149,7 @@ class _Part:
             self._nodes[name] = _string(name, prefix)
 
     def _read_less(self) -> None:
-        """Has each restored tensor read alone: the others may be gigabytes."""
+        """Reads each restored tensor alone, because the others may be gigabytes."""
         moved: Dict[str, str] = {}
         for node in list(self._nodes.values()):
             for tensor in node.input:

@@ -1,4 +1,4 @@
-"""What gives the variables of a TF1 SavedModel their values.
+"""Finds the values that the variables of a TF1 SavedModel start with.
 
 A session-based loader runs the restore op of the SaverDef, and then one init op
 (loader_impl.py): the saver says under which keys of the checkpoint the values are,
@@ -74,7 +74,7 @@ class Restored(NamedTuple):
 
 
 class Values(NamedTuple):
-    """What the init op makes of variables, by their nodes.
+    """The values that the init op gives to variables, by their nodes.
 
     Attributes:
       initial: the values, NumPy arrays.
@@ -90,7 +90,7 @@ class Values(NamedTuple):
 
 
 class Initialization(NamedTuple):
-    """What a session-based loader does before anything is computed.
+    """The actions of a session-based loader before anything is computed.
 
     Attributes:
       restored: where the checkpoint has the values of variables, by their nodes.
@@ -213,7 +213,7 @@ def _named(
     apart: List[str],
     reasons: Mapping[str, str],
 ) -> List[str]:
-    """What to say of what is not done."""
+    """The warning about actions that are skipped."""
     done = graph.slice(["^" + name for name in fillers])
     left = []
     for name in sorted(set(apart + effects.mixed) - set(done)):
@@ -317,7 +317,7 @@ def _values(
     used: Collection[str],
     source: str,
 ) -> Values:
-    """What the init op gives to variables.
+    """The values that the init op gives to variables.
 
     Args:
       graph: the graph, before any pass.

@@ -1,4 +1,4 @@
-"""What fills tables, starts iterators and gives variables their first values."""
+"""Finds the nodes that fill tables, start iterators and initialize variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph has after all passes, entered into the model."""
+"""Enters a graph, after all passes, into the model."""
 
 from __future__ import annotations
 

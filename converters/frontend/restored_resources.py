@@ -100,7 +100,7 @@ def _reader(source: str) -> Any:
 
 
 def _read(graph: Graph, name: str, reader: Any, tensor: str) -> Any:
-    """What a RestoreV2 node reads."""
+    """The keys that a RestoreV2 node reads."""
     restore, index = split_tensor(tensor)
     keys = graph.nodes[node_of(graph.nodes[restore].input[1])]
     key = array_of(keys.attr["value"].tensor).ravel()[index].decode()

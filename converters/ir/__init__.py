@@ -1,3 +1,3 @@
-"""What all wings of the compiler share: graphs, functions, signatures, the model."""
+"""The terms that all wings of the compiler share: graphs, functions, signatures."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the passes over one MetaGraphDef know beside its graph, and tell each other."""
+"""The state of the passes over one MetaGraphDef, beside its graph."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Context:
         return {node_of(asset.tensor_info.name) for asset in self.assets}
 
     def ends(self) -> List[Tuple[List[str], Set[str]]]:
-        """What each signature returns, and what it is fed."""
+        """The outputs and the inputs of each signature."""
         return [
             (
                 [c.tensor for c in signature.flat_outputs()],

@@ -49,7 +49,7 @@ _TABLE_WRITERS = ("LookupTableImport", "LookupTableInsert", "LookupTableRemove")
 
 
 class Determinism:
-    """What a graph says of the outputs behind some of its nodes.
+    """The effects and random ops that the outputs of a graph depend on.
 
     Args:
       graph: the graph, before any pass.

@@ -50,7 +50,7 @@ def argument_name(wanted: str) -> str:
 
 @functools.lru_cache(maxsize=None)
 def parameter_name(wanted: str) -> str:
-    """What TensorFlow 2.12 to 2.21 calls an input of a signature (function_type.py).
+    """The name of a signature's input in TensorFlow 2.12 to 2.21 (function_type.py).
 
     They order the arguments of a signature by these names.
     """

@@ -55,7 +55,7 @@ _FILENAME = 1
 
 
 def warnings_of_model(model: Any) -> List[str]:
-    """What to say of the signatures of a TF1 model.
+    """The warnings about the signatures of a TF1 model.
 
     Args:
       model: the ``Model``, with what has been left out of it gone.
@@ -86,7 +86,7 @@ def warnings_of_model(model: Any) -> List[str]:
 
 
 def warnings_of_saved_model(saved_model: Any) -> List[str]:
-    """What to say of the functions that the objects of a TF2 SavedModel have."""
+    """The warnings about the functions of a TF2 SavedModel's objects."""
     found: Set[str] = set()
     for meta_graph in saved_model.meta_graphs:
         library = {f.signature.name: f for f in meta_graph.graph_def.library.function}
@@ -102,7 +102,7 @@ _TRUST = ". A model is a program: use it only if you trust its source"
 
 
 def _describe(ops: Iterable[str]) -> str:
-    """What ops do outside of the model: ``"reads files (ReadFile)"``; "" for none."""
+    """The outside effects of ops: ``"reads files (ReadFile)"``; "" for none."""
     listed = sorted(set(ops))
     parts = []
     for what, pattern in _KINDS.items():

@@ -80,7 +80,7 @@ class Scope:
         return "" if self._function is None else str(self._function.signature.name)
 
     def rewrite(self, visit: Callable[[Rewrite], None]) -> None:
-        """Has every node looked at, and puts what rules made in its place."""
+        """Applies the rules to every node, and puts their results in its place."""
         for node in self._nodes:
             rewrite = Rewrite(self, node)
             visit(rewrite)
@@ -154,7 +154,7 @@ class Scope:
         return self._names.take(wanted)
 
     def redirect(self, old: Sequence[str], new: Sequence[str]) -> None:
-        """Has whoever takes some tensors take others."""
+        """Redirects the users of some tensors to others."""
         self.changed = True
         for one, other in zip(old, new):
             self._tensors[one] = other
@@ -162,7 +162,7 @@ class Scope:
                 self._tensors[one[:-2]] = other
 
     def forget_control(self, name: str, instead: Iterable[str]) -> None:
-        """Has whoever waits for a node that goes away wait for others."""
+        """Redirects control edges from a removed node to others."""
         self.changed = True
         self._controls[name] = list(instead)
 
@@ -240,7 +240,7 @@ class Rewrite:
 
     @property
     def controls(self) -> List[str]:
-        """What it waits for, each with ``^``."""
+        """The control inputs, each with ``^``."""
         return [name for name in self.node.input if name.startswith("^")]
 
     def attr(self, name: str) -> Any:

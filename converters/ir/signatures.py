@@ -169,7 +169,7 @@ def flatten(values: Dict[str, Value]) -> List[Component]:
 
 
 def _ragged_shapes(composite: Any) -> List[Any]:
-    """What the spec of a ragged tensor says of its components' shapes.
+    """The shapes of a ragged tensor's components, as its spec states them.
 
     Its serialized state is (shape, dtype, ragged_rank, row_splits_dtype).
     """

@@ -43,7 +43,7 @@ _COPIES = _BY_CONSTANT + (
 
 
 def keep_sums(fdef: Any) -> None:
-    """Has sums of copies be sums of one copy, or differences.
+    """Rewrites sums of copies as sums of one copy, or as differences.
 
     Args:
       fdef: a FunctionDef, with its nodes and results.
@@ -71,7 +71,7 @@ def _node(tensor: str) -> str:
 
 
 def _origin(nodes: Mapping[str, Any], tensor: str, ops: Sequence[str]) -> str:
-    """What a tensor is a copy of, if only such ops made it."""
+    """The tensor that this one is a copy of, if only such ops made it."""
     while True:
         node = nodes.get(_node(tensor))
         if node is None or node.op not in ops:

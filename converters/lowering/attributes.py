@@ -87,7 +87,7 @@ def _means_nothing(node: Any, key: str) -> bool:
 
 
 class Limits(NamedTuple):
-    """What a TensorFlow knows of an op.
+    """The definition of an op in one TensorFlow.
 
     Attributes:
       names: its attributes.
@@ -118,7 +118,7 @@ class Limits(NamedTuple):
 
 
 def limits_of(op: Any) -> Limits:
-    """What an OpDef allows."""
+    """The attributes that an OpDef allows."""
     return Limits(
         {attr.name for attr in op.attr},
         [
@@ -135,7 +135,7 @@ def limits_of(op: Any) -> Limits:
 
 
 class _Known(NamedTuple):
-    """What the target knows of an op of the model's writer.
+    """The definition in the target of an op of the model's writer.
 
     Attributes:
       limits: its attributes and dtypes.

@@ -40,7 +40,7 @@ class _Gradient(NamedTuple):
 def keep_gradients(
     meta_graph: Any, source_op: Callable[[str], Any], done: Dict[str, int]
 ) -> None:
-    """Has an older loader find the gradients that a model says it has.
+    """Lets an older loader find the custom gradients of a model.
 
     Args:
       meta_graph: the model.
@@ -115,7 +115,7 @@ def _nodes_with_gradients(library: Any) -> Dict[str, List[Any]]:
 def _gradient(
     meta_graph: Any, functions: Dict[str, Any], function: str
 ) -> Optional[_Gradient]:
-    """What is known of a gradient; None where it takes variables or tables."""
+    """The description of a gradient; None if it reads variables or tables."""
     objects = meta_graph.object_graph_def
     if function not in functions or function not in objects.concrete_functions:
         return None

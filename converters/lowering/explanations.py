@@ -1,4 +1,4 @@
-"""What to say of an op that a target does not have."""
+"""Explains where an op is available that a target does not have."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ __all__ = ["Lowered", "is_unknown", "lower", "needs_lowering", "unknown_ops"]
 
 @dataclasses.dataclass
 class Lowered:
-    """What was done to a model.
+    """The changes that lowering made to a model.
 
     Attributes:
       done: how often each thing was done, by what it was:
@@ -40,14 +40,14 @@ class Lowered:
     nodes: int = 0
 
     def lines(self) -> Tuple[str, ...]:
-        """What was done, for people."""
+        """The changes, as text for people."""
         return tuple(
             "{} ({} times)".format(what, count) if count > 1 else what
             for what, count in sorted(self.done.items())
         )
 
     def warnings(self) -> Tuple[str, ...]:
-        """What had to be left out, for people."""
+        """The skipped signatures, as text for people."""
         return tuple(
             "signature {!r} is skipped: {}".format(name, why)
             for name, why in self.left_out
@@ -178,7 +178,7 @@ class _Lowering:
         self.left_out: List[Tuple[str, str]] = []
 
     def run(self) -> None:
-        """Does everything."""
+        """Lowers all functions and objects."""
         if self._registry.version < objects.CAPTURES:
             keep_gradients(self._meta_graph, self._source_op, self._done)
         made = []

@@ -52,7 +52,7 @@ def empty_tables(meta_graph: Any, registry: Registry) -> bool:
 def fill_tables(
     meta_graph: Any, source: str, registry: Registry, done: Dict[str, int]
 ) -> None:
-    """Has the initializers of mutable tables fill them.
+    """Lets the initializers of mutable tables fill them.
 
     Args:
       meta_graph: the model.

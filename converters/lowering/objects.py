@@ -105,7 +105,7 @@ def _has_short_signature(node: Any, objects: Any) -> bool:
 
 
 def _elements(value: Any) -> Any:
-    """What a StructuredValue holds that is a tuple or a list."""
+    """The elements of a StructuredValue that is a tuple or a list."""
     kind = value.WhichOneof("kind")
     return getattr(value, kind).values if kind in ("tuple_value", "list_value") else ()
 

@@ -251,7 +251,7 @@ def _keywords(node: Any) -> Tuple[str, ...]:
 
 
 def _traces(node: Any, objects: Any) -> Any:
-    """What the function's traces take, if each takes all keywords and no others."""
+    """The keywords of a function's traces, if each takes the same ones."""
     names = list(_keywords(node))
     found: List[Any] = []
     for name in node.function.concrete_functions:

@@ -1,4 +1,4 @@
-"""What a target runtime knows: ops, their attributes and defaults."""
+"""Describes target runtimes: their ops, with attributes and defaults."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class _Order:
         return changed
 
     def _instead(self, name: str) -> List[str]:
-        """What has to be waited for beside a call; nothing of other nodes."""
+        """The control edges to add beside that from a call; none for other nodes."""
         call = self._nodes.get(name)
         if call is None or call.op not in CALLS:
             return []

@@ -58,7 +58,7 @@ def run(graph: Graph, context: Context) -> None:
 
 
 def _links(function: Any) -> Dict[int, List[_Argument]]:
-    """What becomes of a function's arguments: those of functions that it calls."""
+    """The arguments of called functions that a function's arguments become."""
     places = {arg.name: i for i, arg in enumerate(function.signature.input_arg)}
     found: Dict[int, List[_Argument]] = {}
     nodes: Dict[str, Any] = {}

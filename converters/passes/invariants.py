@@ -1,4 +1,4 @@
-"""What holds after some of the passes, for tests and for debugging."""
+"""Checks what holds after some of the passes, for tests and debugging."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def no_references(graph: Graph, context: Context) -> Optional[str]:
 
 
 def no_control_flow(graph: Graph, context: Context) -> Optional[str]:
-    """What TF1 control flow is still needed was refused, with a reason."""
+    """Finds TF1 control flow that is still needed and was not refused."""
     for name in _needed(graph, context):
         op = graph.nodes[name].op
         if op in CONTROL_FLOW_OPS and name not in context.left:

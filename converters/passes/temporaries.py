@@ -42,7 +42,7 @@ def run(graph: Graph, context: Context) -> None:
 
 
 class _Temporary:
-    """What takes a temporary variable.
+    """A temporary variable, with its users.
 
     Args:
       graph: the graph, with references.
@@ -64,7 +64,7 @@ class _Temporary:
         self._writes = [t for t in self._takers if graph.nodes[t].op in _WRITES]
 
     def replace(self) -> None:
-        """Does so, if there is one value at a time."""
+        """Replaces the variable, if it has one value at a time."""
         values = self._values()
         if values is None:
             return

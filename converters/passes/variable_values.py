@@ -130,7 +130,7 @@ class _Values:
         return True
 
     def retype(self, node: Any, places: _Places) -> None:
-        """Has a node call functions that take values."""
+        """Makes a node call functions that take values."""
         types = node.attr["T" if node.op in _WHILES else "Tin"].list
         for i, dtype in places.items():
             types.type[i] = dtype

@@ -57,7 +57,7 @@ class _Child:
         self._out.flush()
 
     def serve(self) -> None:
-        """Does what is asked for, until nothing is."""
+        """Runs the requested jobs until there are no more."""
         self.say(here=os.getpid())
         from hub_compat._tf import tf
 

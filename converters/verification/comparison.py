@@ -55,7 +55,7 @@ class _Skipped(Exception):
 
 
 class _Call(NamedTuple):
-    """What a signature was called with, and what the original returned.
+    """The inputs of a signature, and the outputs of the original.
 
     Attributes:
       feeds: arrays by flattened input name.
@@ -69,7 +69,7 @@ class _Call(NamedTuple):
 
 
 class _Found:
-    """What is known of one signature so far."""
+    """The state of the comparison of one signature."""
 
     def __init__(self, name: str) -> None:
         self.name = name

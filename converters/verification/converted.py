@@ -43,7 +43,7 @@ def _variant(root: Any, tags: Tags, facts: Provenance) -> Any:
 
 
 def _flat(results: Mapping[str, Any], signature: Signature) -> Dict[str, Any]:
-    """What a loaded signature returned, by flattened names."""
+    """The outputs of a loaded signature, by flattened names."""
     outputs: Dict[str, Any] = {}
     for name, result in results.items():
         if name in signature.outputs:
@@ -102,7 +102,7 @@ class EagerObjects:
         return True
 
     def call(self, tags: Tags, signature: Signature, feeds: Arrays) -> Dict[str, Any]:
-        """What ``signatures[signature.name]`` returns, by flattened names.
+        """The outputs of ``signatures[signature.name]``, by flattened names.
 
         Args:
           tags: the variant.
@@ -316,7 +316,7 @@ class SessionGraph(Sessions):
         return tags == self._facts.root_tags
 
     def restart(self) -> None:
-        """Has the next call begin with a graph and values of its own."""
+        """Makes a new graph with values of its own for the next call."""
         super().restart()
         self.graph = tf.Graph()
 

@@ -1,4 +1,4 @@
-"""What a comparison of a conversion is asked for.
+"""The arguments of a comparison, as sent to another process.
 
 ``process.py`` has another process do it, which may die; then it asks
 again, and says what of it not to try.

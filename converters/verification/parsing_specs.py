@@ -1,4 +1,4 @@
-"""What nodes that parse tf.Examples ask for."""
+"""Finds the features that nodes parse out of tf.Examples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Feature(NamedTuple):
 
 
 def features(graph: Graph, node: Any) -> List[Feature]:
-    """What a node that parses tf.Examples asks for.
+    """The features that a node parses out of tf.Examples.
 
     The order of inputs and outputs is that of parsing_ops.cc.
     """

@@ -149,7 +149,7 @@ class _Worker:
         return not over and self._process.poll() is None
 
     def ask(self, job: Job) -> List[SignatureComparison]:
-        """Has the process do a job.
+        """Sends a job to the process, and waits for its result.
 
         Raises:
           _Unavailable: it cannot.
@@ -254,7 +254,7 @@ class _Worker:
 
 
 class _Remote(Exception):
-    """What the other process was doing, as the cause of an error."""
+    """The stage that the other process was in, as the cause of an error."""
 
 
 _lock = threading.Lock()
@@ -369,7 +369,7 @@ def _close() -> None:
 
 
 def _key() -> Tuple[Any, ...]:
-    """What another process has in common with this one."""
+    """The environment that another process shares with this one."""
     prefixes = ("TF_", "XLA_", "CUDA_", "LD_", "DYLD_")
     shared = [(k, v) for k, v in os.environ.items() if k.startswith(prefixes)]
     try:
@@ -414,7 +414,7 @@ def _only_here(path: str) -> bool:
 
 
 def _what_is_here(ops: List[str]) -> Dict[str, Any]:
-    """What the other process may load to have some ops."""
+    """The libraries that the other process may load for some ops."""
     from hub_compat._tf import has_op
 
     from .op_libraries import libraries_of, packages

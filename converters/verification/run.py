@@ -178,7 +178,7 @@ class _Form:
 
 
 def advice(detection: Detection, directory: str) -> str:
-    """What to do about a converted model that does not load or run here."""
+    """Advice for a converted model that does not load or run here."""
     facts = provenance.read(directory)
     lowered = facts is not None and facts.lowered_for
     if is_newer(detection.producer) and not lowered:

@@ -51,7 +51,7 @@ class Sessions:
             self._session = session
 
     def restart(self) -> None:
-        """Has the next run begin with the values of the checkpoint."""
+        """Resets variables, so that the next run starts from the checkpoint."""
         if self._session is not None:
             self._session.close()
             self._session = None

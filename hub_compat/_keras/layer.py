@@ -55,23 +55,24 @@ class LayerMixin(UpstreamNames):
     SavedModel and any signature train as well as a TF2 SavedModel.
 
     Args:
-      handle: directory of a module; or what ``load()`` returned, a part of it, or
-        any callable.
+      handle: directory of a module; or the result of ``load()``, a part of it, or any
+      callable.
       trainable: whether the variables are trained. It can be changed later, as Keras
-        defines it. A layer that is not trainable runs in inference mode, with
-        whatever ``training`` it is called.
-      arguments: further keyword arguments of each call, serializable as JSON;
-        ``training`` among them wins over Keras.
+        defines it. A layer that is not trainable runs in inference mode, whatever
+        ``training`` is.
+      arguments: further keyword arguments of each call, serializable as JSON; a
+        ``training`` in it overrides that of Keras.
       tags: the variant to load; only where the handle is a directory.
       signature: the signature to call instead of the object itself.
       signature_outputs_as_dict: return all of the signature's outputs.
-      output_key: return this output; of a TF1 Hub module ``"default"``, unless said.
+      output_key: the output to return; for a TF1 Hub module, the default is
+        ``"default"``.
       output_shape: shapes of the outputs without the batch dimension, where they
         cannot be inferred; a nest like the outputs.
       load_options: a ``tf.saved_model.LoadOptions``.
       embed: keep the module in the layer's configuration, and so in every file that
-        Keras makes of it: the file loads where the directory is gone. The values of
-        the weights are those that Keras keeps, and in the file once.
+        Keras writes. The file then loads without the directory. Keras saves the
+        values of the weights, once.
       **kwargs: of the Keras layer, such as ``name``, ``dtype``, ``input_shape``.
 
     Raises:

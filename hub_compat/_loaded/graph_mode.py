@@ -1,4 +1,4 @@
-"""What a loaded object needs in a ``tf.Graph``: collections, initializers, switches."""
+"""Sets a loaded object up in a ``tf.Graph``: collections, initializers, switches."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def variables() -> List[Any]:
 
 
 def initialize_replicas(loaded: Any) -> None:
-    """Has each replica's variable restored when variables are initialized.
+    """Restores each replica's variable when variables are initialized.
 
     Args:
       loaded: what TensorFlow's loader returned.
@@ -86,7 +86,7 @@ def initialize_replicas(loaded: Any) -> None:
 
 
 def act_after_variables() -> None:
-    """Has what an init op checks or prints of variables wait for their values.
+    """Makes checks and messages of an init op wait for the variables' values.
 
     Programs run the initializers of variables and of tables at once, and what a model's
     init op does besides is the initializer of a resource. One that reads variables
@@ -124,7 +124,7 @@ def join_parts(
     variables: Sequence[Any],
     keys: Sequence[Tuple[str, str, Optional[Tuple[Tuple[int, int], ...]]]],
 ) -> None:
-    """Has a ``Saver`` keep the parts of a partitioned variable under its one name.
+    """Makes a ``Saver`` keep the parts of a partitioned variable under one name.
 
     So it does for the graph that a module comes from, and for ``hub.Module``'s: the
     checkpoint of an old training job is restored.
@@ -152,7 +152,7 @@ def join_parts(
 
 
 def add_assets(loaded: Any) -> None:
-    """Has an export of the graph take the assets along.
+    """Adds the assets to exports of the graph.
 
     TF 2.x's loader does so; that of TF 1.15 leaves the paths out of ASSET_FILEPATHS,
     and what an Estimator exports would need the directory of the source for ever.

@@ -1,4 +1,4 @@
-"""What a loaded object remembers of where it came from."""
+"""Remembers where a loaded object came from."""
 
 from __future__ import annotations
 

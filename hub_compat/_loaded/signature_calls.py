@@ -14,7 +14,7 @@ __all__ = ["take_signatures"]
 
 
 def take_signatures(loaded: Any, default: Optional[str]) -> None:
-    """Has an object of a TF1 model take the arguments ``signature`` and ``as_dict``.
+    """Adds the arguments ``signature`` and ``as_dict`` to an object of a TF1 model.
 
     An object that cannot be called, for want of a default signature, says what can.
 

@@ -37,7 +37,7 @@ for _module in (
 
 
 def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> None:
-    """What an old TensorFlow has, and does not do as its writer.
+    """An op that an old TensorFlow has, but runs or differentiates otherwise.
 
     Args:
       rewrite: a node of an op that it knows.

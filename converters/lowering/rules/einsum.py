@@ -139,7 +139,7 @@ def _count(rewrite: Rewrite, vector: str) -> str:
 
 
 def _swap(rewrite: Rewrite, tensor: str, middle: str, end: str, dtype: int) -> str:
-    """Has the dimensions from ``middle`` to ``end`` before those up to ``middle``."""
+    """Moves the dimensions from ``middle`` to ``end`` before those up to ``middle``."""
     rank = _count(rewrite, _shape(rewrite, tensor, dtype))
     zero, one = rewrite.constant(0), rewrite.constant(1)
     order = [

@@ -1,4 +1,4 @@
-"""What TF 1.15 has, but does not differentiate as TF 2 does."""
+"""Rules for ops that TF 1.15 has, but does not differentiate as TF 2 does."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def unsettled(
 
 
 def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> None:
-    """Has a node name the algorithm; on a CPU it is always Philox."""
+    """Names the algorithm in a node; on a CPU it is always Philox."""
     node = rewrite.node
     chosen = unsettled(node, version, rewrite.scope.producer)
     if chosen is not None:
@@ -120,7 +120,7 @@ def _key_counter_algorithm(rewrite: Rewrite) -> None:
 
 
 def _algorithm(rewrite: Rewrite) -> None:
-    """What a device would choose; on a CPU it is always Philox."""
+    """The algorithm that a device would choose; on a CPU it is always Philox."""
     rewrite.done([rewrite.constant(_PHILOX)])
 
 

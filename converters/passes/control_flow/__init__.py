@@ -157,7 +157,7 @@ def make_functional(
 
 
 def _free_resources(graph: Graph) -> None:
-    """Lets variables and tables that were made in a branch be outside of it."""
+    """Moves variables and tables that were made in a branch out of it."""
     for name, node in graph.nodes.items():
         if node.input and all(tensor.startswith("^") for tensor in node.input):
             outputs = graph.outputs(name)
@@ -181,7 +181,7 @@ def _sources(graph: Graph, regions: Regions) -> Dict[str, int]:
 
 
 class _Attempt:
-    """What a graph was before some of its nodes are rewritten."""
+    """A snapshot of a graph, before some of its nodes are rewritten."""
 
     def __init__(self, graph: Graph, names: List[str]) -> None:
         self._graph = graph

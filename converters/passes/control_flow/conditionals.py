@@ -58,7 +58,7 @@ class _Merge(NamedTuple):
 
 
 class _Conditional(NamedTuple):
-    """What one If computes.
+    """The nodes and Merges that one If computes.
 
     Attributes:
       predicate: as ``Regions.predicate`` names it.

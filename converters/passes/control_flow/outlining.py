@@ -54,7 +54,7 @@ CONDITION = "goes_on"
 
 
 class Outside(NamedTuple):
-    """What an edge of a part leads to outside of it.
+    """The tensor outside of a part that an edge leads to.
 
     Attributes:
       tensor: the tensor that the function takes as an argument; or a node to wait
@@ -85,7 +85,7 @@ class Part(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a function returns.
+    """A result of a function.
 
     Attributes:
       name: its name.
@@ -226,7 +226,7 @@ def write_function(
 
 
 def _tie_constants(writer: FunctionWriter, counter: str) -> None:
-    """Lets the constants of a loop's condition wait for one of its arguments.
+    """Makes the constants of a loop's condition wait for one of its arguments.
 
     With a loop in the condition, a session of TF 1.15 takes them to be outside.
     """

@@ -180,7 +180,7 @@ class Regions:
         return bool(self._graph.node(producer).op != "LoopCond")
 
     def predicate(self, switch: str) -> str:
-        """What a Switch decides by; equal for all Switches of a conditional.
+        """The predicate of a Switch; equal for all Switches of a conditional.
 
         The Switch of the pivot and those of data take it by different names: as
         itself and past an Identity, and in a loop past an Enter.

@@ -73,7 +73,7 @@ class Alias(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a chooser may have chosen.
+    """The tensors that a chooser may have chosen.
 
     Attributes:
       number: says which: the same for a variable, and a part of it, anywhere.
@@ -147,7 +147,7 @@ class Aliases:
             self._find_guards(order)
 
     def get(self, tensor: str) -> Optional[Alias]:
-        """What a tensor is the memory of; None of what is none, or was computed."""
+        """The variable whose memory a tensor is; None if it was computed."""
         return self._found.get(tensor)
 
     def guards(self, name: str) -> FrozenSet[Tuple[str, int]]:
@@ -167,7 +167,7 @@ class Aliases:
         return False
 
     def entries(self, chooser: str) -> Dict[int, Entry]:
-        """What a chooser may have chosen, by number."""
+        """The alternatives of a chooser, by number."""
         if chooser not in self._entries:
             found = self._entries[chooser] = {}
             self._collect(chooser, found, set())
@@ -372,7 +372,7 @@ class Aliases:
         return Alias("", chooser=name)
 
     def _seen(self, alias: Alias, name: str, output: int) -> Alias:
-        """What is handed on by an op that computes nothing."""
+        """The memory that an op passes on without computing."""
         found = memory.handed(self._graph, name, output)
         assert found is not None
         if not found.sure:
@@ -386,14 +386,14 @@ class Aliases:
         return alias._replace(views=alias.views + (view,))
 
     def _exited(self, name: str, source: str, alias: Alias) -> Alias:
-        """What a loop gave when it was left."""
+        """The memory that leaves a loop."""
         steps = [kind(self._graph, step) for step, _ in alias.path]
         if alias.chooser and "Enter" not in steps:
             return self._choose(name, "Exit", [source])
         return self._left(alias, "Enter")
 
     def _merged(self, name: str, tensors: List[str]) -> Optional[Alias]:
-        """What a Merge gives."""
+        """The memory that a Merge gives."""
         back = [
             tensor
             for tensor in tensors
@@ -438,7 +438,7 @@ class Aliases:
         return Alias("", chooser=name)
 
     def _left(self, alias: Alias, op: str) -> Alias:
-        """What is outside of the conditional or loop that a tensor was in."""
+        """The memory outside of the conditional or loop that a tensor was in."""
         kinds = [kind(self._graph, name) for name, _ in alias.path]
         if op == "Switch" and kinds[-1:] == ["Switch"]:
             return alias._replace(path=alias.path[:-1])

@@ -158,7 +158,7 @@ class LateReads:
         return edges[place].tensor
 
     def of_nodes(self) -> List[LateRead]:
-        """What nodes have to read for themselves."""
+        """The inputs that nodes have to read for themselves."""
         if not self._bits:
             return []
         self._keepers = self._kept()
@@ -176,7 +176,7 @@ class LateReads:
         return found
 
     def controls(self, name: str, place: int) -> List[str]:
-        """What the read of a reference has to wait for, beside a node's control edges.
+        """The control edges of a reference's read, beside those of its node.
 
         Args:
           name: the node that takes it.
@@ -208,7 +208,7 @@ class LateReads:
     def of_outputs(
         self, signatures: Iterable[Tuple[Sequence[str], Set[str]]]
     ) -> List[LateRead]:
-        """What signatures return of variables that they write.
+        """The outputs of signatures that are variables which they write.
 
         Args:
           signatures: outputs and inputs of each.
@@ -261,7 +261,7 @@ class LateReads:
         return LateRead(name, place, tensor, alias, controls)
 
     def doubts(self) -> List[str]:
-        """What a run decides alone: values that may be other ones in a session."""
+        """Warnings of values that may differ in a session: only a run decides."""
         unsure = [
             "node {!r} passes on the memory of the variable {!r}, or a copy; only a "
             "run decides which. In a session, {} may show later writes. In the "

@@ -45,7 +45,7 @@ class LateValues:
         self.written = {name: late.target(name) for name in late.writes()}
 
     def read(self, late: LateRead) -> None:
-        """Has a node, or a signature, take what a variable holds when it runs."""
+        """Gives a node, or a signature, the value of a variable when it runs."""
         graph = self._graph
         if late.alias.chooser:
             tensor = self._chosen(late)
@@ -74,7 +74,7 @@ class LateValues:
         return self._flags[variable]
 
     def now(self, base: str, alias: Alias, controls: List[str]) -> str:
-        """What memory holds once some nodes have run."""
+        """The value of memory after some nodes have run."""
         late = LateRead(None, 0, base + ":0", alias, controls)
         graph = self._graph
         handle = self.brought(alias.variable, alias.path, DT_RESOURCE)
@@ -85,7 +85,7 @@ class LateValues:
         return tensor
 
     def _value(self, late: LateRead, alias: Alias, suffix: str) -> str:
-        """What a variable holds, and what the views make of it."""
+        """The value of a variable, seen through its views."""
         graph = self._graph
         handle = self.brought(alias.variable, alias.path, DT_RESOURCE)
         base = late.node or node_of(late.tensor)

@@ -122,7 +122,7 @@ def _if(known: Optional[bool], found: Handed) -> Optional[Handed]:
 
 
 def static_shape(graph: Graph, tensor: str) -> Shape:
-    """What the graph says of a tensor's shape; None where the rank is not known."""
+    """The shape of a tensor as the graph states it; None if the rank is unknown."""
     name, index = split_tensor(tensor)
     node = graph.nodes[name]
     shape = None

@@ -76,7 +76,7 @@ def find_sharing(graph: Graph, aliases: Aliases) -> Dict[str, Sharing]:
 
 
 def _memories(aliases: Aliases, tensor: str) -> Optional[Set[Memory]]:
-    """What a tensor may be the memory of; None where a run decides whether it is."""
+    """The variable whose memory a tensor may be; None if a run decides."""
     alias = aliases.get(tensor)
     if alias is None:
         return set()
@@ -105,7 +105,7 @@ class Followers:
         self._aliases = aliases
 
     def note(self, sharing: Sharing) -> None:
-        """Has what writes a resource variable say whose memory it is afterwards."""
+        """Makes each writer of a resource variable note whose memory it is then."""
         graph = self._graph
         flag = self._values.flag(sharing.place)
         for name, place in list(sharing.assigns.items()) + list(sharing.copies.items()):
@@ -145,7 +145,7 @@ class Followers:
         )
 
     def follow(self, sharing: Sharing, write: str) -> None:
-        """Has a write to a reference variable be followed by one to a resource."""
+        """Adds a write to a resource after a write to a reference variable."""
         graph = self._graph
         node = graph.nodes[write]
         moved = node_def_pb2.NodeDef()

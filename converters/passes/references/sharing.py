@@ -1,4 +1,4 @@
-"""What a session does to the memory of resource variables, and how nodes take them."""
+"""Describes the memory of resource variables in a session, and their users."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """What a session does to a resource variable's memory.
+    """The memory of a resource variable in a session.
 
     Attributes:
       place: a node that hands the variable out.

@@ -47,7 +47,7 @@ def find_references(graph: Graph, names: Sequence[str]) -> Dict[str, int]:
 
 
 def hand_on_values(graph: Graph) -> None:
-    """Has loops and conditionals give values, where nothing is written through them.
+    """Makes loops and conditionals give values, if nothing writes through them.
 
     A conditional that gives one variable or another gives a reference, and so does a
     turn of a loop that ends with a write. There is no If or While of resources.
@@ -108,7 +108,7 @@ def _forwards(
 def read_first(
     graph: Graph, signatures: Iterable[Tuple[Sequence[str], Set[str]]]
 ) -> None:
-    """Has reads that wait for nothing come before writes that nothing orders.
+    """Puts reads that wait for nothing before writes that nothing orders.
 
     A session begins with them. A signature that returns a metric and its update has no
     edge between both; in a function, the sum could be read before, the count after.
