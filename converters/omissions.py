@@ -1,4 +1,4 @@
-"""What a conversion leaves out of a model, and why."""
+"""Skips the signatures and variables that cannot be converted, with the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .opdata import op_defs
 
 
 def leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> None:
-    """Leaves out variables that have no value, and what needs them.
+    """Skips variables that have no value, and everything that needs them.
 
     A graph declares variables that its exporter did not save: those of metrics, or
     what only another signature's program initialized.
@@ -49,7 +49,7 @@ def leave_out_without_value(model: Model, index: Optional[CheckpointIndex]) -> N
 
 
 def leave_out_dropped(model: Model, available: Collection[str]) -> None:
-    """Leaves out what needs an op that TensorFlow has dropped.
+    """Skips everything that needs an op that TensorFlow has dropped.
 
     Args:
       model: the model.
@@ -72,7 +72,7 @@ def leave_out_dropped(model: Model, available: Collection[str]) -> None:
 
 
 def leave_out_dense_tables(model: Model) -> None:
-    """Leaves out what needs a table whose empty key is not made of constants.
+    """Skips users of tables whose empty key is not made of constants.
 
     No object of a SavedModel can be made from a tensor of a graph, and in a function
     each call would have a table of its own, empty.
@@ -98,7 +98,7 @@ def _leave_out(
     variant: VariantGraph,
     reason: Callable[[str], str],
 ) -> None:
-    """Leaves out the signatures, update ops and losses that some nodes are behind."""
+    """Skips the signatures, update ops and losses that need some nodes."""
     if not nodes:
         return
     graph = variant.graph

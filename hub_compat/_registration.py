@@ -1,4 +1,4 @@
-"""Has Keras know KerasLayer by the name that saved models have for it."""
+"""Registers KerasLayer with Keras under the name that saved models use."""
 
 from __future__ import annotations
 

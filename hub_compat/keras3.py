@@ -108,7 +108,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         self._adopted.append(weight_of(weight, trainable))
 
     def _attach_losses(self) -> None:
-        """Has the module's losses among those of its trained variables.
+        """Adds the module's losses to those of its trained variables.
 
         So Keras counts them whenever the layer is trainable, as it does those of its
         own layers, and needs no call of this one before.

@@ -86,7 +86,7 @@ def fetch(model: str, folder: str) -> Dict[str, File]:
 
 @contextlib.contextmanager
 def _filtered(model: str) -> Iterator[None]:
-    """Has kagglehub take the names of files, and unpack, as ``archives.py`` does.
+    """Makes kagglehub check file names, and unpack, as ``archives.py`` does.
 
     Where a version of it has no such functions, what it returns is still looked at.
     """

@@ -186,7 +186,7 @@ def drop_missing_variables(loaded: Any) -> None:
 def explain_missing_signatures(
     loaded: Any, explain: Callable[[Any], Exception]
 ) -> None:
-    """Has ``loaded.signatures[name]`` raise an error of ours where there is none.
+    """Makes ``loaded.signatures[name]`` raise our error for an unknown name.
 
     Private: the dict inside the read-only mapping (signature_serialization.py, 1.15
     to 2.21). Without it, the error is TensorFlow's KeyError.
@@ -231,7 +231,7 @@ class _Placed(str):
 
 
 def keep_order(function: Any, names: Sequence[str]) -> None:
-    """Has the specs of a signature's inputs sort as its arguments do.
+    """Sorts the specs of a signature's inputs as its arguments.
 
     ``tf.saved_model.save(..., signatures=...)`` pairs the names with the specs as
     tf.nest sorts them, and TensorFlow 2.12 and newer orders arguments by other names.
@@ -254,7 +254,7 @@ _BLOCKED = "hub_compat_blocked"
 
 
 def guard_results(function: Any, blocked: Sequence[Dict[int, str]]) -> bool:
-    """Has some results of a loaded function raise where a gradient reaches them.
+    """Makes some results of a loaded function raise when a gradient reaches them.
 
     That must happen outside of all functions, whose gradients are built whole. Which
     trace a function took, its result says: the trace adds a level to it, with what is
@@ -355,7 +355,7 @@ def _guarded(found: Any) -> Any:
 
 
 def own_call(function: Any, call: Callable[..., Any]) -> bool:
-    """Has a ConcreteFunction be called by ``call(function, args, keywords)``.
+    """Routes calls of a ConcreteFunction to ``call(function, args, keywords)``.
 
     Its class becomes one of ours, derived from the one that it had: Python looks for
     ``__call__`` there, and to hold a function of ours would be a cycle. Private:
@@ -409,7 +409,7 @@ def _made_when_asked(self: Any, name: str) -> Any:
 
 
 def watch_accessed(variables: Sequence[Any]) -> None:
-    """Has gradient tapes know of variables whose handles are passed on.
+    """Tells gradient tapes of variables whose handles are passed on.
 
     Private: ``variable_accessed`` (resource_variable_ops, 1.15 to 2.21). Without it,
     they are read.
@@ -485,7 +485,7 @@ def tracks_attributes(found: Any) -> bool:
 def wrap_call(
     loaded: Any, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> None:
-    """Has ``loaded(...)`` go through a function around the one that it has.
+    """Wraps the function behind ``loaded(...)`` in another one.
 
     Private: TensorFlow's loader gives each object that has a ``__call__`` a class of
     its own with this method, which calls the attribute (load.py, 1.15 to 2.21).
@@ -507,7 +507,7 @@ def name_uncallable(loaded: Any, name: str) -> None:
 
 
 def settle_shape(variable: Any) -> None:
-    """Has a variable that is declared without a shape know that of its value.
+    """Gives a variable that is declared without a shape the shape of its value.
 
     Keras has no weights of unknown shape. Private: ``_shape`` of a variable (1.15 to
     2.21); without it, and in graphs, where nobody knows the value, nothing is done.
@@ -567,7 +567,7 @@ def rename_variable(variable: Any, name: str) -> None:
 
 
 def mark_slice(variable: Any, whole: str, shape: Sequence[int], part: Any) -> None:
-    """Has a Saver take a variable for a part of a partitioned one.
+    """Makes a Saver treat a variable as a part of a partitioned one.
 
     Private: ``_set_save_slice_info`` (1.15 to 2.21), which ``get_variable()`` calls for
     the parts that a partitioner makes. Without it, nothing is done.
@@ -587,7 +587,7 @@ def mark_slice(variable: Any, whole: str, shape: Sequence[int], part: Any) -> No
 
 
 def restore_parts(found: Any) -> None:
-    """Has the parts of a variable restored when the graph's variables are initialized.
+    """Restores the parts of a variable when the graph's variables are initialized.
 
     Of a variable that a strategy mirrors, TF 1.15 gives the whole what restores all
     of it, and the parts, which are those in the graph's collections, nothing. Private:
@@ -607,7 +607,7 @@ def restore_parts(found: Any) -> None:
 
 
 def run_with_initializers(op: Any, variables: Sequence[Any]) -> bool:
-    """Has an op of a graph run after variables are initialized, whenever they are.
+    """Runs an op of a graph whenever variables were initialized.
 
     Private: ``_initializer_op`` of variables, ``_add_control_inputs`` of operations
     (1.15 to 2.21); without them, nothing is done, and the answer is False.
@@ -621,7 +621,7 @@ def run_with_initializers(op: Any, variables: Sequence[Any]) -> bool:
 
 
 def keep_resource(found: Any) -> None:
-    """Has Python not destroy the resource of an object when the object goes.
+    """Keeps Python from destroying the resource of an object with the object.
 
     Private: ``_resource_deleter`` and its ``_destroy_resource`` (1.15); without them,
     nothing is done. It can go with TF 1.15.
@@ -687,7 +687,7 @@ def _op_def_registry() -> Any:
 
 
 def register_control_flow_gradients() -> None:
-    """Has gradients of While and If in loaded functions, which TF 1.15 lacks.
+    """Adds gradients of While and If in loaded functions, which TF 1.15 lacks.
 
     There they come with the modules that write such loops, which nothing imports that
     only loads them. Private: while_v2 and cond_v2, in all versions; a version without
@@ -710,7 +710,7 @@ _FUNCTIONS_OF = {
 
 
 def keep_inner_control_flow(functions: Sequence[Any]) -> None:
-    """Has loops and conditionals that hold others keep what a gradient adds to them.
+    """Makes nested loops and conditionals keep what a gradient adds to them.
 
     A higher-order tape asks a function for its gradient until that needs nothing new.
     TensorFlow makes new graphs of a loaded loop's body each time, in which each time
@@ -788,7 +788,7 @@ def _gradient_entries() -> Dict[str, Any]:
 
 @contextlib.contextmanager
 def _functions_released() -> Iterator[None]:
-    """Has functions that are loaded in it go with their last user.
+    """Makes functions that are loaded in it go with their last user.
 
     TF 1.15 registers a gradient for each function that it loads, and has the default
     graph hold it, also in eager execution. It never lets go of either, nor of the
@@ -850,7 +850,7 @@ def in_tf1_graph() -> bool:
 
 
 def prepare_gradients(outputs: Any, variables: Sequence[Any]) -> None:
-    """Has the calls behind tensors of a TF1 graph return what their gradients need.
+    """Makes the calls behind tensors of a TF1 graph return what gradients need.
 
     TF 1.15 changes a call when it is first differentiated, which is too late once a
     session has seen it ("Connecting to invalid output"). Not needed from TF 2.0 on.
@@ -894,7 +894,7 @@ def lacks_gradients(function: Any) -> bool:
 
 
 def tell_handles(functions: Sequence[Any]) -> None:
-    """Has the graphs of loaded functions know the dtypes and shapes of variables.
+    """Tells the graphs of loaded functions the dtypes and shapes of variables.
 
     The loaders of TF 2.4 and 2.5 leave them out, and a gradient of a variable that is
     handed on to a function is lost, or ends in "without handle data". Private:
@@ -995,7 +995,7 @@ def called_graphs(op: Any) -> List[Any]:
 
 
 def stop_gradient_at(op: Any) -> None:
-    """Has gradients go no further than to an op of a function.
+    """Stops gradients at an op of a function.
 
     Private: ``_gradient_function`` of an op (2.4 to 2.21), which no file holds; and
     ``_set_attr`` for 1.15, whose files hold no gradients.
