@@ -24,10 +24,10 @@ from hub_compat.converters.ir.context import Context, Source
 from hub_compat.converters.ir.graph import Graph, normal
 from hub_compat.converters.ir.model import Model
 from hub_compat.converters.lowering import lowering
-from hub_compat.converters.lowering.targets import NEWEST, of_target, ops_of
-from hub_compat.converters.omissions import NOTHING
 from hub_compat.converters.opdata.op_defs import builtin_ops
+from hub_compat.converters.opdata.targets import NEWEST, of_target, ops_of
 from hub_compat.converters.pipeline import PASSES
+from hub_compat.converters.request import NOTHING
 from hub_compat.errors import HubCompatError
 
 __all__ = ["Case", "expected_of", "find", "folder_of", "outcome", "problem"]

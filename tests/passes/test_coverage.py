@@ -10,8 +10,8 @@ import pytest
 
 from hub_compat.converters.lowering import attributes, rules
 from hub_compat.converters.lowering.rules import gradients, random
-from hub_compat.converters.lowering.targets import TARGETS, ops_of
 from hub_compat.converters.opdata.op_defs import builtin_ops, homes
+from hub_compat.converters.opdata.targets import TARGETS, ops_of
 from hub_compat.converters.passes.dropped_ops import REWRITES
 from hub_compat.converters.pipeline import PASSES
 
