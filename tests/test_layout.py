@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import os
+import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
@@ -180,6 +181,24 @@ def test_every_arrow_points_down() -> None:
         if _wing(one) != _wing(other) and level[_wing(one)] <= level[_wing(other)]
     ]
     assert wrong == []
+
+
+@pytest.mark.skipif(INSTALLED, reason="the installed wheel is under test")
+def test_the_map_has_every_wing_and_pass(root: Path) -> None:
+    """ARCHITECTURE.md is a page, and its table and list have all there are."""
+    page = (root / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert page.count("\n") <= 120
+    wings = [wing.replace(".", "/") for floor in _FLOORS for wing in floor.split()]
+    named = set(re.findall(r"`(?:hub_compat/)?(\w+(?:/\w+)*)/?`", page))
+    assert [w for w in wings if w not in named and w + "/__init__" not in named] == []
+    tree = ast.parse((root / "converters" / "pipeline.py").read_text(encoding="utf-8"))
+    passes = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "passes"
+        for alias in node.names
+    }
+    assert passes - {"invariants"} - named == set()
 
 
 def test_no_files_import_each_other() -> None:

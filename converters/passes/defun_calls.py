@@ -1,4 +1,15 @@
-"""Calls of Defuns, which TF1 made, as the calls that TensorFlow 2 differentiates."""
+"""Makes each call of a Defun a PartitionedCall, which TensorFlow 2 differentiates.
+
+::
+
+    before:  x -> f (an op named after the function)
+    after:   x -> PartitionedCall(f=f)
+
+Under its own name as an op, a function is differentiated by C++ code
+(SymbolicGradient). That lacks most gradients, and all of them once the function is
+marked ``noinline``. Calls within functions are rewritten, too. All other nodes stay as
+they are.
+"""
 
 from __future__ import annotations
 
