@@ -18,7 +18,7 @@ The twenty slowest tests of all come before the summary, whose last line is
 ``N passed, N failed, N skipped``. The exit code is 0 only if something passed,
 nothing failed, and, where ``CI=true``, no leg was left out.
 
-``--quick`` runs what needs no TensorFlow, in one leg, and a few smoke tests in two.
+``--quick`` runs what needs no TensorFlow and the passes, in one leg, and a few smoke tests in two.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ LEGS = (
 ) + tuple(leg for leg in VERSIONS if leg.name in _ALWAYS)
 # A TF1 module and a SavedModel, with variables, statistics and a table.
 _FEW = ("-k", "image_bn or text_embedding or tf1_simple_save")
+_QUICKEST = "plain or passes"
 QUICK = (
-    Leg("quick-plain", "tf221", "eager", marked="plain"),
+    Leg("quick-plain", "tf221", "eager", marked=_QUICKEST),
     Leg("quick-tf221", "tf221", "eager", marked="smoke", arguments=_FEW),
     Leg("quick-tf115", "tf115", "graph", marked="smoke", arguments=_FEW),
 )
@@ -321,7 +322,7 @@ def _parts(leg: Leg, arguments: List[str]) -> List[Part]:
     files = {path.stem: path for path in (ROOT / "tests").rglob("test_*.py")}
     weights = {n: test_parts.seconds_of(SECONDS, leg.name, n) for n in files}
     divided = test_parts.divide(weights, 1 if arguments else leg.parts)
-    if leg.marked in ("exporters", "smoke", "plain"):
+    if leg.marked in ("exporters", "smoke", _QUICKEST):
         # Of which they run little.
         divided = [(0.0, names) for _, names in divided]
     return [

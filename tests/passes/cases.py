@@ -202,6 +202,10 @@ def problem(case: Case) -> str:
     """How the outcome differs from what is expected; empty if it does not."""
     before, after = outcome(case)
     expected = expected_of(case, before)
+    if after == before and case.expects() != "skipped":
+        return "{}: nothing was done; a case of that is named -skipped".format(
+            case.name
+        )
     if after == expected:
         return ""
     lines = difflib.unified_diff(
@@ -347,6 +351,7 @@ def update(folder: str = "") -> None:
             continue
         if after == before:
             print("NOTHING DONE:", case.name)
+            continue
         if (kind == "refused") != (" " not in after.split(":")[0]):
             print("REFUSED OR NOT:", case.name, after)
         if expected_of(case, before) != after:

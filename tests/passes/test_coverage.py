@@ -15,7 +15,7 @@ from hub_compat.converters.opdata.targets import TARGETS, ops_of
 from hub_compat.converters.passes.dropped_ops import REWRITES
 from hub_compat.converters.pipeline import PASSES
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.passes]
 
 _KINDS: Dict[str, Dict[str, Set[str]]] = {}
 for _case in cases.find():

@@ -10,7 +10,7 @@ import pytest
 
 from hub_compat.converters.opdata.op_defs import builtin_ops
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.passes]
 
 _CASES = cases.find()
 
