@@ -18,7 +18,8 @@ The twenty slowest tests of all come before the summary, whose last line is
 ``N passed, N failed, N skipped``. The exit code is 0 only if something passed,
 nothing failed, and, where ``CI=true``, no leg was left out.
 
-``--quick`` runs what needs no TensorFlow and the passes, in one leg, and a few smoke tests in two.
+``--quick`` runs what needs no TensorFlow and the passes, in one leg, and a few smoke
+tests in two.
 """
 
 from __future__ import annotations
