@@ -1,4 +1,4 @@
-"""What a conversion is asked for, and what comes of it."""
+"""The request for a conversion, and its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exception of TensorFlow says went wrong, in one line.
+"""Finds the cause in an exception of TensorFlow, as one line.
 
 TensorFlow 2 puts the cause behind a heading ("Graph execution error:") and the places
 where nodes were made; TensorFlow 1 puts those behind the cause. Python's own errors in

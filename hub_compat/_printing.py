@@ -1,4 +1,4 @@
-"""What commands print: for people, and as JSON."""
+"""Prints the results of commands, for people and as JSON."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def prune(everything: bool = False) -> entries.Pruned:
 
 
 def converted() -> List[entries.Converted]:
-    """What is in the cache; nothing of a remote one, or where there is none."""
+    """The contents of the cache; none of a remote or missing one."""
     with contextlib.suppress(CacheError):
         root = directory()
         if not _files.is_remote(root):

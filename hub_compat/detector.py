@@ -1,4 +1,4 @@
-"""What is this directory, and how do we know: ``detect()``.
+"""Detects the format of a directory, with evidence: ``detect()``.
 
 No TensorFlow, no protobuf: the few fields that decide are read off the file, the
 graph is seeked over, so a gigabyte takes as long as a kilobyte.
@@ -237,7 +237,7 @@ def _tf2_kind(objects: ObjectGraph, has_metadata: bool, evidence: List[str]) -> 
 def _sealed_detection(
     path: str, marker: bool, has_metadata: bool, reason: str
 ) -> Detection:
-    """What can be said of a chunked file that cannot be unpacked."""
+    """The detection of a chunked file that cannot be unpacked."""
     evidence = [
         "saved_model.cpb is a chunked SavedModel; only tf.saved_model.save of TF "
         "2.15 or newer writes it.",

@@ -127,14 +127,14 @@ def _variables(weights: Any) -> List[Any]:
 
 
 def _resources(model: Any) -> Iterator[Any]:
-    """What a model tracks that has a handle and is no variable."""
+    """The tracked objects of a model that have a handle and are no variables."""
     for found in tracked_objects(model):
         if hasattr(found, "resource_handle"):
             yield found
 
 
 def _signature(model: Any, reusable: Any, specs: Any, names: Sequence[str]) -> Any:
-    """What the model does in inference, with named inputs and outputs."""
+    """The model in inference mode, with named inputs and outputs."""
     flat = tf.nest.flatten(specs)
     function = reusable.__call__
 

@@ -1,4 +1,4 @@
-"""What a directory can be, and the frozen results that say so."""
+"""The formats of directories, and the frozen results of the public functions."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def _finish(
 
 
 def _normal_form(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> str:
-    """What TensorFlow loads of a module: itself, or something in the cache."""
+    """The directory that TensorFlow loads: the module's, or an entry of the cache."""
     if detection.format.is_tf2:
         return _lowered(detection)
     return _converted(detection, wanted or None)
@@ -398,7 +398,7 @@ def _load(detection: Detection, directory: str, options: Any) -> Any:
 def _refusal(
     error: Exception, detection: Detection, directory: str
 ) -> Optional[HubCompatError]:
-    """What an exception of TensorFlow's loader means; None if that is not known."""
+    """Our error for an exception of TensorFlow's loader; None if unknown."""
     text, said = str(error), cause(error)
     if _PATTERN.search(directory) and "matching files" in text:
         return HandleError(

@@ -23,7 +23,7 @@ Slice = Tuple[Tuple[int, int], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """What a converted module remembers of its source.
+    """The facts about its source that a converted module keeps.
 
     Attributes:
       source_format: value of a ``Format``: ``"tf1_hub_module"``.

@@ -7,8 +7,9 @@
 
 Under its own name as an op, a function is differentiated by C++ code
 (SymbolicGradient). That lacks most gradients, and all of them once the function is
-marked ``noinline``. Calls within functions are rewritten, too. All other nodes stay as
-they are.
+marked ``noinline``. Calls within functions are rewritten, too.
+
+Left alone: functions with attributes, which do not state their dtypes.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _what(head: bytes) -> str:
-    """What there is in place of an archive."""
+    """The kind of file that is there instead of an archive."""
     start = head.lstrip()[:200].lower()
     if not head:
         return "it is empty"

@@ -32,7 +32,7 @@ __all__ = ["Handle", "Kind", "parse", "printable"]
 
 
 class Kind(enum.Enum):
-    """What kind of place a handle names."""
+    """The kind of place that a handle names."""
 
     PATH = "path"
     ADDRESS = "address"

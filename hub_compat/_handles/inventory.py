@@ -1,4 +1,4 @@
-"""What is in the cache: listed, checked, cleared.
+"""Lists, checks and clears the cache of downloads.
 
 It has two shelves: what was downloaded, and what was converted (``cache.py``).
 """
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 
 class Repaired(NamedTuple):
-    """What ``repair`` did.
+    """The result of ``repair``.
 
     Attributes:
       removed: handles, or paths, of entries that were damaged.
@@ -72,7 +72,7 @@ class Repaired(NamedTuple):
 
 
 def entries() -> List[Entry]:
-    """What is in the cache, by handle.
+    """The contents of the cache, by handle.
 
     Raises:
       CacheError: the cache is on a remote file system, or cannot be read.
@@ -82,7 +82,7 @@ def entries() -> List[Entry]:
 
 
 def converted() -> List[Entry]:
-    """What was converted, by the directory it was made of."""
+    """The conversions, by the directory of their source."""
     found = [Entry(*known, is_converted=True) for known in cache.converted()]
     return sorted(found, key=lambda entry: (entry.handle, entry.path))
 

@@ -202,7 +202,7 @@ def _shown(body: Any, address: str) -> Iterator[Any]:
 
 
 def _place_of(address: str) -> str:
-    """What a server says of where the module lies unpacked.
+    """The place of the unpacked module, as a server names it.
 
     Raises:
       HandleError: it does not say.

@@ -1,4 +1,4 @@
-"""What the environment, and TensorFlow Hub's flags, say about handles.
+"""Reads the settings of handles: environment variables, TensorFlow Hub's flags.
 
 ``TFHUB_CACHE_DIR``, ``TFHUB_MODEL_LOAD_FORMAT``, ``TFHUB_DOWNLOAD_PROGRESS`` and
 ``TFHUB_DISABLE_CERT_VALIDATION`` mean what they mean to TensorFlow Hub; so do the flags
@@ -123,7 +123,7 @@ def mirrors() -> List[str]:
 
 
 def path_map() -> List[Tuple[str, str]]:
-    """What directories of another machine are called here.
+    """The local names of another machine's directories.
 
     Raises:
       OptionsError: it is not ``/there=/here``, several by comma.

@@ -266,7 +266,7 @@ def manifest(entry: str) -> Dict[str, Any]:
 
 
 def handle_of(entry: str) -> str:
-    """What an entry was fetched by, as its manifest or descriptor says; else ""."""
+    """The handle of an entry, from its manifest or descriptor; else ""."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         content = json.loads(_files.read_bytes(entry + _MANIFEST, _LARGEST).decode())
         return str(content["handle"])

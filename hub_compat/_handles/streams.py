@@ -38,7 +38,7 @@ _WAITING = 8
 
 
 class File(NamedTuple):
-    """What was unpacked.
+    """An unpacked file, by size and checksum.
 
     Attributes:
       size: in bytes.
@@ -103,7 +103,7 @@ class Peeked:
 
 
 class Decompressed:
-    """What a compressed stream unpacks to; errors are those of zlib, bz2 and lzma.
+    """Unpacks a compressed stream; errors are those of zlib, bz2 and lzma.
 
     Args:
       kind: ``"gzip"``, ``"bzip2"`` or ``"xz"``.
@@ -233,7 +233,7 @@ def private(path: str, flags: int) -> int:
 
 
 def errors() -> Any:
-    """What decompressors raise of damaged data."""
+    """The exceptions of decompressors for damaged data."""
     found = [zlib.error, lzma.LZMAError, EOFError]
     engine_error = getattr(_zlib(), "error", zlib.error)
     return tuple(found + [engine_error])

@@ -1,4 +1,4 @@
-"""What a server sends: asked for again after a failure, read on after a cut.
+"""Downloads from a server: retries after failures, resumes after cuts.
 
 Requests are those of the library ``requests``, which knows proxies and certificates by
 the usual variables (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``). Its
@@ -350,7 +350,7 @@ def start_of(response: Any) -> str:
 
 
 def _strong(headers: Any) -> Optional[str]:
-    """What tells one version of a file from another, exactly."""
+    """The validator that tells one version of a file from another, exactly."""
     tag = headers.get("ETag")
     if tag and not tag.startswith("W/"):
         return str(tag)

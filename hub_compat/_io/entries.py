@@ -41,7 +41,7 @@ _kept: Set[Tuple[int, str]] = set()
 
 
 class Pruned(NamedTuple):
-    """What was removed from the cache.
+    """The entries that were removed from the cache.
 
     Attributes:
       entries: how many converted modules.

@@ -40,7 +40,7 @@ _SMALL = 4 << 20
 
 
 class Request(NamedTuple):
-    """What the cache was asked for, and the key that follows from it.
+    """A request to the cache, and its key.
 
     Attributes:
       source: directory of the module.
@@ -113,7 +113,7 @@ def _is_hashed(name: str, size: int, linked: bool) -> bool:
 
 
 def read_manifest(entry: str) -> Optional[Dict[str, Any]]:
-    """What an entry says of itself; None if it says nothing that can be read."""
+    """The description of an entry; None if it cannot be read."""
     path = _files.join(entry, MANIFEST)
     try:
         if _files.size(path) > _MANIFEST_BYTES:

@@ -130,7 +130,7 @@ def read_bytes(path: str, limit: Optional[int] = None) -> bytes:
 
 
 def irregular(mode: int) -> str:
-    """What something is that ends never, or not before somebody else writes.
+    """The name of a special file whose reading may never end.
 
     Args:
       mode: ``st_mode`` of ``os.stat``.

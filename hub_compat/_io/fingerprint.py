@@ -1,4 +1,4 @@
-"""What a module is, as a hash: the name under which the cache keeps its conversion."""
+"""Hashes a module: the name under which the cache keeps its conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What processes that were killed leave beside a destination, and who clears it away.
+"""Removes what killed processes left beside a destination.
 
 A directory that is being written has a hidden name beside the destination,
 ``.NAME.tmp-PID-RANDOM``, and its writer holds a lock on it. One without a lock is

@@ -1,4 +1,4 @@
-"""What a KerasLayer is, without Keras: which function it calls, and how.
+"""The core of a KerasLayer, without Keras: which function it calls, and how.
 
 The arguments and their meaning are those of ``tensorflow_hub.KerasLayer``.
 """
@@ -134,7 +134,7 @@ class KerasCore:
 
     @property
     def upstream_function(self) -> Any:
-        """What is called there: a signature returns all outputs."""
+        """The function to call: a signature returns all outputs."""
         name = self.upstream_signature
         if name is None or self._is_replaced:
             return self.function
@@ -235,7 +235,7 @@ class KerasCore:
             )
 
     def _offers(self) -> str:
-        """What can be asked for, and how."""
+        """The signatures that a layer can call, with the arguments to write."""
         signatures = getattr(self.loaded, "signatures", None) or {}
         if not signatures:
             return "The object has no signatures: call it without signature"
@@ -454,7 +454,7 @@ class KerasCore:
         return self._pick(results)
 
     def _problem(self, inputs: Any, keywords: Mapping[str, Any]) -> Optional[str]:
-        """What is wrong with a call that failed; None if nothing is known to be."""
+        """The error for a call that failed; None if its cause is unknown."""
         if self.inputs.nests or self.inputs.nothing:
             known = self._input_names() or call_arguments(self.function)
             unknown = sorted(set(keywords).difference(known))

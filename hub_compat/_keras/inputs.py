@@ -22,7 +22,7 @@ __all__ = ["InputSpecs", "described"]
 
 
 class InputSpecs:
-    """What a function takes.
+    """The inputs of a function.
 
     Args:
       traces: the positional arguments of each of its traces.

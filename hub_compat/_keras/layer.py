@@ -1,4 +1,4 @@
-"""What the KerasLayers of Keras 2 and Keras 3 share."""
+"""The base of the KerasLayers of Keras 2 and Keras 3."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ __all__ = ["UpstreamNames"]
 
 
 class UpstreamNames:
-    """What sub-classes of tensorflow_hub's layer read, set, call and replace.
+    """Names that sub-classes of tensorflow_hub's layer read, set, call and replace.
 
     All of it has the effect that it has there (version 0.16.1). A method is replaced
     by overriding it; it may call the one of this class.

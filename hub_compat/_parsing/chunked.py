@@ -55,7 +55,7 @@ _VARINT_BYTES = 10
 
 
 class ChunkedMessage(NamedTuple):
-    """What a message is put together from.
+    """The parts that a message is assembled from.
 
     Attributes:
       chunk: the number of a part that is merged into it, if any.

@@ -1,4 +1,4 @@
-"""What a path is if it is not a module: errors that say what was found instead."""
+"""Explains what a path is if it is not a module."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ _GRAPH_SUFFIXES = (".pb", ".pbtxt")
 
 
 def pretence(path: str, may_be_zeros: bool = False) -> str:
-    """What a file is in place of what its name says, with advice; empty if unknown.
+    """The real kind of a misnamed file, with advice; empty if unknown.
 
     Args:
       path: the file.

@@ -1,4 +1,4 @@
-"""What matters of a SavedModel file, whatever its encoding.
+"""Summarizes a SavedModel file, whatever its encoding.
 
 One schema and one set of functions for the three encodings: binary and chunked
 (``WireReader``), text (``TextReader``). Field numbers and names are those of
@@ -73,7 +73,7 @@ _NUMBERS = {
 
 
 class ObjectGraph:
-    """What matters of a SavedObjectGraph."""
+    """A summary of a SavedObjectGraph."""
 
     def __init__(self) -> None:
         self.count = 0  # nodes looked at; 0 says that there are none
@@ -83,7 +83,7 @@ class ObjectGraph:
 
 
 class MetaGraph:
-    """What matters of a MetaGraphDef."""
+    """A summary of a MetaGraphDef."""
 
     def __init__(self) -> None:
         self.tags: List[str] = []
@@ -94,7 +94,7 @@ class MetaGraph:
 
 
 class Model(NamedTuple):
-    """What matters of a SavedModel."""
+    """A summary of a SavedModel."""
 
     schema_version: int
     graphs: List[MetaGraph]
