@@ -50,12 +50,31 @@ def _words(sentence: str) -> int:
     return len(re.findall(r"[\w'/.-]*\w", sentence))
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md"])
+PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md"]
+PAGES += sorted("docs/design/" + p.name for p in (ROOT / "docs/design").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_sentences_are_short(page: str) -> None:
-    """No sentence of the pages that people read first has over 25 words."""
+    """No sentence of the pages that people wrote has over 25 words."""
     text = (ROOT / page).read_text(encoding="utf-8")
     long = [s for s in _sentences(text) if _words(s) > MOST_WORDS]
     assert long == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_have_the_words_of_the_field(page: str) -> None:
+    """No page has a word that was coined here."""
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    found = [c for c in COINED if re.search(r"\b(?:{})\b".format(c), text, re.I)]
+    assert found == []
+
+
+def test_the_glossary_is_short() -> None:
+    """At most thirty terms, each once."""
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\| (?!term |---)([^|]+) \|", text, re.MULTILINE)
+    assert 0 < len(terms) == len(set(terms)) <= 30
 
 
 def test_long_sentences_are_found() -> None:
