@@ -114,6 +114,8 @@ ENVIRONMENTS: Dict[str, Environment] = {
                 "tensorflow==1.15.5",
                 "protobuf<3.21",
                 "tensorflow_hub==0.12.0",
+                # The last for Python 3.7.
+                "kagglehub==0.2.9",
             )
             + _TEST_TOOLS
             + _FETCHING,
@@ -130,7 +132,10 @@ ENVIRONMENTS: Dict[str, Environment] = {
         Environment(
             "tf221",
             ("3.13", "3.12", "3.11", "3.10"),
-            _tensorflow("2.21.*") + ("setuptools<81",) + _TEST_TOOLS + _FETCHING,
+            _tensorflow("2.21.*")
+            + ("setuptools<81", "kagglehub==1.0.3")
+            + _TEST_TOOLS
+            + _FETCHING,
             # Both require the distribution "tensorflow" by name, which would
             # come on top of tensorflow-cpu.
             bare=("tf-keras==2.21.*", "tensorflow_hub==0.16.1"),
