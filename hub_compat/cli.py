@@ -71,7 +71,7 @@ def _define_common(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("help", False, "Show this text.", values, short_name="h")
     flags.DEFINE_bool("version", False, "Show the version.", values)
     flags.DEFINE_bool(
-        "verbose", False, "Show what TensorFlow logs, too.", values, short_name="v"
+        "verbose", False, "Show the log of TensorFlow, too.", values, short_name="v"
     )
 
 
@@ -288,7 +288,7 @@ def _define_prune(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "all", False, "Remove entries that are still usable, too.", values
     )
-    flags.DEFINE_bool("json", False, "Print what was removed as JSON.", values)
+    flags.DEFINE_bool("json", False, "Print the removed entries as JSON.", values)
 
 
 def _prune(arguments: List[str], values: flags.FlagValues) -> int:

@@ -324,7 +324,7 @@ def _check_text(data: bytes) -> None:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Damage("a name is no text") from error
+        raise Damage("a name is not UTF-8 text") from error
 
 
 @functools.lru_cache(maxsize=1024)

@@ -85,14 +85,14 @@ def _objects(index: CheckpointIndex, directory: str) -> Any:
     except (Damage, IndexError, OSError) as error:
         raise _damaged(str(error), directory) from error
     except Exception as error:  # DecodeError and its kin; they differ by version
-        raise _damaged("its graph of objects is none", directory) from error
+        raise _damaged("its graph of objects cannot be parsed", directory) from error
     return graph.nodes
 
 
 def _string(index: CheckpointIndex, entry: TensorEntry) -> bytes:
     """The value of a string scalar: see ``CheckpointWriter`` for its form."""
     if entry.dtype != _DT_STRING or entry.shape:
-        raise Damage("its graph of objects is no string")
+        raise Damage("its graph of objects is not a string")
     with files.open_read(index.shard_path(entry.shard_id)) as file:
         file.seek(entry.offset)
         data = file.read(entry.size)

@@ -203,7 +203,7 @@ def _values(record: bytes, dtype: int, extents: Extents) -> Any:
         for piece in data:
             proto.MergeFromString(piece)
     except Exception as error:  # DecodeError, whose module differs by version
-        raise Damage("it is no tensor") from error
+        raise Damage("it is not a tensor") from error
     shape = tuple(length for _, length in extents)
     field, name = _VALUES[dtype]
     held = list(getattr(proto, field))

@@ -10,7 +10,7 @@ TensorFlow 1.15 has the op, but its loader does not find the functions of one th
 loads. An index outside of the range takes the last branch, as Case does.
 
 1. In the graph, the node becomes a call under its own name.
-2. In a function, it becomes the outermost If.
+2. In a function, it becomes the outermost If, or a call if there is one branch.
 3. Copies of branches may hold Cases of their own, which are replaced in turn.
 """
 

@@ -54,7 +54,10 @@ def define_cache(values: flags.FlagValues) -> None:
         "older-than", None, "For prune: an age, such as 30d, 12h or 2w.", values
     )
     flags.DEFINE_string(
-        "max-size", None, "For prune: what may stay, such as 500M or 20G.", values
+        "max-size",
+        None,
+        "For prune: the size that may stay, such as 500M or 20G.",
+        values,
     )
 
 
@@ -189,8 +192,8 @@ def _prune(handles: List[str], values: flags.FlagValues) -> int:
     size = _quantity(values["max-size"].value, _UNITS, "--max-size", "20G")
     if age is None and size is None:
         raise OptionsError(
-            "prune needs --older-than or --max-size; repair removes what is damaged. "
-            "Received: neither"
+            "prune needs --older-than or --max-size. To remove damaged entries, use "
+            "repair. Received: neither"
         )
     limit = None if size is None else int(size)
     return _print_entries("removed", inventory.prune(age, limit, time.time()), values)

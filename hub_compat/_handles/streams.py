@@ -187,7 +187,7 @@ class Forward:
     def seek(self, place: int) -> None:
         """Reads until there, or the end."""
         if place < self._place:
-            raise ValueError("what was read cannot be read again")
+            raise ValueError("the stream cannot be rewound")
         while self._place < place and self.some(min(CHUNK, place - self._place)):
             pass
 

@@ -222,7 +222,7 @@ class KerasCore:
         if self._called is None and self.as_dict:
             raise LayerError(
                 "signature_outputs_as_dict is only valid if specifying a signature; "
-                "the object itself returns what it does. {}. Received: "
+                "the object itself defines its outputs. {}. Received: "
                 "signature=None".format(self._offers())
             )
         if self._called is not None and bool(self.as_dict) == bool(self.output_key):

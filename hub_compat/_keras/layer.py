@@ -219,7 +219,7 @@ class LayerMixin(UpstreamNames):
         if found is None and not _calls.core:
             found = caller_of_other_keras(own)
         if found is not None:
-            how = "with HUB_COMPAT_KERAS=3, where tf_keras is imported as well"
+            how = "with HUB_COMPAT_KERAS=3, if tf_keras is imported, too"
             if other == 2:
                 how = "after `import tf_keras`, or with HUB_COMPAT_KERAS=2"
             raise LayerError(

@@ -56,12 +56,12 @@ _BEGINNINGS = (
     (b"\x89HDF\r\n", "a Keras HDF5 file. Load it with keras.models.load_model"),
     (
         b"<!doctype",
-        "a page of HTML, as a server sends that wants a login, or has moved. "
+        "a page of HTML, as servers send when they want a login, or have moved. "
         "Open the address in a browser, and download the file again",
     ),
     (
         b"<html",
-        "a page of HTML, as a server sends that wants a login, or has moved. "
+        "a page of HTML, as servers send when they want a login, or have moved. "
         "Open the address in a browser, and download the file again",
     ),
     (

@@ -33,7 +33,7 @@ def decompress(data: bytes) -> bytes:
                 back = int.from_bytes(data[position : position + width], "little")
                 position += width
             if not 0 < back <= len(out):
-                raise Damage("a compressed block refers to what is not there")
+                raise Damage("a compressed block refers to bytes that are not there")
             # A copy that reaches into itself repeats what it began with.
             piece = bytes(out[-back:][:length])
             out += (piece * (length // back + 1))[:length]

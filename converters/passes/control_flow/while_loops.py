@@ -117,7 +117,8 @@ class _Loop:
         for switch, merge in self.switches.items():
             if merge not in self.variables:
                 raise NotUnderstood(
-                    switch, "is a Switch of a tensor that is no loop-carried variable"
+                    switch,
+                    "is a Switch of a tensor that is not a loop-carried variable",
                 )
 
     def _add_variable(self, merge: str) -> None:
