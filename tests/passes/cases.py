@@ -191,8 +191,8 @@ def find(folder: str = "") -> List[Case]:
     ]
 
 
-def outcome(case: Case) -> Tuple[str, str]:
-    """The text before and after; of what is refused, the message after."""
+def outcome(case: Case) -> Tuple[str, str, Any]:
+    """The text before and after, and the GraphDef; a message of what is refused."""
     if case.folder.startswith(LOWERING):
         return _lower(case)
     return _run(case)
@@ -200,7 +200,7 @@ def outcome(case: Case) -> Tuple[str, str]:
 
 def problem(case: Case) -> str:
     """How the outcome differs from what is expected; empty if it does not."""
-    before, after = outcome(case)
+    before, after, _ = outcome(case)
     expected = expected_of(case, before)
     if after == before and case.expects() != "skipped":
         return "{}: nothing was done; a case of that is named -skipped".format(
@@ -223,7 +223,7 @@ def expected_of(case: Case, before: str) -> str:
     return case.expected.read_text(encoding="utf-8")
 
 
-def _run(case: Case) -> Tuple[str, str]:
+def _run(case: Case) -> Tuple[str, str, Any]:
     op_def = case.op_def(builtin_ops(), ops_of(NEWEST))
     meta_graph = case.meta_graph(op_def)
     model = Model([], {}, {}, {}, [])
@@ -244,14 +244,19 @@ def _run(case: Case) -> Tuple[str, str]:
     try:
         step.run(graph, context)
     except HubCompatError as error:
-        return before, "{}: {}\n".format(type(error).__name__, error)
+        return before, "{}: {}\n".format(type(error).__name__, error), None
     after, said = _text(graph, context), _said(graph, context)
     lines = ["{}: {}".format(*each) for each in said if each not in known]
     keys = [key for key, _ in said]
     lines += ["{}: nothing".format(key) for key, _ in known if key not in keys]
     broken = step.ensures(graph, context) if step.ensures is not None else None
     lines += ["broken: " + broken] if broken else []
-    return before, after + "".join(["\n" * bool(lines)] + [s + "\n" for s in lines])
+    after += "".join(["\n" * bool(lines)] + [s + "\n" for s in lines])
+    graph_def = meta_graph.graph_def
+    del graph_def.node[:], graph_def.library.function[:]
+    graph_def.node.extend(graph.nodes.values())
+    graph_def.library.function.extend(graph.library.values())
+    return before, after, graph_def
 
 
 def _text(graph: Graph, context: Context) -> str:
@@ -293,7 +298,7 @@ def _said(graph: Graph, context: Context) -> List[Tuple[str, str]]:
     return said + [("warning", each) for each in context.model.warnings]
 
 
-def _lower(case: Case) -> Tuple[str, str]:
+def _lower(case: Case) -> Tuple[str, str, Any]:
     target = of_target(case.value("target", "tf1.15"))
     newest = ops_of(NEWEST)
     as_written = case.op_def(newest, builtin_ops())
@@ -319,11 +324,12 @@ def _lower(case: Case) -> Tuple[str, str]:
     try:
         lowered = lowering.lower(saved_model, target, "")
     except HubCompatError as error:
-        return before, "{}: {}\n".format(type(error).__name__, error)
+        return before, "{}: {}\n".format(type(error).__name__, error), None
     done = "".join("done: {}\n".format(line) for line in lowered.lines())
     if lowering.needs_lowering(saved_model, target):
         done += "broken: {} does not know all of it\n".format(target.name)
-    return before, text(op_def) + "\n" + ("\n" + done if done else "")
+    after = text(op_def) + "\n" + ("\n" + done if done else "")
+    return before, after, meta_graph.graph_def
 
 
 def _add_objects(objects: Any, name: str) -> None:
@@ -340,7 +346,7 @@ def update(folder: str = "") -> None:
     """Writes the expected texts anew."""
     for case in find(folder):
         try:
-            before, after = outcome(case)
+            before, after, _ = outcome(case)
         except Exception as error:
             print("FAILED:", case.name, repr(error))
             continue

@@ -37,6 +37,7 @@ from hub_compat.converters.ir.graph import arg_types
 __all__ = [
     "arguments",
     "derive",
+    "outputs",
     "parse_function",
     "parse_node",
     "parse_op",
@@ -188,12 +189,13 @@ def types_of(
                 for name, value in derive(node, op, types, library).items():
                     if name not in node.attr:
                         node.attr[name].CopyFrom(value)
-            for tensor, dtype in _outputs(node, op, known is not None):
+            for tensor, dtype in outputs(node, op, known is not None):
                 types[tensor] = dtype
     return types
 
 
-def _outputs(node: Any, op: Any, inside: bool) -> Iterator[Tuple[str, int]]:
+def outputs(node: Any, op: Any, inside: bool) -> Iterator[Tuple[str, int]]:
+    """The tensors of a node and their dtypes, as a function or a graph names them."""
     index = 0
     for arg in op.output_arg:
         try:
