@@ -33,7 +33,7 @@ from typing import Collection, Dict, List, Mapping, Set
 
 from hub_compat._tf import node_def_pb2
 
-from ..ir.calls import called_by
+from ..ir.calls import called_by, calling
 from ..ir.context import Context
 from ..ir.control_levels import control_levels
 from ..ir.dtypes import DT_RESOURCE
@@ -54,9 +54,10 @@ def run(graph: Graph, context: Context) -> None:
     guarded = prevent_gradients(
         graph,
         context.lost.intersection(graph.nodes),
-        context.custom,
+        # Branches and bodies that the pass on control flow made call them, too.
+        calling(graph.library, context.custom),
         context.left,
-        context.looping,
+        calling(graph.library, context.looping),
     )
     if guarded:
         context.warn(

@@ -23,7 +23,7 @@ from typing import Any, Dict, List, Set, Tuple
 
 from hub_compat._tf import function_pb2, node_def_pb2
 
-from ..ir.calls import CALLS, called_by, called_functions
+from ..ir.calls import CALLS, called_by, called_functions, calling
 from ..ir.constants import int32_tensor
 from ..ir.context import Context
 from ..ir.dtypes import DT_INT32, DT_RESOURCE
@@ -46,9 +46,12 @@ def run(graph: Graph, context: Context) -> None:
     ) and not any(node.op in _WHILES for node in graph.nodes.values()):
         return
     values = _Values(graph)
+    # A copy of a function would not have the gradient function of the original.
+    gradients = context.meta_graph.graph_def.library.gradient
+    custom = calling(graph.library, [each.function_name for each in gradients])
     for name in [n for n, node in graph.nodes.items() if node.op in CALLS]:
         node = graph.nodes[name]
-        if not values.loops(node):
+        if not values.loops(node) or not called_by(node).isdisjoint(custom):
             continue
         before = CALLS[node.op]
         handles: Dict[str, Dict[int, int]] = {}
