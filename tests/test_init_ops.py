@@ -279,7 +279,7 @@ def test_what_cannot_be_done_is_named(tmp_path: Path, capfd: Any) -> None:
     source = export(tmp_path / "source", program)
     (said,) = hub.convert(source, tmp_path / "out").warnings
     assert "code (PyFunc: PyFunc needs the program" in said
-    assert "(PrintV2: it takes what PyFunc gives)" in said
+    assert "(PrintV2: it uses an output of PyFunc)" in said
     assert "(PrintV2: it reads the variable 'w' before it is set)" in said
     capfd.readouterr()
     check(tmp_path / "out", {"y": [2.0, 2.0]}, ["w"])
