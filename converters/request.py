@@ -29,7 +29,7 @@ class Exclusions(NamedTuple):
     unshaped: Tuple[Tuple[Tags, str], ...] = ()
 
     def reason(self, tags: Tags, name: str) -> Optional[str]:
-        """Why a signature is left out; None if it is not."""
+        """Why a signature is skipped; None if it is not."""
         for omission in self.left_out:
             if (omission.tags, omission.signature) == (tags, name):
                 return omission.reason

@@ -233,7 +233,7 @@ def _read_model(
 ) -> Tuple[Model, List[Any]]:
     """The model, and the MetaGraphDefs of its variants.
 
-    A variant that cannot be converted is left out, unless it is the one that is
+    A variant that cannot be converted is skipped, unless it is the one that is
     wanted, or that ``load()`` gives by default.
 
     Args:

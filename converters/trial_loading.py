@@ -92,7 +92,7 @@ def find_exclusions(
             try:
                 reason = attempt(own, name, shapes=True)
             except HubCompatError:
-                # What cannot be converted is left out by the conversion itself.
+                # The conversion itself skips these.
                 continue
             if reason is None:
                 loads += 1

@@ -188,7 +188,7 @@ class VerificationReport:
 
 
 class Omission(NamedTuple):
-    """A signature that a conversion left out.
+    """A signature that a conversion skipped.
 
     Attributes:
       tags: those of its variant, sorted.

@@ -103,7 +103,7 @@ def possible(
 def _read_signatures(
     graph: Graph, context: Context, exclusions: Exclusions
 ) -> List[Signature]:
-    """The signatures; one that names what is not there is left out.
+    """The signatures; one that names missing tensors is skipped.
 
     Raises:
       ConversionError, CorruptModuleError: none is left.

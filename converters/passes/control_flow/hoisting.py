@@ -162,7 +162,7 @@ class _Hoisting:
         """Makes a sum of a product of concatenated matrices and what stays the same.
 
         The cells of TF1 multiply ``[input, state]`` by one matrix, those of Keras each
-        by its own. In each turn the first costs a concatenation, its gradient, and a
+        by its own. Per iteration the first costs a concatenation, its gradient, and a
         gradient of twice the size, which the caches often do not hold: of 100 steps of
         an LSTM, twice the time (``make bench``). Where types are narrower than
         float32, the sum would be less exact.

@@ -251,7 +251,7 @@ def functional_node(name: str, op: str) -> node_def_pb2.NodeDef:
     """A While or If without its inputs and types.
 
     TensorFlow makes Switches and Merges of it again when it runs it. Without that it
-    would call a function in each turn, and wait for all of it.
+    would call a function in each iteration, and wait for all of it.
     """
     node = node_def_pb2.NodeDef(name=name, op=op)
     set_attr(node, "_lower_using_switch_merge", True)

@@ -41,7 +41,7 @@ _COPIES_FOR_GOOD = (
 def find_sharing(graph: Graph, aliases: Aliases) -> Dict[str, Sharing]:
     """The resource variables that are given the memory of others, by name.
 
-    Those are left out of whose use the graph does not say enough.
+    Those whose use the graph does not fully state are skipped.
     """
     found: Dict[str, Sharing] = {}
     unknown: Set[str] = set()

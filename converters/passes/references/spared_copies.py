@@ -50,7 +50,7 @@ def hand_on_values(graph: Graph) -> None:
     """Makes loops and conditionals give values, if nothing writes through them.
 
     A conditional that gives one variable or another gives a reference, and so does a
-    turn of a loop that ends with a write. There is no If or While of resources.
+    iteration of a loop that ends with a write. There is no If or While of resources.
     """
     merges = [name for name, node in graph.nodes.items() if node.op == "RefMerge"]
     back = [n for n, node in graph.nodes.items() if node.op == "RefNextIteration"]
