@@ -64,12 +64,34 @@ def relabel(
       ConversionError: a part of a string tensor is wanted that is not kept as such.
       DestinationError: the checkpoint exists, or cannot be written.
     """
+    wanted = {key: place for key, place in mapping.items() if key not in new_tensors}
+    kept, cut = _places(source, wanted)
+    used = sorted({entry.shard_id for entry in kept.values() if not entry.slices})
+    # Even an empty checkpoint has a shard.
+    shards = len(used) + bool(cut or new_tensors or not used)
+    writer = CheckpointWriter(source, destination, shards, link)
+    writer.check_free()
+    for number, shard_id in enumerate(used):
+        writer.add_shard(shard_id, number)
+    numbers = {shard_id: number for number, shard_id in enumerate(used)}
+    entries = {
+        key: entry if entry.slices else entry._replace(shard_id=numbers[entry.shard_id])
+        for key, entry in kept.items()
+    }
+    if shards > len(used):
+        entries.update(writer.add_new_shard(cut, new_tensors))
+    writer.write_index(entries)
+    return RelabelReport(**writer.counts)
+
+
+def _places(
+    source: Optional[CheckpointIndex], mapping: Mapping[str, Source]
+) -> Tuple[Dict[bytes, TensorEntry], Dict[str, Cut]]:
+    """Returns what can be kept where it is, and what must be cut out and written."""
     kept: Dict[bytes, TensorEntry] = {}
     cut: Dict[str, Cut] = {}
     pieces_of: Dict[str, Pieces] = {}
     for key, (old_key, part) in mapping.items():
-        if key in new_tensors:
-            continue
         if source is None or old_key not in source.entries:
             raise CorruptModuleError(
                 "The checkpoint has no tensor {!r}, which {!r} needs: the module "
@@ -93,23 +115,7 @@ def relabel(
             _check_cut(key, *cut[key])
         else:
             kept.update(_entries_for(key, whole, extents, pieces))
-
-    used = sorted({entry.shard_id for entry in kept.values() if not entry.slices})
-    # Even an empty checkpoint has a shard.
-    shards = len(used) + bool(cut or new_tensors or not used)
-    writer = CheckpointWriter(source, destination, shards, link)
-    writer.check_free()
-    for number, shard_id in enumerate(used):
-        writer.add_shard(shard_id, number)
-    numbers = {shard_id: number for number, shard_id in enumerate(used)}
-    entries = {
-        key: entry if entry.slices else entry._replace(shard_id=numbers[entry.shard_id])
-        for key, entry in kept.items()
-    }
-    if shards > len(used):
-        entries.update(writer.add_new_shard(cut, new_tensors))
-    writer.write_index(entries)
-    return RelabelReport(**writer.counts)
+    return kept, cut
 
 
 def _check_part(

@@ -294,54 +294,62 @@ def emit(
     Returns:
       From a tensor's name in the graph to the function's tensor.
     """
-    runs = {name: name for name in names if name not in captures}
-    runs.update(stand_ins)
-    known = dict(bound)
-    constants: Set[str] = set()
-    equal: Dict[Tuple[Any, ...], str] = {}
-    awaited: Set[str] = set()
+    emitter = _Emitter(graph, writer, bound, captures, late)
+    emitter.runs.update((name, name) for name in names if name not in captures)
+    emitter.runs.update(stand_ins)
+    for name in names:
+        if name not in captures:
+            emitter.add(name)
+    return emitter.resolve
 
-    def resolve(tensor: str) -> str:
+
+class _Emitter:
+    """A function that gets nodes of a graph; the arguments are those of ``emit``.
+
+    Attributes:
+      runs: nodes of the graph that the function has, and what to wait for.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        writer: FunctionWriter,
+        bound: Mapping[str, str],
+        captures: Mapping[str, Capture],
+        late: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.runs: Dict[str, str] = {}
+        self._graph = graph
+        self._writer = writer
+        self._captures = captures
+        self._late = late
+        self._known = dict(bound)
+        self._constants: Set[str] = set()
+        self._equal: Dict[Tuple[Any, ...], str] = {}
+        self._awaited: Set[str] = set()
+
+    def resolve(self, tensor: str) -> str:
+        """The function's tensor for one of the graph's."""
         full = normal(tensor)
-        found = known.get(full)
+        found = self._known.get(full)
         if found is None:
             node = node_of(full)
-            if node in captures:
-                found = writer.capture(captures[node])
+            if node in self._captures:
+                found = self._writer.capture(self._captures[node])
             else:
-                found = graph.reference(full)
-            known[full] = found
+                found = self._graph.reference(full)
+            self._known[full] = found
         return found
 
-    for name in names:
-        if name in captures:
-            continue
+    def add(self, name: str) -> None:
+        """Copies a node, unless it is a constant that the function has."""
+        graph, writer = self._graph, self._writer
         node = graph.nodes[name]
-        inputs, controls = [], []
-        for tensor, producer in graph.inputs(name):
-            if not tensor.startswith("^"):
-                inputs.append(known.get(tensor) or resolve(tensor))
-            elif producer in runs:
-                # What is elsewhere has run before the function is called.
-                wait = "^" + runs[producer]
-                if wait not in controls:
-                    controls.append(wait)
-                awaited.add(producer)
-        for producer in late.get(name, ()):
-            if producer in runs and "^" + runs[producer] not in controls:
-                controls.append("^" + runs[producer])
-                awaited.add(producer)
-        if not controls and constants.issuperset(inputs):
+        inputs, controls = self._inputs(name)
+        if not controls and self._constants.issuperset(inputs):
             key = _constant_key(graph, node, inputs)
-            if key is not None:
-                first = equal.setdefault(key, name)
-                constants.add(graph.reference(first + ":0"))
-                # A file need not be in topological order: what refers to this node
-                # already needs it under its own name.
-                if first != name and name + ":0" not in known and name not in awaited:
-                    known[name + ":0"] = graph.reference(first + ":0")
-                    runs[name] = first
-                    continue
+            if key is not None and self._is_there(name, key):
+                return
         copy = writer.copy(node, inputs + controls)
         if copy.op == "PlaceholderWithDefault":
             # Nothing can be fed inside a function, and it has no gradient.
@@ -349,11 +357,41 @@ def emit(
             copy.op = "Identity"
             copy.attr.clear()
             set_attr(copy, "T", ("type", dtype))
-        elif copy.op == "ReadVariableOp" and node_of(node.input[0]) in captures:
+        elif copy.op == "ReadVariableOp" and node_of(node.input[0]) in self._captures:
             handle = graph.nodes[node_of(node.input[0])]
             set_output_shapes(copy, [handle.attr["shape"].shape])
         writer.stateful = writer.stateful or graph.op_def(node.op).is_stateful
-    return resolve
+
+    def _inputs(self, name: str) -> Tuple[List[str], List[str]]:
+        """What a node takes and waits for, in the function."""
+        inputs: List[str] = []
+        controls: List[str] = []
+        for tensor, producer in self._graph.inputs(name):
+            if not tensor.startswith("^"):
+                inputs.append(self._known.get(tensor) or self.resolve(tensor))
+            elif producer in self.runs:
+                # What is elsewhere has run before the function is called.
+                wait = "^" + self.runs[producer]
+                if wait not in controls:
+                    controls.append(wait)
+                self._awaited.add(producer)
+        for producer in self._late.get(name, ()):
+            if producer in self.runs and "^" + self.runs[producer] not in controls:
+                controls.append("^" + self.runs[producer])
+                self._awaited.add(producer)
+        return inputs, controls
+
+    def _is_there(self, name: str, key: Tuple[Any, ...]) -> bool:
+        """Whether an equal constant stands for this one from now on."""
+        first = self._equal.setdefault(key, name)
+        self._constants.add(self._graph.reference(first + ":0"))
+        # A file need not be in topological order: what refers to this node already
+        # needs it under its own name.
+        if first == name or name + ":0" in self._known or name in self._awaited:
+            return False
+        self._known[name + ":0"] = self._graph.reference(first + ":0")
+        self.runs[name] = first
+        return True
 
 
 def _constant_key(

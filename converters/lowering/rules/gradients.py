@@ -122,23 +122,9 @@ def _ragged_to_tensor(rewrite: Rewrite) -> str:
     sizes = rewrite.add(
         "Shape", [values], T=("type", dtype), out_type=("type", DT_INT32)
     )
-    count = rewrite.add(
-        "StridedSlice",
-        [sizes] + [rewrite.constant([n]) for n in (0, 1, 1)],
-        T=("type", DT_INT32),
-        Index=("type", DT_INT32),
-        begin_mask=0,
-        end_mask=0,
-        ellipsis_mask=0,
-        new_axis_mask=0,
-        shrink_axis_mask=1,
-    )
-    one = rewrite.constant(1)
-    end = rewrite.add("AddV2", [count, one], T=("type", DT_INT32))
-    numbers = rewrite.add("Range", [one, end, one], Tidx=("type", DT_INT32))
     places = rewrite.add(
         "RaggedTensorToTensor",
-        [shape, numbers, rewrite.constant(0)] + partitions,
+        [shape, _numbers_from_one(rewrite, sizes), rewrite.constant(0)] + partitions,
         T=("type", DT_INT32),
         Tshape=("type", shape_type),
         **rewrite.attrs("Tindex", "num_row_partition_tensors", "row_partition_types"),
@@ -169,6 +155,24 @@ def _ragged_to_tensor(rewrite: Rewrite) -> str:
         )
     )
     return "RaggedTensorToTensor is written out"
+
+
+def _numbers_from_one(rewrite: Rewrite, sizes: str) -> str:
+    """1, 2, ... for each row of a tensor of these sizes."""
+    count = rewrite.add(
+        "StridedSlice",
+        [sizes] + [rewrite.constant([n]) for n in (0, 1, 1)],
+        T=("type", DT_INT32),
+        Index=("type", DT_INT32),
+        begin_mask=0,
+        end_mask=0,
+        ellipsis_mask=0,
+        new_axis_mask=0,
+        shrink_axis_mask=1,
+    )
+    one = rewrite.constant(1)
+    end = rewrite.add("AddV2", [count, one], T=("type", DT_INT32))
+    return rewrite.add("Range", [one, end, one], Tidx=("type", DT_INT32))
 
 
 def _batch_norm(rewrite: Rewrite) -> str:

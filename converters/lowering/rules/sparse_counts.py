@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 
@@ -55,7 +55,6 @@ def _count(rewrite: Rewrite, values: str, weights: str, row_of: str, rows: str) 
       rows: how many rows there are, int32; empty where the result is a vector.
     """
     flat = rewrite.constant([-1])
-    dtype = rewrite.type("output_type")
     most = rewrite.attr("maxlength").i
     values = reshape(rewrite, values, flat, rewrite.type("T"))
     values = cast(rewrite, values, rewrite.type("T"), DT_INT64)
@@ -67,6 +66,7 @@ def _count(rewrite: Rewrite, values: str, weights: str, row_of: str, rows: str) 
         there = rewrite.add("LogicalAnd", [there, below])
     places = rewrite.add("Where", [there], T=("type", DT_BOOL))
     places = reshape(rewrite, places, flat, DT_INT64)
+    dtype = rewrite.type("output_type")
     weights = weights_or_ones(rewrite, weights, values, dtype, DT_INT64)
     values, weights, row_of = (
         _gather(rewrite, one, places, kind, DT_INT64)
@@ -76,6 +76,30 @@ def _count(rewrite: Rewrite, values: str, weights: str, row_of: str, rows: str) 
     row_of = cast(rewrite, row_of, DT_INT32, DT_INT64)
     numbers = binary(rewrite, "Mul", row_of, size, DT_INT64)
     numbers = binary(rewrite, "AddV2", numbers, values, DT_INT64)
+    numbers, sums = _sums(rewrite, numbers, weights)
+    size_1d = reshape(rewrite, size, rewrite.constant([1]), DT_INT64)
+    if not rows:
+        numbers = reshape(rewrite, numbers, rewrite.constant([-1, 1]), DT_INT64)
+        rewrite.done([numbers, sums, size_1d])
+        return
+    indices = rewrite.add(
+        "Pack",
+        [
+            binary(rewrite, op, numbers, size, DT_INT64)
+            for op in ("FloorDiv", "FloorMod")
+        ],
+        N=2,
+        T=("type", DT_INT64),
+        axis=1,
+    )
+    rows = reshape(rewrite, rows, rewrite.constant([1]), DT_INT32)
+    shape = [cast(rewrite, rows, DT_INT32, DT_INT64), size_1d]
+    rewrite.done([indices, sums, concat(rewrite, shape, DT_INT64)])
+
+
+def _sums(rewrite: Rewrite, numbers: str, weights: str) -> Tuple[str, str]:
+    """The different numbers, ascending, and the sum of the weights of each."""
+    dtype = rewrite.type("output_type")
     numbers, segment = rewrite.emit(
         "Unique", [numbers], T=("type", DT_INT64), out_idx=("type", DT_INT32)
     )
@@ -96,25 +120,7 @@ def _count(rewrite: Rewrite, values: str, weights: str, row_of: str, rows: str) 
         "TopKV2", [turned, count], T=("type", DT_INT64), sorted=True
     )
     numbers = _gather(rewrite, numbers, order, DT_INT64, DT_INT32)
-    sums = _gather(rewrite, sums, order, dtype, DT_INT32)
-    size_1d = reshape(rewrite, size, rewrite.constant([1]), DT_INT64)
-    if not rows:
-        numbers = reshape(rewrite, numbers, rewrite.constant([-1, 1]), DT_INT64)
-        rewrite.done([numbers, sums, size_1d])
-        return
-    indices = rewrite.add(
-        "Pack",
-        [
-            binary(rewrite, op, numbers, size, DT_INT64)
-            for op in ("FloorDiv", "FloorMod")
-        ],
-        N=2,
-        T=("type", DT_INT64),
-        axis=1,
-    )
-    rows = reshape(rewrite, rows, rewrite.constant([1]), DT_INT32)
-    shape = [cast(rewrite, rows, DT_INT32, DT_INT64), size_1d]
-    rewrite.done([indices, sums, concat(rewrite, shape, DT_INT64)])
+    return numbers, _gather(rewrite, sums, order, dtype, DT_INT32)
 
 
 def _gather(rewrite: Rewrite, vector: str, places: str, dtype: int, kind: int) -> str:

@@ -35,9 +35,9 @@ from .outlining import (
     Part,
     Result,
     collect,
-    constant_behind,
     function_name,
     functional_node,
+    outer_tensors,
     write_function,
 )
 from .regions import Choice, Guards, NotUnderstood, Regions
@@ -103,53 +103,61 @@ def split_merges(
     Returns:
       The nodes that were added.
     """
-    added: List[str] = []
-
-    def add(node: Any) -> str:
-        graph.replace(node)
-        added.append(node.name)
-        return str(node.name)
-
-    def merged(name: str, choice: Any, tensors: List[str], dtype: int) -> str:
-        if not isinstance(choice, Choice):
-            number: int = choice
-            return tensors[number]
-        node = node_def_pb2.NodeDef(name=graph.unique_name(name), op="Merge")
-        for branch in choice.branches:
-            node.input.append(merged(name + "/inner", branch, tensors, dtype))
-        set_attr(node, "T", ("type", dtype))
-        set_attr(node, "N", 2)
-        return add(node)
-
+    known = len(graph.added)
     for name in [n for n in names if n in regions.choices]:
         node, choice = graph.nodes[name], regions.choices[name]
         edges = data_inputs(graph, name)
         controls = [tensor for tensor in node.input if tensor.startswith("^")]
         if name in numbered:
-            numbers = []
-            for i, edge in enumerate(edges):
-                here = node_def_pb2.NodeDef(op="Identity", input=[edge.tensor])
-                here.name = graph.unique_name("{}/here_{}".format(name, i))
-                set_attr(here, "T", node.attr["T"])
-                number = node_def_pb2.NodeDef(op="Const", input=["^" + add(here)])
-                number.name = graph.unique_name("{}/number_{}".format(name, i))
-                set_attr(number, "dtype", ("type", DT_INT32))
-                set_attr(number, "value", int32_tensor(i))
-                numbers.append(add(number))
-            taken = merged(name + "/value_index", choice, numbers, DT_INT32)
+            numbers = [
+                _number(graph, node, i, edge.tensor) for i, edge in enumerate(edges)
+            ]
+            taken = _merged(graph, name + "/value_index", choice, numbers, DT_INT32)
             graph.redirect({name + ":1": taken})
             graph.aliases[name + ":1"] = taken + ":0"
         if len(edges) > 2:
             dtype = node.attr["T"].type
             inner = [
-                merged(name + "/inner", branch, [e.tensor for e in edges], dtype)
+                _merged(
+                    graph, name + "/inner", branch, [e.tensor for e in edges], dtype
+                )
                 for branch in choice.branches
             ]
             del node.input[:]
             node.input.extend(inner + controls)
             set_attr(node, "N", 2)
             graph.forget(name)
-    return added
+    return graph.added[known:]
+
+
+def _number(graph: Graph, merge: Any, i: int, tensor: str) -> str:
+    """Adds the number of an input of a Merge, which is there where the input is."""
+    here = node_def_pb2.NodeDef(op="Identity", input=[tensor])
+    here.name = graph.unique_name("{}/here_{}".format(merge.name, i))
+    set_attr(here, "T", merge.attr["T"])
+    graph.replace(here)
+    number = node_def_pb2.NodeDef(op="Const", input=["^" + here.name])
+    number.name = graph.unique_name("{}/number_{}".format(merge.name, i))
+    set_attr(number, "dtype", ("type", DT_INT32))
+    set_attr(number, "value", int32_tensor(i))
+    graph.replace(number)
+    return str(number.name)
+
+
+def _merged(
+    graph: Graph, name: str, choice: Any, tensors: List[str], dtype: int
+) -> str:
+    """Adds the Merges of a choice, innermost first; returns what gives the tensor."""
+    if not isinstance(choice, Choice):
+        number: int = choice
+        return tensors[number]
+    node = node_def_pb2.NodeDef(name=graph.unique_name(name), op="Merge")
+    for branch in choice.branches:
+        node.input.append(_merged(graph, name + "/inner", branch, tensors, dtype))
+    set_attr(node, "T", ("type", dtype))
+    set_attr(node, "N", 2)
+    graph.replace(node)
+    return str(node.name)
 
 
 def make_ifs(
@@ -319,17 +327,7 @@ def _write_if(
         if dtype == DT_RESOURCE:
             raise NotUnderstood(merge.name, "chooses between resources")
         types.append(dtype)
-    constants: Dict[str, str] = {}
-    arguments: Dict[str, Tuple[str, int, Any]] = {}
-    for part in parts:
-        for tensor in part.taken.values():
-            constant = constant_behind(graph, tensor, fixed)
-            if constant is not None:
-                constants[tensor] = constant
-            else:
-                dtype = graph.output(tensor).dtype
-                arguments[tensor] = (tensor, dtype, shape_of(graph, tensor))
-    taken = sorted(arguments.values(), key=lambda each: each[0])
+    taken, constants = outer_tensors(graph, parts, fixed)
     name = graph.unique_name((first.rpartition("/")[0] or first) + "/If")
     node = functional_node(name, "If")
     for branch, (part, attr) in enumerate(zip(parts, ("else_branch", "then_branch"))):
@@ -359,13 +357,8 @@ def _write_if(
     shapes = [shape_of(graph, merge.name) for merge in conditional.merges]
     set_attr(node, "output_shapes", shapes_attr(shapes))
     graph.replace(node)
-    for i, merge in enumerate(conditional.merges):
-        result = node_def_pb2.NodeDef(name=merge.name, op="Identity")
-        result.input.append("{}:{}".format(name, i))
-        set_attr(result, "T", ("type", types[i]))
-        if shapes[i] is not None:
-            set_attr(result, "_output_shapes", shapes_attr(shapes[i : i + 1]))
-        graph.replace(result)
+    _replace_merges(graph, conditional, name, types, shapes)
+    for merge in conditional.merges:
         del regions.choices[merge.name]
     own.append(name)
     for each in own:
@@ -373,6 +366,23 @@ def _write_if(
         regions.frames[each] = regions.frames[first]
         regions.guards[each] = conditional.guards
     return own
+
+
+def _replace_merges(
+    graph: Graph,
+    conditional: _Conditional,
+    name: str,
+    types: List[int],
+    shapes: List[Any],
+) -> None:
+    """Makes the Merges of a conditional the results of its If."""
+    for i, merge in enumerate(conditional.merges):
+        result = node_def_pb2.NodeDef(name=merge.name, op="Identity")
+        result.input.append("{}:{}".format(name, i))
+        set_attr(result, "T", ("type", types[i]))
+        if shapes[i] is not None:
+            set_attr(result, "_output_shapes", shapes_attr(shapes[i : i + 1]))
+        graph.replace(result)
 
 
 def _stopped(graph: Graph, name: str, tensor: str, dtype: int, shape: Any) -> str:

@@ -16,7 +16,7 @@ through such a call is refused by ``gradient_guards``.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, Iterable, List, Sequence, Set
+from typing import Any, Collection, Dict, Iterable, List, Sequence, Set
 
 from hub_compat._tf import node_def_pb2
 
@@ -121,19 +121,7 @@ def inline_call(graph: Graph, name: str) -> List[str]:
     handles = {
         arg.name for arg in function.signature.input_arg if arg.type == DT_RESOURCE
     }
-    for node in function.node_def:
-        copy = node_def_pb2.NodeDef()
-        copy.CopyFrom(node)
-        copy.name = "{}/body/{}".format(prefix, node.name)
-        if copy.op == "Enter":
-            frame = "{}/{}".format(prefix, node.attr["frame_name"].s.decode())
-            set_attr(copy, "frame_name", frame.encode())
-        graph.replace(copy)
-        added.append(copy.name)
-        for i, output in enumerate(graph.outputs(copy.name)):
-            inner = "{}:{}:{}".format(node.name, output.arg, output.number)
-            tensors[inner] = "{}:{}".format(copy.name, i)
-        tensors["^" + node.name] = "^" + copy.name
+    added += _copy_body(graph, function, prefix, tensors)
     for node in function.node_def:
         copy = graph.nodes["{}/body/{}".format(prefix, node.name)]
         inputs = [tensors[tensor] for tensor in node.input]
@@ -162,6 +150,37 @@ def inline_call(graph: Graph, name: str) -> List[str]:
     done = node_def_pb2.NodeDef(name=name, op="NoOp")
     done.input.extend(sorted("^" + each for each in waits))
     graph.replace(done)
+    return added
+
+
+def _copy_body(
+    graph: Graph, function: Any, prefix: str, tensors: Dict[str, str]
+) -> List[str]:
+    """Copies the nodes of a function, with inputs that are still the function's.
+
+    Args:
+      graph: the graph.
+      function: the FunctionDef.
+      prefix: of the names of the copies.
+      tensors: gets the graph's names for the function's tensors.
+
+    Returns:
+      The copies.
+    """
+    added = []
+    for node in function.node_def:
+        copy = node_def_pb2.NodeDef()
+        copy.CopyFrom(node)
+        copy.name = "{}/body/{}".format(prefix, node.name)
+        if copy.op == "Enter":
+            frame = "{}/{}".format(prefix, node.attr["frame_name"].s.decode())
+            set_attr(copy, "frame_name", frame.encode())
+        graph.replace(copy)
+        added.append(copy.name)
+        for i, output in enumerate(graph.outputs(copy.name)):
+            inner = "{}:{}:{}".format(node.name, output.arg, output.number)
+            tensors[inner] = "{}:{}".format(copy.name, i)
+        tensors["^" + node.name] = "^" + copy.name
     return added
 
 

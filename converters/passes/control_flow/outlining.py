@@ -17,6 +17,7 @@ from typing import (
     Collection,
     Dict,
     Iterable,
+    List,
     NamedTuple,
     Optional,
     Sequence,
@@ -26,7 +27,7 @@ from typing import (
 
 from hub_compat._tf import node_def_pb2
 
-from ...ir.constants import int32_tensor
+from ...ir.constants import int32_tensor, shape_of
 from ...ir.dtypes import DT_INT32, DT_RESOURCE
 from ...ir.functions import FunctionWriter, emit, set_attr
 from ...ir.graph import Graph, node_of, normal, split_tensor
@@ -43,6 +44,7 @@ __all__ = [
     "constant_behind",
     "function_name",
     "functional_node",
+    "outer_tensors",
     "write_function",
 ]
 
@@ -51,6 +53,10 @@ __all__ = [
 _SMALL = 1024
 # The result of the function that says whether a loop goes on.
 CONDITION = "goes_on"
+
+
+# A tensor from outside: its name, dtype and shape.
+Argument = Tuple[str, int, Any]
 
 
 class Outside(NamedTuple):
@@ -149,12 +155,44 @@ def constant_behind(graph: Graph, tensor: str, fixed: Collection[str]) -> Option
             return None
 
 
+def outer_tensors(
+    graph: Graph,
+    parts: Iterable[Part],
+    fixed: Collection[str],
+    own: Collection[str] = (),
+) -> Tuple[List[Argument], Dict[str, str]]:
+    """What parts take of what is around them.
+
+    Args:
+      graph: the graph.
+      parts: those that become functions with the same arguments.
+      fixed: constants that stay where they are.
+      own: tensors that are arguments anyway.
+
+    Returns:
+      The arguments, sorted by name, and the constants that are copied in their place.
+    """
+    constants: Dict[str, str] = {}
+    arguments: Dict[str, Argument] = {}
+    for part in parts:
+        for tensor in part.taken.values():
+            if tensor in own:
+                continue
+            constant = constant_behind(graph, tensor, fixed)
+            if constant is not None:
+                constants[tensor] = constant
+            else:
+                dtype = graph.output(tensor).dtype
+                arguments[tensor] = (tensor, dtype, shape_of(graph, tensor))
+    return sorted(arguments.values(), key=lambda each: each[0]), constants
+
+
 def write_function(
     graph: Graph,
     regions: Regions,
     name: str,
     part: Part,
-    arguments: Sequence[Tuple[str, int, Any]],
+    arguments: Sequence[Argument],
     results: Sequence[Result],
     constants: Dict[str, str],
     controls: Iterable[str] = (),
@@ -197,25 +235,13 @@ def write_function(
     # Under their own names: equal constants would be one otherwise.
     bound.update((const + ":0", const + ":output:0") for const in copied)
     resolve = emit(graph, writer, names, bound, {})
-    if counted and results[0].name != CONDITION:
-        int32 = ("type", DT_INT32)
-        one = writer.node("Const", "one", dtype=int32, value=int32_tensor(1))
-        turn = writer.node("AddV2", "next", [counters[0], one + ":output:0"], T=int32)
-        writer.result("turn", DT_INT32, turn + ":z:0")
-        writer.result("most_turns", DT_INT32, counters[1])
     if counted and results[0].name == CONDITION:
         _tie_constants(writer, counters[0])
-    own = set(given.values())
+    elif counted:
+        _count(writer, counters)
     for result in results:
         tensor = given.get(result.tensor) or resolve(result.tensor)
-        if tensor in own and not result.own:
-            # A function that returns its own argument confuses the gradient code
-            # of TF 1.15.
-            node = writer.node(
-                "Identity", "result_" + result.name, [tensor], T=("type", result.dtype)
-            )
-            tensor = node + ":output:0"
-        writer.result(result.name, result.dtype, tensor)
+        _return(writer, result, tensor, tensor in given.values())
     for control in controls:
         writer.control_result(control)
     writer.stateful = writer.stateful or any(
@@ -223,6 +249,28 @@ def write_function(
     )
     writer.finish()
     graph.add_function(writer.fdef)
+
+
+def _count(writer: FunctionWriter, counters: Sequence[str]) -> None:
+    """Returns one iteration more, and the most that there may be."""
+    int32 = ("type", DT_INT32)
+    one = writer.node("Const", "one", dtype=int32, value=int32_tensor(1))
+    turn = writer.node("AddV2", "next", [counters[0], one + ":output:0"], T=int32)
+    writer.result("turn", DT_INT32, turn + ":z:0")
+    writer.result("most_turns", DT_INT32, counters[1])
+
+
+def _return(
+    writer: FunctionWriter, result: Result, tensor: str, is_argument: bool
+) -> None:
+    if is_argument and not result.own:
+        # A function that returns its own argument confuses the gradient code of
+        # TF 1.15.
+        node = writer.node(
+            "Identity", "result_" + result.name, [tensor], T=("type", result.dtype)
+        )
+        tensor = node + ":output:0"
+    writer.result(result.name, result.dtype, tensor)
 
 
 def _tie_constants(writer: FunctionWriter, counter: str) -> None:

@@ -50,9 +50,9 @@ from .outlining import (
     Part,
     Result,
     collect,
-    constant_behind,
     function_name,
     functional_node,
+    outer_tensors,
     write_function,
 )
 from .regions import Frame, NotUnderstood, Regions, is_invariant
@@ -353,19 +353,7 @@ def _write_while(
         controls.update(dict.fromkeys(turn.controls[variable.merge]))
     _check_shared(graph, turn.condition, body)
     own = {variable.merge + ":0" for variable in variables}
-    constants: Dict[str, str] = {}
-    invariants: Dict[str, Tuple[str, int, Any]] = {}
-    for part in (turn.condition, body):
-        for tensor in part.taken.values():
-            if tensor in own:
-                continue
-            constant = constant_behind(graph, tensor, fixed)
-            if constant is not None:
-                constants[tensor] = constant
-            else:
-                dtype = graph.output(tensor).dtype
-                invariants[tensor] = (tensor, dtype, shape_of(graph, tensor))
-    taken = sorted(invariants.values(), key=lambda each: each[0])
+    taken, constants = outer_tensors(graph, (turn.condition, body), fixed, own)
     arguments = [(v.merge + ":0", v.dtype, v.shape) for v in variables] + taken
     scope = loop.condition.rpartition("/")[0] or frame[-1]
     name = graph.unique_name(scope + "/While")
