@@ -219,6 +219,20 @@ def test_no_files_import_each_other() -> None:
     assert [module for module in sorted(arrows) if module in reachable(module)] == []
 
 
+def test_no_function_of_the_compiler_is_long() -> None:
+    """A screen holds each of them."""
+    long = [
+        (name, node.name)
+        for name, path in _package().items()
+        if name.startswith("converters/")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        # Python 3.7 does not say where a function ends.
+        if isinstance(node, ast.FunctionDef) and hasattr(node, "end_lineno")
+        if node.end_lineno - node.lineno >= 60
+    ]
+    assert long == []
+
+
 def _attributes_asked_for(node: ast.AST) -> List[str]:
     """``x.name``, and ``getattr(x, "name")``."""
     if isinstance(node, ast.Attribute):

@@ -218,12 +218,11 @@ def write_function(
         copied
     )
     writer = FunctionWriter(name, names)
-    counters = []
-    if counted:
-        scalar = make_shape([])
-        counters = [
-            writer.argument(each, DT_INT32, scalar) for each in ("turn", "most_turns")
-        ]
+    counters = [
+        writer.argument(each, DT_INT32, make_shape([]))
+        for each in ("turn", "most_turns")
+        if counted
+    ]
     given = {
         tensor: writer.argument(node_of(tensor), dtype, shape)
         for tensor, dtype, shape in arguments
