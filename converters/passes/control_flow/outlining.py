@@ -214,9 +214,8 @@ def write_function(
     """
     copied = {constants[t] for t in part.taken.values() if t in constants}
     order = regions.order
-    names = sorted(part.names, key=lambda each: (order.get(each, -1), each)) + sorted(
-        copied
-    )
+    names = sorted(part.names, key=lambda each: (order.get(each, -1), each))
+    names += sorted(copied)
     writer = FunctionWriter(name, names)
     counters = [
         writer.argument(each, DT_INT32, make_shape([]))
