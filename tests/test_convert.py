@@ -203,7 +203,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_tf2_saved_model_needs_no_conversion(tmp_path: Path) -> None:
     """Converting what is converted says what to do instead."""
     hub.convert(module("no_variables"), tmp_path / "one")
-    with pytest.raises(errors.FormatError, match="load it"):
+    with pytest.raises(errors.FormatError, match="Load it"):
         hub.convert(tmp_path / "one", tmp_path / "two")
     assert not (tmp_path / "two").exists()
 
