@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test quick test-versions passes-update check format support bench testdata testdata-tf2 testdata-tf215 ops \
+.PHONY: help demo test quick test-versions passes-update check format support reference bench testdata testdata-tf2 testdata-tf215 ops \
 	first-versions package-ops replacements survey survey-layers clean
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make check     lint, types, wheel against tree, support table"
 	@echo "make format    format, and apply the lint's own fixes"
 	@echo "make support   after make test: write its results into the support table"
+	@echo "make reference  write docs/reference.md from signatures and docstrings"
 	@echo "make bench     the ratios that the design promises, measured"
 	@echo "make testdata  write the modules in testdata/ anew, with TensorFlow 1.15"
 	@echo "make replacements  write the graphs that replace some of the ops that are gone"
@@ -59,6 +60,9 @@ format:
 
 support:
 	@$(PYTHON) tools/support_table.py
+
+reference:
+	@$(PYTHON) tools/make_reference.py
 
 bench:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \

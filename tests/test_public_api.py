@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -111,6 +112,14 @@ def test_names_of_tensorflow_hub_say_what_is_there_instead(
     for line in ("from hub_compat import {}", "from hub_compat import load, {} as x"):
         with pytest.raises(ImportError, match=said):
             exec(line.format(name), {})
+
+
+def test_the_page_on_migration_has_every_name(root: Path) -> None:
+    """Each name of tensorflow_hub that an error explains is in the table."""
+    page = root / "docs" / "how-to" / "migrate-from-hub-module.md"
+    text = page.read_text(encoding="utf-8")
+    names = hub_compat._INSTEAD
+    assert [name for name in names if not re.search("`" + name + r"\b", text)] == []
 
 
 def test_other_names_get_no_advice() -> None:

@@ -27,6 +27,7 @@ _CHECKS: Tuple[Tuple[str, List[str]], ...] = (
     ("types for callers", ["python", "-m", "mypy", "tests/typing/caller.py"]),
     ("wheel against tree", [sys.executable, "tools/wheel.py", "--check"]),
     ("support table", [sys.executable, "tools/support_table.py", "--check"]),
+    ("reference", [sys.executable, "tools/make_reference.py", "--check"]),
     ("changelog", [sys.executable, "tools/check.py", "--changelog"]),
 )
 

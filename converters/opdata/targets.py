@@ -9,7 +9,16 @@ from hub_compat.errors import ConversionError
 
 from .op_defs import read_ops
 
-__all__ = ["NEWEST", "TARGETS", "Registry", "Target", "of_runtime", "of_target"]
+__all__ = [
+    "NEWEST",
+    "TARGETS",
+    "Registry",
+    "Target",
+    "of_runtime",
+    "of_target",
+    "ops_of",
+    "version_of",
+]
 
 
 class Target(NamedTuple):
@@ -26,7 +35,8 @@ class Target(NamedTuple):
     file: str
 
 
-# Another target is one more line and one more file, written by tools/make_op_list.py.
+# Another target is one more line and one more file, and more where its loader differs:
+# docs/how-to/add-a-target.md.
 TARGETS = {
     "tf1.15": Target((1, 15), 134, "ops_tf1_15.pb.gz"),
     "tf2.15": Target((2, 15), 1645, "ops_tf2_15.pb.gz"),

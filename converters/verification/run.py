@@ -13,6 +13,7 @@ from hub_compat.detector import detect
 from hub_compat.errors import VerificationError
 from hub_compat.formats import Detection, SignatureComparison
 
+from ..opdata.targets import TARGETS, version_of
 from .comparison import LACKS, VariantComparison
 from .converted import forms
 from .given_inputs import GivenInputs
@@ -197,6 +198,6 @@ def advice(detection: Detection, directory: str) -> str:
 
 def _target() -> str:
     """The newest target of ``convert()`` that the running TensorFlow loads."""
-    numbers = tuple(int(n) for n in tf.__version__.split(".")[:2])
-    targets = [(2, 21), (2, 15), (1, 15)]
-    return "tf{}.{}".format(*next(t for t in targets if t <= numbers))
+    running = version_of(tf.__version__)
+    names = {target.version: name for name, target in TARGETS.items()}
+    return names[max(version for version in names if version <= running)]

@@ -56,7 +56,7 @@ class LayerMixin(UpstreamNames):
 
     Args:
       handle: directory of a module; or the result of ``load()``, a part of it, or any
-      callable.
+        callable.
       trainable: whether the variables are trained. It can be changed later, as Keras
         defines it. A layer that is not trainable runs in inference mode, whatever
         ``training`` is.
