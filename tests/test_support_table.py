@@ -42,10 +42,30 @@ def test_skips_are_no_passes(tool: Any) -> None:
     assert "| 1 of 3 |" in readme
     assert "| 0 of 1 |" in readme
     page = table.render_details(results)
-    assert "[one](#one) | yes |" in page
-    assert "[two](#two) | not tried: calls |" in page
-    assert "[four](#four) | no: losses |" in page
-    assert "| skipped: why |" in page
+    assert "| one |  | 1 of 1 |" in page
+    assert "| [two](#two) |  | 0 of 1 |" in page
+    assert "| [four](#four) |  | 0 of 1 |" in page
+    assert "| outputs of `model(x)`, optional inputs too | skipped: why |" in page
+    assert "## one" not in page
+    assert "| `model.regularization_losses` | failed |" in page
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("ok", "ok"),
+        ("a\x1b[1m{{node b}} c.\x1b[0m d | e", "a c. d / e"),
+        (
+            "wrong: 6 greater than 2 [Op:MirrorPad] name: \nArguments: x",
+            "wrong: 6 greater than 2",
+        ),
+        ("One sentence. " + "word " * 60, "One sentence."),
+        ("word " * 60, " ".join(["word"] * 48) + " ..."),
+    ],
+)
+def test_errors_in_a_cell_are_plain(text: str, wanted: Any, tool: Any) -> None:
+    """No codes of a terminal, no nodes, and no half of a sentence."""
+    assert tool("survey_layers").plain(text) == wanted
 
 
 def test_versions_by_their_numbers(tool: Any) -> None:

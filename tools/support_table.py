@@ -8,7 +8,7 @@ of every test marked ``support``, by module and check. They are merged into
 ``docs/support.json``, leg by leg, so that a run of some legs keeps the others.
 tools/versions_table.py does the same for README.md's table of versions.
 README.md gets a row per check and a column per leg, with the number of modules;
-``docs/support.md`` has every module.
+``docs/support.md`` has a line per module, and the checks that did not pass.
 """
 
 from __future__ import annotations
@@ -77,13 +77,8 @@ def _describe(module: str) -> str:
 
 
 def _cell(checks: Dict[str, str]) -> str:
-    failed = sorted(check for check, outcome in checks.items() if outcome == "failed")
-    if failed:
-        return "no: " + ", ".join(failed).lower()
-    skipped = sorted(c for c, outcome in checks.items() if outcome != "passed")
-    if skipped:
-        return "not tried: " + ", ".join(skipped).lower()
-    return "yes" if checks else "-"
+    passed = list(checks.values()).count("passed")
+    return "{} of {}".format(passed, len(checks)) if checks else "-"
 
 
 def _legs(results: Results) -> List[str]:
@@ -122,34 +117,37 @@ def render_table(results: Results) -> str:
 
 
 def render_details(results: Results) -> str:
-    """The page docs/support.md: all modules, then one table for each."""
+    """The page docs/support.md: a line per module, then what has not passed."""
     lines = [
         "# What was tested, module by module",
         "",
         "Written by `make support` from the results of `make test`; every module is",
-        "in `testdata/`, with what it did under TensorFlow 1.15.5.",
+        "in `testdata/`, with what it did under TensorFlow 1.15.5. A cell says how",
+        "many checks passed, of how many; [support.json](support.json) has each.",
     ]
     legs, modules = _legs(results), _modules(results)
     titles = [_LEGS[leg] for leg in legs]
-    if modules:
-        rows = [
-            ["[{0}](#{0})".format(module)]
-            + [_cell(results[leg].get(module, {})) for leg in legs]
-            for module in modules
-        ]
-        lines += [""] + table_lines(["module"] + titles, rows)
+    rows, sections = [], []
     for module in modules:
         found = {leg: results[leg].get(module, {}) for leg in legs}
-        rows = [
-            [_CHECKS.get(check, check)] + [found[leg].get(check, "-") for leg in legs]
+        open_checks = [
+            check
             for check in _checks(results, [module])
+            if {f.get(check, "passed") for f in found.values()} != {"passed"}
         ]
-        lines += ["", "## " + module, ""]
-        why = _describe(module)
-        if why:
-            lines += [why + ".", ""]
-        lines += table_lines(["check"] + titles, rows)
-    return "\n".join(lines) + "\n"
+        name = "[{0}](#{0})".format(module) if open_checks else module
+        rows.append([name, _describe(module)] + [_cell(found[leg]) for leg in legs])
+        if open_checks:
+            details = [
+                [_CHECKS.get(check, check)]
+                + [found[leg].get(check, "-") for leg in legs]
+                for check in open_checks
+            ]
+            sections += ["", "## " + module, ""]
+            sections += table_lines(["check"] + titles, details)
+    if rows:
+        lines += [""] + table_lines(["module", "what it has"] + titles, rows)
+    return "\n".join(lines + (sections or ["", "All passed."])) + "\n"
 
 
 def render_readme(results: Results, text: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "lowering.md"
 NEW, OLD = "tf221", "tf115"
 MODES = ("graph", "eager")
+# Of a cell, in characters.
+_LONGEST = 240
 
 
 def run(mode: str, out: Path) -> None:
@@ -116,7 +119,20 @@ def _said(results: List[Any]) -> str:
         text = said[0]
     else:
         text = "; ".join("{}: {}".format(m, s) for m, s in zip(MODES, said))
-    return text.replace("|", "/").replace("\x1b", "")[:200]
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """The text of an error for a cell: whole sentences, and no codes for a terminal."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    # Where TensorFlow ran it, and what Keras gave it, says nothing to a reader.
+    text = re.sub(r"\{\{.*?\}\}", "", text)
+    text = re.sub(r"\s*\[Op:.*", "", text, flags=re.DOTALL)
+    text = " ".join(text.split()).replace("|", "/")
+    if len(text) <= _LONGEST:
+        return text
+    ends = [match.end() for match in re.finditer(r"[.;](?= )", text[: _LONGEST + 1])]
+    return text[: ends[-1]] if ends else text[:_LONGEST].rpartition(" ")[0] + " ..."
 
 
 def main(argv: List[str]) -> None:
