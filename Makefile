@@ -16,7 +16,7 @@ help:
 	@echo "make test-versions  a part of the suite, in every second TensorFlow from 2.4 to 2.20;"
 	@echo "               LEGS=tf2.8.4 for one of them"
 	@echo "make passes-update  write the expected texts in tests/passes/ anew; ARGS=variables for one folder"
-	@echo "make check     lint, types, wheel against tree, support table"
+	@echo "make check     lint, types, wheel against tree, support table, reference"
 	@echo "make format    format, and apply the lint's own fixes"
 	@echo "make support   after make test: write its results into the support table"
 	@echo "make reference  write docs/reference.md from signatures and docstrings"
