@@ -82,6 +82,7 @@ testdata-tf2:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf221 testdata/tf221_models.py $(ARGS)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/tf221_lookups.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/tf221_rules.py)
 
 testdata-tf215:
 	@PYTHONPATH="$(CURDIR)" $(RUN) tf215 testdata/tf215_models.py $(ARGS)

@@ -210,5 +210,8 @@ class _Maker:
     def _done(self, function: Any) -> str:
         for i in range(len(self._tout)):
             function.ret["r{}".format(i)] = "chosen:output:{}".format(i)
+        # Whoever waits for the call waits for what a branch reads and writes.
+        function.signature.control_output.append("chosen")
+        function.control_ret["chosen"] = "chosen"
         self.made.append(function)
         return str(function.signature.name)

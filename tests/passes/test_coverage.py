@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import itertools
-from typing import Any, Dict, Set
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Set, Tuple
 
 import cases
 import pytest
 
+from hub_compat._tf import saved_model_pb2
+from hub_compat.converters.ir.rewriter import Producers
 from hub_compat.converters.lowering import attributes, rules
 from hub_compat.converters.lowering.rules import gradients, random
 from hub_compat.converters.opdata.op_defs import builtin_ops, homes
@@ -70,6 +75,69 @@ def test_each_rule(folder: str, keys: Any) -> None:
     """Each key of a table has a text that is rewritten."""
     texts = _KINDS[folder]
     assert [key for key in keys if "rewritten" not in texts.get(key, ())] == []
+
+
+_TESTDATA = Path(__file__).resolve().parent.parent.parent / "testdata"
+# Keys that no recorded model has, and why.
+_NOT_RECORDED: Dict[Any, str] = {}
+
+
+@functools.lru_cache(maxsize=None)
+def _recorded() -> Dict[str, List[Tuple[Any, Any]]]:
+    """Nodes of recorded models by op, each with what finds its producers.
+
+    The models are those of TensorFlow 2.21: a test runs every one in TF 1.15.
+    """
+    found: Dict[str, List[Tuple[Any, Any]]] = {}
+    ops = {op for op, _ in rules.ATTRIBUTES} | rules.OPS.keys()
+    ops |= gradients.RULES.keys() | random.STATEFUL.keys()
+    for path in sorted(_TESTDATA.glob("tf221*/**/saved_model.pb*")):
+        data = path.read_bytes()
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
+        for meta_graph in saved_model_pb2.SavedModel.FromString(data).meta_graphs:
+            functions = meta_graph.graph_def.library.function
+            bodies = [function.node_def for function in functions]
+            for nodes in bodies + [meta_graph.graph_def.node]:
+                producer = Producers(nodes)
+                for node in nodes:
+                    if node.op in ops:
+                        found.setdefault(node.op, []).append((node, producer))
+    return found
+
+
+def _has_attribute(key: Tuple[str, str]) -> bool:
+    """Whether some node has another value of an attribute than the default."""
+    op, name = key
+    (default,) = [a.default_value for a in _NEW[op].attr if a.name == name]
+    return any(
+        name in node.attr and node.attr[name] != default
+        for node, _ in _recorded().get(op, [])
+    )
+
+
+def _has_lost_gradient(op: str) -> bool:
+    """Whether some node is one that TF 1.15 differentiates otherwise."""
+    return any(
+        # Whether it is one in groups, its shapes say.
+        op == "Conv2D" or gradients.unsettled(node, producer)
+        for node, producer in _recorded().get(op, [])
+    )
+
+
+@pytest.mark.parametrize(
+    "keys, is_recorded",
+    [
+        (rules.OPS, lambda op: op in _recorded()),
+        (rules.ATTRIBUTES, _has_attribute),
+        (gradients.RULES, _has_lost_gradient),
+        (random.STATEFUL, lambda op: op in _recorded()),
+    ],
+    ids=["ops", "attributes", "gradients", "stateful"],
+)
+def test_each_rule_runs(keys: Any, is_recorded: Callable[[Any], bool]) -> None:
+    """Each key of a table is in a model that a test runs in TF 1.15, or says why not."""
+    missing = {key for key in keys if not is_recorded(key)}
+    assert missing == _NOT_RECORDED.keys() & set(keys)
 
 
 def test_dropped_ops_are_gone() -> None:

@@ -44,19 +44,20 @@ def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> 
       version: of that TensorFlow.
       done: counts what was done.
     """
+    # First, for a rule of gradients hands the algorithm on.
+    random.settle(rewrite, version, done)
     if version < (2, 0):
         gradients.settle(rewrite, done)
     elif version < _EARLY:
         if rewrite.node.op in _EARLY_TF2:
             gradients.settle(rewrite, done)
-    random.settle(rewrite, version, done)
 
 
 def unsettled(
     node: Any, version: Tuple[int, int], producer: Callable[[str], Any]
 ) -> bool:
     """Whether an old TensorFlow has a node's op, and not all that its writer does."""
-    if random.unsettled(node, version, producer) is not None:
+    if random.unsettled(node, version, producer):
         return True
     if version >= _EARLY:
         return False

@@ -155,6 +155,8 @@ def emit_batch_norm(rewrite: Rewrite, factor: float) -> None:
         return
     averaged = []
     for old, new in ((mean, outputs[1]), (variance, outputs[2])):
+        # The op has no gradient for averages, neither old nor new.
+        old = rewrite.add("StopGradient", [old], T=("type", dtype))
         kept = binary(rewrite, "Mul", old, rewrite.constant(1.0 - factor, dtype), dtype)
         added = binary(rewrite, "Mul", new, rewrite.constant(factor, dtype), dtype)
         averaged.append(binary(rewrite, "AddV2", kept, added, dtype))
@@ -203,11 +205,14 @@ def _explicit_padding(*kept: str) -> Callable[[Rewrite], bool]:
 
 
 def _xlog1py(rewrite: Rewrite) -> None:
-    """x * log(1 + y), 0 where x is 0 whatever y is."""
+    """x * log(1 + y), 0 where x is 0 whatever y is, as are its gradients there."""
     x, y = rewrite.inputs
     dtype = rewrite.attr("T")
+    zero = rewrite.constant(0, dtype.type)
+    there = rewrite.add("NotEqual", [x, zero], T=dtype)
+    safe = rewrite.add("SelectV2", [there, y, zero], T=dtype)
     rewrite.done(
-        rewrite.emit("MulNoNan", [rewrite.add("Log1p", [y], T=dtype), x], T=dtype)
+        rewrite.emit("Mul", [x, rewrite.add("Log1p", [safe], T=dtype)], T=dtype)
     )
 
 

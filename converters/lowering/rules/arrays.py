@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
-from ...ir.dtypes import DT_INT32, DT_STRING
+from hub_compat._tf import tf
+
+from ...ir.dtypes import DT_INT32, DT_INT64, DT_STRING
 from ...ir.rewriter import Rewrite, Unlowerable
-from .arithmetic import cast, reshape
+from .arithmetic import binary, cast, concat, reshape
 
 __all__ = ["ATTRIBUTES", "OPS", "row_of_variant"]
 
@@ -30,9 +32,57 @@ def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
                     rewrite.node.op, rewrite.attr("align").s.decode()
                 )
             )
-        rewrite.done(rewrite.emit(older, rewrite.inputs, T=rewrite.attr("T")))
+        # The gradient of a part has more to it: it takes a matrix for a square.
+        main = single is not None and not single.any() and older != "MatrixDiagPartV2"
+        dtype = rewrite.attr("T")
+        if main or not tf.as_dtype(dtype.type).is_floating:
+            rewrite.done(rewrite.emit(older, rewrite.inputs, T=dtype))
+        else:
+            _by_numbers(rewrite, older)
 
     return rule
+
+
+def _by_numbers(rewrite: Rewrite, older: str) -> None:
+    """Does to numbers of elements what the op does to these, and gathers by numbers.
+
+    TF 1.15 takes the gradient of the op for that of the main diagonal, whichever
+    diagonals are meant. What is padded has no gradient.
+    """
+    dtype, flat = rewrite.type("T"), rewrite.constant([-1])
+    inputs = rewrite.inputs
+    sources = inputs[:2] if older == "MatrixSetDiagV2" else inputs[:1]
+    begin, numbered, parts = rewrite.constant(0), [], []
+    for source in sources:
+        shape = rewrite.add(
+            "Shape", [source], T=("type", dtype), out_type=("type", DT_INT32)
+        )
+        size = rewrite.add(
+            "Size", [source], T=("type", dtype), out_type=("type", DT_INT32)
+        )
+        end = binary(rewrite, "AddV2", begin, size, DT_INT32)
+        numbers = rewrite.add(
+            "Range", [begin, end, rewrite.constant(1)], Tidx=("type", DT_INT32)
+        )
+        numbered.append(reshape(rewrite, numbers, shape, DT_INT32))
+        parts.append(reshape(rewrite, source, flat, dtype))
+        begin = end
+    more = inputs[len(sources) :]
+    if older != "MatrixSetDiagV2":
+        padding = rewrite.add("StopGradient", [more.pop()], T=("type", dtype))
+        parts.append(reshape(rewrite, padding, flat, dtype))
+        more.append(begin)
+    places = rewrite.add(older, numbered + more, T=("type", DT_INT32))
+    rewrite.done(
+        rewrite.emit(
+            "GatherV2",
+            [concat(rewrite, parts, dtype), places, rewrite.constant(0)],
+            Tparams=("type", dtype),
+            Tindices=("type", DT_INT32),
+            Taxis=("type", DT_INT32),
+            batch_dims=0,
+        )
+    )
 
 
 def _list_set_item(rewrite: Rewrite) -> bool:
@@ -91,10 +141,19 @@ def _decode_image(rewrite: Rewrite) -> None:
 
 
 def _sparse_cross(rewrite: Rewrite) -> None:
-    """Crosses as strings; TF 1.15 has one separator only."""
+    """Crosses as strings; TF 1.15 has one separator only.
+
+    Where it is told that all inputs are strings, one of integers ends the process.
+    """
     separator = rewrite.scope.constant(rewrite.inputs[-1])
     if separator is None or bytes(separator.item()) != b"_X_":
         raise Unlowerable("SparseCrossV2, for a separator that is not '_X_'")
+    kinds = {
+        kind
+        for name in ("sparse_types", "dense_types")
+        for kind in rewrite.attr(name).list.type
+    }
+    internal = DT_STRING if kinds <= {DT_STRING} else DT_INT64
     rewrite.done(
         rewrite.emit(
             "SparseCross",
@@ -103,7 +162,7 @@ def _sparse_cross(rewrite: Rewrite) -> None:
             num_buckets=0,
             hash_key=0,
             out_type=("type", DT_STRING),
-            internal_type=("type", DT_STRING),
+            internal_type=("type", internal),
             **rewrite.attrs("N", "sparse_types", "dense_types"),
         )
     )

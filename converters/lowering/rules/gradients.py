@@ -253,6 +253,51 @@ def _convolution(rewrite: Rewrite) -> str:
     return "a grouped Conv2D becomes one for each group"
 
 
+def _binomial(rewrite: Rewrite) -> str:
+    """TF 1.15 broadcasts counts and probabilities from the first dimension on.
+
+    TF 2 does from the last on. So each number gets its own, in a vector of all.
+    """
+    if _flat(rewrite.node, rewrite.scope.producer):
+        return ""
+    resource, algorithm, shape, counts, probabilities = rewrite.inputs
+    kind, dtype = rewrite.attr("S"), rewrite.attr("T")
+    number = rewrite.add(
+        "Prod",
+        [shape, rewrite.constant([0])],
+        T=kind,
+        Tidx=("type", DT_INT32),
+        keep_dims=True,
+    )
+    each = [
+        rewrite.add(
+            "Reshape",
+            [
+                rewrite.add("BroadcastTo", [one, shape], T=dtype, Tidx=kind),
+                rewrite.constant([-1]),
+            ],
+            T=dtype,
+            Tshape=("type", DT_INT32),
+        )
+        for one in (counts, probabilities)
+    ]
+    drawn = rewrite.add(
+        "StatefulRandomBinomial",
+        [resource, algorithm, number] + each,
+        **rewrite.attrs("S", "T", "dtype"),
+    )
+    rewrite.done(
+        rewrite.emit("Reshape", [drawn, shape], T=rewrite.attr("dtype"), Tshape=kind)
+    )
+    return "StatefulRandomBinomial is written for each number"
+
+
+def _flat(node: Any, producer: Callable[[str], Any]) -> bool:
+    """Whether a node draws a vector of as many numbers as a shape has."""
+    shape = producer(node.input[2])
+    return shape is not None and shape.op == "Prod"
+
+
 def _scatter(op: str) -> Callable[[Rewrite], str]:
     """Changes a variable's value, for TF 1.15 does not see its shape in a function."""
 
@@ -283,6 +328,7 @@ RULES: Dict[str, Callable[[Rewrite], Any]] = {
     "ResourceScatterNdSub": _scatter("TensorScatterSub"),
     "ResourceScatterNdUpdate": _scatter("TensorScatterUpdate"),
     "StatefulPartitionedCall": _call,
+    "StatefulRandomBinomial": _binomial,
 }
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {"StatelessCase": _case}
@@ -303,4 +349,5 @@ _THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
     "ResourceScatterNdSub": lambda node, producer: True,
     "ResourceScatterNdUpdate": lambda node, producer: True,
     "StatefulPartitionedCall": lambda node, producer: _ATTRIBUTE not in node.attr,
+    "StatefulRandomBinomial": lambda node, producer: not _flat(node, producer),
 }

@@ -48,30 +48,41 @@ CHOOSES = max(version for _, version in _ALGORITHM.values())
 
 def unsettled(
     node: Any, version: Tuple[int, int], producer: Callable[[str], Any]
-) -> Any:
-    """The constant by which a node leaves the choice to a TensorFlow that makes none.
+) -> bool:
+    """Whether a node leaves the choice to a TensorFlow that makes none, or may do so.
 
-    None where it names the algorithm, or the TensorFlow chooses.
+    It may where the algorithm is an argument. It does not where it names one, or where
+    the TensorFlow chooses.
     """
     index, chooses = _ALGORITHM.get(node.op, (0, (0, 0)))
     if version >= chooses:
-        return None
+        return False
     chosen = producer(node.input[index])
-    if chosen is None or chosen.op != "Const":
-        return None
-    tensor = chosen.attr["value"].tensor
-    return chosen if bool(array_of(tensor) == _ANY) else None
+    if chosen is None or chosen.op in ("Identity", "Placeholder"):
+        return True
+    return chosen.op == "Const" and bool(array_of(chosen.attr["value"].tensor) == _ANY)
 
 
 def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> None:
     """Names the algorithm in a node; on a CPU it is always Philox."""
     node = rewrite.node
-    chosen = unsettled(node, version, rewrite.scope.producer)
-    if chosen is not None:
-        dtype = chosen.attr["dtype"].type
-        node.input[_ALGORITHM[node.op][0]] = rewrite.constant(_PHILOX, dtype)
-        done[node.op + " names its algorithm"] += 1
-        rewrite.scope.changed = True
+    producer = rewrite.scope.producer
+    if not unsettled(node, version, producer):
+        return
+    index = _ALGORITHM[node.op][0]
+    dtype = rewrite.scope.source_op(node.op).input_arg[index].type
+    algorithm = rewrite.constant(_PHILOX, dtype)
+    chosen = producer(node.input[index])
+    if chosen is None or chosen.op != "Const":
+        # It is an error where it is another one.
+        given = node.input[index]
+        free = rewrite.add(
+            "Equal", [given, rewrite.constant(_ANY, dtype)], T=("type", dtype)
+        )
+        algorithm = rewrite.add("Select", [free, algorithm, given], T=("type", dtype))
+    node.input[index] = algorithm
+    done[node.op + " names its algorithm"] += 1
+    rewrite.scope.changed = True
 
 
 def key_and_counter(rewrite: Rewrite) -> None:
