@@ -135,7 +135,7 @@ def _has_lost_gradient(op: str) -> bool:
     ids=["ops", "attributes", "gradients", "stateful"],
 )
 def test_each_rule_runs(keys: Any, is_recorded: Callable[[Any], bool]) -> None:
-    """Each key of a table is in a model that a test runs in TF 1.15, or says why not."""
+    """Each key of a table is in a model that is run in TF 1.15, or says why not."""
     missing = {key for key in keys if not is_recorded(key)}
     assert missing == _NOT_RECORDED.keys() & set(keys)
 
