@@ -22,8 +22,8 @@ OUT = Path(__file__).resolve().parent / "tf221_rules"
 INF = float("inf")
 # Of these ops there is no gradient, or none that is a number.
 CONSTANT = {
-    "bessel_far", "best", "count_dense", "count_ragged", "count_sparse", "erfinv_borders",
-    "other_numbers", "scatter", "segments_back",
+    "bessel_far", "best", "count_dense", "count_ragged", "count_sparse",
+    "erfinv_borders", "other_numbers", "scatter", "segments_back",
 }  # fmt: skip
 _PHILOX, _ANY = 1, 3  # The algorithm; the second is what the device chooses.
 # Inputs whose shape is known as a whole.
