@@ -290,7 +290,8 @@ def _not_for_this_tensorflow(detection: Detection, directory: str) -> Tuple[str,
     The result is the same in each TensorFlow, and so it is not lowered here.
     """
     from hub_compat._parsing.full_proto import read_saved_model
-    from hub_compat._tf import is_newer, tf
+    from hub_compat._tf import tf
+    from hub_compat._tf.runtime import is_newer
 
     from . import lowering
 

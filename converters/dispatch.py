@@ -6,7 +6,7 @@ import dataclasses
 from typing import Optional, Tuple
 
 from hub_compat._io import files, links
-from hub_compat._tf import is_newer
+from hub_compat._tf.runtime import is_newer
 from hub_compat.errors import FormatError
 from hub_compat.formats import Detection, Format
 

@@ -14,7 +14,8 @@ from typing import Callable, Dict, List, Optional, Tuple
 from hub_compat._causes import cause
 from hub_compat._io import files, scratch
 from hub_compat._parsing.full_proto import read_saved_model
-from hub_compat._tf import LOAD_ERRORS, load_saved_model, tf
+from hub_compat._tf import tf
+from hub_compat._tf.loading import LOAD_ERRORS, load_saved_model
 from hub_compat.errors import ConversionError, HubCompatError
 from hub_compat.formats import Omission
 

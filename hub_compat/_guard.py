@@ -49,7 +49,7 @@ def reading(
     except Exception as error:
         damaged = bool(loading)
         if loading and not _is_damage(error):
-            from hub_compat._tf import loads_alone
+            from hub_compat._tf.loading import loads_alone
 
             if loads_alone(loading[-1]):
                 raise

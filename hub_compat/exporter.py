@@ -9,8 +9,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from hub_compat._io import files
 from hub_compat._io.publish import atomic_directory
-from hub_compat._tf import call_arguments, in_tf1_graph, tf, tracked_objects
+from hub_compat._tf import tf
+from hub_compat._tf.functions import call_arguments
 from hub_compat._tf.keras import parts_of, weight_losses
+from hub_compat._tf.runtime import in_tf1_graph
+from hub_compat._tf.tracking import tracked_objects
 from hub_compat.converters.ir.names import parameter_name
 from hub_compat.errors import SaveError
 

@@ -9,8 +9,11 @@ from typing import Any, Dict, List, Mapping, Optional
 from hub_compat._keras.core import KerasCore
 from hub_compat._keras.layer import LayerMixin
 from hub_compat._loaded.graph_mode import Switch
-from hub_compat._tf import in_tf1_graph, name_slots, prepare_gradients, tf
+from hub_compat._tf import tf
+from hub_compat._tf.gradients import prepare_gradients
 from hub_compat._tf.keras import calling_layer, graph_session, keras2
+from hub_compat._tf.runtime import in_tf1_graph
+from hub_compat._tf.variables import name_slots
 
 __all__ = ["KerasLayer"]
 

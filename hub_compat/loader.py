@@ -22,16 +22,13 @@ from hub_compat._loaded import (
     variables,
 )
 from hub_compat._registration import register
-from hub_compat._tf import (
-    LOAD_ERRORS,
-    drop_missing_variables,
-    is_newer,
+from hub_compat._tf import registered_gradients, tf
+from hub_compat._tf.gradients import (
     keep_inner_control_flow,
-    load_saved_model,
     register_control_flow_gradients,
-    registered_gradients,
-    tf,
 )
+from hub_compat._tf.loading import LOAD_ERRORS, drop_missing_variables, load_saved_model
+from hub_compat._tf.runtime import is_newer
 from hub_compat.converters.trial_loading import NothingLoads
 from hub_compat.detector import detect
 from hub_compat.errors import (

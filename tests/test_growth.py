@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hub_compat as hub
-from hub_compat import _tf
+from hub_compat._tf import gradients as _gradients
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.eager]
 
@@ -36,12 +36,12 @@ def test_no_load_leaves_a_graph_behind(testdata: Path) -> None:
     first = use(testdata)
     # Weakly: what earlier tests of this process left may go at any time.
     before = weakref.WeakSet(graphs())
-    gradients = len(_tf.gradients_of_functions())
+    gradients = len(_gradients.gradients_of_functions())
     for _ in range(2):
         again = use(testdata)
         np.testing.assert_allclose(first, again, rtol=1e-5)
     assert len([graph for graph in graphs() if graph not in before]) == 0
-    assert len(_tf.gradients_of_functions()) <= gradients
+    assert len(_gradients.gradients_of_functions()) <= gradients
 
 
 def test_a_function_outlives_what_it_calls(testdata: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Dict, Iterable, List, Mapping, Set
 import numpy as np
 
 from hub_compat._io import files
-from hub_compat._tf import LOAD_ERRORS, node_def_pb2, tf
+from hub_compat._tf import node_def_pb2, tf
+from hub_compat._tf.loading import LOAD_ERRORS
 from hub_compat.errors import ConversionError
 
 from ..ir.constants import array_of

@@ -12,7 +12,8 @@ import json
 import os
 from typing import Any, Dict, List
 
-from hub_compat._tf import has_op, op_def_pb2
+from hub_compat._tf import op_def_pb2
+from hub_compat._tf.runtime import has_op
 
 __all__ = [
     "available",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from hub_compat._tf import op_def_pb2, registered_op, tf
+from hub_compat._tf import op_def_pb2, tf
+from hub_compat._tf.runtime import registered_op
 from hub_compat.errors import ConversionError
 
 from .op_defs import read_ops

@@ -101,7 +101,7 @@ class _Child:
 
     def _provide(self, ops: List[str]) -> bool:
         """Loads what the asking process has of some ops, or of packages at all."""
-        from hub_compat._tf import has_op
+        from hub_compat._tf.runtime import has_op
 
         from .op_libraries import load_libraries
 

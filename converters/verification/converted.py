@@ -6,7 +6,9 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from hub_compat._tf import call_by_tensors, keyword_names, load_saved_model, tf
+from hub_compat._tf import tf
+from hub_compat._tf.functions import call_by_tensors, keyword_names
+from hub_compat._tf.loading import load_saved_model
 from hub_compat.formats import Format
 from hub_compat.provenance import Provenance
 

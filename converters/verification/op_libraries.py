@@ -13,7 +13,8 @@ import sys
 import sysconfig
 from typing import Iterable, List, Sequence, Set
 
-from hub_compat._tf import has_op, tf
+from hub_compat._tf import tf
+from hub_compat._tf.runtime import has_op
 
 __all__ = ["libraries_of", "load_libraries", "packages"]
 

@@ -382,7 +382,8 @@ def _key() -> Tuple[Any, ...]:
 
 def _eager() -> bool:
     """Whether TensorFlow 1 has been switched to eager execution in this process."""
-    from hub_compat._tf import in_tf1_graph, tf
+    from hub_compat._tf import tf
+    from hub_compat._tf.runtime import in_tf1_graph
 
     return tf.__version__.startswith("1.") and not in_tf1_graph()
 
@@ -415,7 +416,7 @@ def _only_here(path: str) -> bool:
 
 def _what_is_here(ops: List[str]) -> Dict[str, Any]:
     """The libraries that the other process may load for some ops."""
-    from hub_compat._tf import has_op
+    from hub_compat._tf.runtime import has_op
 
     from .op_libraries import libraries_of, packages
 

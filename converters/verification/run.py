@@ -8,7 +8,8 @@ from typing import Any, Callable, Dict, List
 from hub_compat import provenance
 from hub_compat._causes import cause
 from hub_compat._parsing.full_proto import read_saved_model
-from hub_compat._tf import is_newer, tf
+from hub_compat._tf import tf
+from hub_compat._tf.runtime import is_newer
 from hub_compat.detector import detect
 from hub_compat.errors import VerificationError
 from hub_compat.formats import Detection, SignatureComparison

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from hub_compat._io import files
-from hub_compat._tf import has_op, meta_graph_pb2, registered_op, tf, variable_pb2
+from hub_compat._tf import meta_graph_pb2, tf, variable_pb2
+from hub_compat._tf.runtime import has_op, registered_op
 
 from ..checkpoint.v1 import files_of
 from ..frontend import initialization

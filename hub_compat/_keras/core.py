@@ -15,16 +15,11 @@ from hub_compat._loaded import origin
 from hub_compat._loaded.lifetime import objects_of, state_of
 from hub_compat._loaded.signatures import input_specs
 from hub_compat._loaded.variables import own_list
-from hub_compat._tf import (
-    call_arguments,
-    lacks_gradients,
-    recording_stopped,
-    settle_shape,
-    tf,
-    traces_of,
-    tracks_attributes,
-    used_variables,
-)
+from hub_compat._tf import tf
+from hub_compat._tf.functions import call_arguments, traces_of, used_variables
+from hub_compat._tf.gradients import lacks_gradients, recording_stopped
+from hub_compat._tf.tracking import tracks_attributes
+from hub_compat._tf.variables import settle_shape
 from hub_compat.errors import LayerError, SignatureError
 from hub_compat.formats import Format
 from hub_compat.loader import load

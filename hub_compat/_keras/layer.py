@@ -18,13 +18,8 @@ from hub_compat._handles.resolving import resolve
 from hub_compat._io import files
 from hub_compat._keras.core import KerasCore
 from hub_compat._keras.upstream_names import UpstreamNames
-from hub_compat._tf import (
-    in_tf1_graph,
-    prepare_gradients,
-    rename_variable,
-    tf,
-    tracked_objects,
-)
+from hub_compat._tf import tf
+from hub_compat._tf.gradients import prepare_gradients
 from hub_compat._tf.keras import (
     caller_of_other_keras,
     has_weights_of,
@@ -32,6 +27,9 @@ from hub_compat._tf.keras import (
     is_of_other_keras,
     variable_of,
 )
+from hub_compat._tf.runtime import in_tf1_graph
+from hub_compat._tf.tracking import tracked_objects
+from hub_compat._tf.variables import rename_variable
 from hub_compat.errors import LayerError, MissingModuleError, SafeModeError
 
 __all__ = ["LayerMixin"]

@@ -9,14 +9,10 @@ import uuid
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from hub_compat._loaded.lifetime import objects_of
-from hub_compat._tf import (
-    in_control_flow,
-    mark_slice,
-    restore_parts,
-    run_with_initializers,
-    tf,
-    wrap_call,
-)
+from hub_compat._tf import tf
+from hub_compat._tf.functions import wrap_call
+from hub_compat._tf.runtime import in_control_flow
+from hub_compat._tf.variables import mark_slice, restore_parts, run_with_initializers
 from hub_compat.errors import OptionsError
 
 __all__ = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Iterator, List, Sequence
 
-from hub_compat._tf import keep_resource, tracks_attributes
+from hub_compat._tf.tracking import tracks_attributes
+from hub_compat._tf.variables import keep_resource
 
 __all__ = ["keep_state_alive", "leave_to_sessions", "objects_of", "state_of"]
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from hub_compat._loaded.lifetime import objects_of
-from hub_compat._tf import (
+from hub_compat._tf.functions import guard_results, traces_or_self
+from hub_compat._tf.gradients import (
     OWN_GRADIENTS,
     called_graphs,
     can_stop_gradients,
     carries_gradients,
     gradient_kind,
-    guard_results,
     stop_gradient_at,
     takes_no_gradients,
     tell_handles,
-    traces_or_self,
 )
 
 __all__ = ["train_other_outputs"]

@@ -12,15 +12,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from hub_compat._io import files
 from hub_compat._loaded.missing_gradients import train_other_outputs
 from hub_compat._loaded.signatures import Inputs, as_tensors, maps_of
-from hub_compat._tf import (
-    call_by_tensors,
-    lazy_attribute,
-    load_saved_model,
-    meta_graph_pb2,
-    own_call,
-    tf,
-    watch_accessed,
-)
+from hub_compat._tf import meta_graph_pb2, tf
+from hub_compat._tf.functions import call_by_tensors, lazy_attribute, own_call
+from hub_compat._tf.loading import load_saved_model
+from hub_compat._tf.variables import watch_accessed
 from hub_compat.errors import ConversionError, HandleError, SignatureError
 from hub_compat.formats import Detection
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
 from hub_compat._loaded.signatures import input_specs
-from hub_compat._tf import name_uncallable, wrap_call
+from hub_compat._tf.functions import name_uncallable, wrap_call
 from hub_compat.errors import SignatureError
 
 __all__ = ["take_signatures"]

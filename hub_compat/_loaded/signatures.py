@@ -11,14 +11,14 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Seq
 
 import numpy as np
 
-from hub_compat._tf import (
+from hub_compat._tf import tf
+from hub_compat._tf.functions import (
     call_by_tensors,
-    explain_missing_signatures,
     keep_order,
     keyword_names,
     own_call,
-    tf,
 )
+from hub_compat._tf.loading import explain_missing_signatures
 from hub_compat.converters.ir.names import parameter_name
 from hub_compat.errors import InputError, SignatureError
 

@@ -13,7 +13,8 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 import numpy as np
 
 from hub_compat._io import files
-from hub_compat._tf import tf, trackable_children, trackable_object_graph_pb2
+from hub_compat._tf import tf, trackable_object_graph_pb2
+from hub_compat._tf.tracking import trackable_children
 from hub_compat.errors import CorruptModuleError, SaveError
 
 __all__ = ["keys_of_list", "prefix_in", "read", "variables_by_key", "write"]

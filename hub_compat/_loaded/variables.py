@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Iterator, List, Optional, Set, Tuple
 
-from hub_compat._tf import trackable_children
+from hub_compat._tf.tracking import trackable_children
 
 __all__ = ["list_variables", "own_list"]
 

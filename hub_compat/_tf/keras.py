@@ -13,7 +13,8 @@ import os
 import sys
 from typing import Any, Callable, Dict, List
 
-from hub_compat._tf import tf, tracked_objects
+from hub_compat._tf import tf
+from hub_compat._tf.tracking import tracked_objects
 from hub_compat.errors import LayerError, MissingDependencyError, OptionsError
 
 __all__ = [

@@ -8,7 +8,8 @@ import cases
 import graph_text
 import pytest
 
-from hub_compat._tf import has_op, tf
+from hub_compat._tf import tf
+from hub_compat._tf.runtime import has_op
 from hub_compat.converters.opdata.op_defs import builtin_ops
 from hub_compat.converters.opdata.targets import NEWEST, ops_of
 
