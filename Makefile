@@ -5,6 +5,7 @@ RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help demo test quick test-versions passes-update check format support reference bench testdata testdata-tf2 testdata-tf215 ops \
+.PHONY: help demo test quick test-versions passes-update check format support bench testdata digests testdata-tf2 testdata-tf215 ops \
 	first-versions package-ops replacements survey survey-layers clean
 
 help:
@@ -23,6 +24,7 @@ help:
 	@echo "make bench     the ratios that the design promises, measured"
 	@echo "make testdata  write the modules in testdata/ anew, with TensorFlow 1.15"
 	@echo "make replacements  write the graphs that replace some of the ops that are gone"
+	@echo "make digests   write down the bytes that conversions have, after a change on purpose"
 	@echo "make testdata-tf2  write the models of testdata/tf221 anew, with TensorFlow 2.21"
 	@echo "make testdata-tf215  write the TF1 formats of testdata/tf215 anew, with 2.15"
 	@echo "make ops       write the op lists of TensorFlow 1.15, 2.15 and 2.21 anew"
@@ -77,6 +79,9 @@ testdata:
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_signatures.py)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_tables.py)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_writes.py)
+
+digests:
+	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=2 $(RUN) tf221 testdata/make_digests.py
 
 testdata-tf2:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \

@@ -48,8 +48,6 @@ import wheel
 
 ROOT = wheel.ROOT
 BUILD = ROOT / "build"
-# Where each leg leaves what the others must agree with.
-SHARED = BUILD / "run" / "shared"
 # What each file of tests took, in the last run of each leg.
 SECONDS = BUILD / "seconds.json"
 
@@ -299,7 +297,6 @@ def _environment(leg: Leg, python: Path, whole: bool) -> Dict[str, str]:
         HUB_COMPAT_TEST_INSTALLED="1",
         HUB_COMPAT_TEST_LEG=leg.name,
         HUB_COMPAT_TEST_MODE=leg.mode,
-        HUB_COMPAT_TEST_SHARED=str(SHARED),
         PYTHONNOUSERSITE="1",
         PYTHONDONTWRITEBYTECODE="1",
     )
@@ -567,7 +564,6 @@ def main(argv: List[str]) -> int:
         print("ERROR: {}".format(error), file=sys.stderr)
         return 1
     # The results of an earlier run are those of another converter.
-    shutil.rmtree(str(SHARED), ignore_errors=True)
     outcomes: Dict[str, Outcome] = {}
     for leg in legs:
         if leg.environment in broken:

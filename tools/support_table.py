@@ -7,8 +7,14 @@
 of every test marked ``support``, by module and check. They are merged into
 ``docs/support.json``, leg by leg, so that a run of some legs keeps the others.
 tools/versions_table.py does the same for README.md's table of versions.
+<<<<<<< HEAD
 README.md gets a row per check and a column per leg, with the number of modules;
 ``docs/support.md`` has a line per module, and the checks that did not pass.
+=======
+README.md gets a row per check and a column per leg, with the number of modules that
+have what the check compares;
+``docs/support.md`` has every module.
+>>>>>>> e5f8b83 (Honest evidence: the support table counts what could fail; conversions have committed digests)
 """
 
 from __future__ import annotations
@@ -44,7 +50,7 @@ _CHECKS = {
     "variables": "every variable, once, with its value",
     "signatures": "outputs of all signatures and variants",
     "calls": "outputs of `model(x)`, optional inputs too",
-    "training": "`model(x, training=True)` and its updates",
+    "training": "the updates of `model(x, training=True)`",
     "losses": "`model.regularization_losses`",
     "gradients": "gradients of variables and inputs",
     "hub.save": "a step of gradient descent, saved and loaded again",
