@@ -441,8 +441,6 @@ def _assert_gradients(
         name = variable.name.split(":")[0]
         base = re.sub(r"/part_\d+(?=/|$)", "", name)
         name = base if base in recorded.variables else name
-        if value is None and len(parts.get(name, [])) == 0:
-            value = None
         parts.setdefault(name, []).append((variable, value))
     for name, wanted in case.gradients.items():
         pieces = parts[name]

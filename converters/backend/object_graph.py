@@ -7,11 +7,10 @@ user objects are those that TF 1.15 to 2.21 register.
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, Mapping, Optional, Sequence, Tuple
 
 from hub_compat._tf import (
     saved_object_graph_pb2,
-    tensor_shape_pb2,
     trackable_object_graph_pb2,
 )
 
@@ -188,13 +187,3 @@ class ObjectGraph:
                 )
         serialized: bytes = graph.SerializeToString(deterministic=True)
         return serialized
-
-
-def scalar_shape() -> Any:
-    """The shape of a scalar."""
-    return tensor_shape_pb2.TensorShapeProto()
-
-
-def names_in_order(items: Mapping[str, Any]) -> List[str]:
-    """Keys in the order in which tf.nest flattens a dict."""
-    return sorted(items)
