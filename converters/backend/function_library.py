@@ -92,20 +92,23 @@ def merge_libraries(model: Model) -> Dict[str, Any]:
     return merged
 
 
+def _rename_calls(node: Any, renamed: Dict[str, str]) -> None:
+    node.op = renamed.get(node.op, node.op)
+    for attr in node.attr.values():
+        if attr.WhichOneof("value") == "func":
+            attr.func.name = renamed.get(attr.func.name, attr.func.name)
+        for function in attr.list.func:
+            function.name = renamed.get(function.name, function.name)
+
+
 def _rename(variant: Any, renamed: Dict[str, str]) -> None:
     graph = variant.graph
-    nodes = list(graph.nodes.values())
+    for name in graph.nodes:
+        with graph.editing(name) as node:
+            _rename_calls(node, renamed)
     for function in graph.library.values():
-        nodes.extend(function.node_def)
-    for node in nodes:
-        if node.op in renamed:
-            node.op = renamed[node.op]
-            graph.forget(node.name)
-        for attr in node.attr.values():
-            if attr.WhichOneof("value") == "func":
-                attr.func.name = renamed.get(attr.func.name, attr.func.name)
-            for function in attr.list.func:
-                function.name = renamed.get(function.name, function.name)
+        for node in function.node_def:
+            _rename_calls(node, renamed)
     for gradient in variant.gradients:
         gradient.function_name = renamed.get(
             gradient.function_name, gradient.function_name

@@ -82,10 +82,7 @@ def run_before(graph: Graph, restored: List[str], fillers: List[str]) -> None:
     tables = {name: _tables(graph, name) for name in restored}
     for name in fillers:
         own = _tables(graph, name)
-        waits = ["^" + other for other in restored if own & tables[other]]
-        if waits:
-            graph.nodes[name].input.extend(waits)
-            graph.forget(name)
+        graph.wait_for(name, [other for other in restored if own & tables[other]])
 
 
 def _tables(graph: Graph, name: str) -> Set[str]:

@@ -43,8 +43,8 @@ def make_partitioned(graph: Graph) -> None:
     }
     for node in graph.nodes.values():
         if node.op in functions:
-            call(node, functions[node.op])
-            graph.forget(node.name)
+            with graph.editing(node.name):
+                call(node, functions[node.op])
     for function in graph.library.values():
         _rewrite_within(function, functions)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import (
     Any,
     Collection,
     Dict,
     FrozenSet,
     Iterable,
+    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -222,19 +224,50 @@ class Graph:
             self._inputs[name] = found
         return found
 
-    def forget(self, name: str) -> None:
-        """Drops what is remembered of a node that a pass has changed."""
+    def _forget(self, name: str) -> None:
+        """Drops what is remembered of a node that has changed."""
         self._outputs.pop(name, None)
         self._inputs.pop(name, None)
         self._references.clear()
         self._slices.clear()
+
+    @contextlib.contextmanager
+    def editing(self, name: str) -> Iterator[node_def_pb2.NodeDef]:
+        """Gives the node, for a pass to change its op, inputs or attributes within."""
+        try:
+            yield self.nodes[name]
+        finally:
+            self._forget(name)
+
+    def set_input(self, name: str, place: int, tensor: str) -> None:
+        """Makes a node take another tensor in one place."""
+        self.nodes[name].input[place] = tensor
+        self._forget(name)
+
+    def set_inputs(self, name: str, inputs: Iterable[str]) -> None:
+        """Makes a node take these tensors, and wait for these ``"^nodes"``."""
+        inputs = list(inputs)
+        node = self.nodes[name]
+        del node.input[:]
+        node.input.extend(inputs)
+        self._forget(name)
+
+    def wait_for(self, name: str, others: Iterable[str]) -> None:
+        """Makes a node wait for other nodes, too."""
+        self.nodes[name].input.extend("^" + other for other in others)
+        self._forget(name)
+
+    def remove(self, name: str) -> None:
+        """Removes a node, if it is there."""
+        self.nodes.pop(name, None)
+        self._forget(name)
 
     def replace(self, node: node_def_pb2.NodeDef) -> None:
         """Puts a node in place of the one of the same name, or adds it."""
         if node.name not in self.nodes:
             self.added.append(node.name)
         self.nodes[node.name] = node
-        self.forget(node.name)
+        self._forget(node.name)
         self._order.clear()
 
     def keep(self, names: Iterable[str], ops: Collection[str]) -> None:
@@ -262,7 +295,7 @@ class Graph:
             for i, edge in enumerate(self.inputs(name)):
                 if edge.tensor in tensors:
                     node.input[i] = tensors[edge.tensor]
-                    self.forget(name)
+                    self._forget(name)
 
     def unique_name(self, wanted: str) -> str:
         """``wanted``, or it with a number, whichever no node has."""

@@ -38,7 +38,8 @@ def run(graph: Graph, context: Context) -> None:
         return
     order = _Order(graph.nodes, graph.unique_name, "{}:{}", graph.replace)
     for name in order.rewrite(list(graph.nodes.values())):
-        graph.forget(name)
+        # It has changed the nodes, of a graph and of functions alike.
+        graph.set_inputs(name, graph.nodes[name].input)
     for function in graph.library.values():
         nodes = {node.name: node for node in function.node_def}
         names = Names(list(nodes) + [arg.name for arg in function.signature.input_arg])

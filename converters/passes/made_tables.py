@@ -58,9 +58,7 @@ def run(graph: Graph, context: Context) -> None:
             elif node.input and (node.op in HANDLE_OPS or is_table(graph, node.op)):
                 # Nothing that a call waits for is needed to make a table.
                 inputs = [tensor for tensor in node.input if tensor[0] != "^"]
-                del node.input[:]
-                node.input.extend(inputs)
-                graph.forget(name)
+                graph.set_inputs(name, inputs)
 
 
 def _called_directly(graph: Graph, makers: Set[str]) -> Set[str]:

@@ -39,5 +39,5 @@ def run(graph: Graph, context: Context) -> None:
     """Turns tables of reference type into resources: the V2 ops of same form."""
     for node in graph.nodes.values():
         if node.op in _REFERENCE_OPS:
-            node.op += "V2"
-            graph.forget(node.name)
+            with graph.editing(node.name):
+                node.op += "V2"

@@ -143,8 +143,7 @@ def _store_bits(graph: Graph) -> None:
             set_attr(node, "dtype", ("type", STORED_AS[dtype]))
             name = graph.unique_name(node.name + "/bits")
             add_bitcast(graph, name, node.input[1], dtype, STORED_AS[dtype])
-            node.input[1] = name
-            graph.forget(node.name)
+            graph.set_input(node.name, 1, name)
         else:
             reason = _uses_bits(graph, node)
             if reason is not None:
@@ -207,16 +206,15 @@ def _use(
         name = graph.unique_name("{}/read_{}".format(node.name, i))
         after = list(dict.fromkeys(controls + also[node.name, i]))
         add_read(graph, name, tensor, after, references[normal(tensor)])
-        node.input[i] = name
-        graph.forget(node.name)
+        graph.set_input(node.name, i, name)
     if not writes:
         return
     if node.op in _CONTROL_FLOW:
-        node.op = _CONTROL_FLOW[node.op]
-        set_attr(node, "T", ("type", DT_RESOURCE))
-        # They were the variable's; a handle is a scalar.
-        node.attr.pop("_output_shapes", None)
-        graph.forget(node.name)
+        with graph.editing(node.name):
+            node.op = _CONTROL_FLOW[node.op]
+            set_attr(node, "T", ("type", DT_RESOURCE))
+            # They were the variable's; a handle is a scalar.
+            node.attr.pop("_output_shapes", None)
         return
     _write(graph, node, references)
 

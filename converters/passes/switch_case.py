@@ -42,11 +42,13 @@ def run(graph: Graph, context: Context) -> None:
     while found:
         node, function = found.pop()
         where = "" if function is None else function.signature.name
-        made = replace_case(node, where, names, graph.library)
         if function is None:
-            graph.forget(node.name)
-        elif len(made) > 1:
-            _put_in_place(node, made.pop(), function)
+            with graph.editing(node.name):
+                made = replace_case(node, where, names, graph.library)
+        else:
+            made = replace_case(node, where, names, graph.library)
+            if len(made) > 1:
+                _put_in_place(node, made.pop(), function)
         for each in made:
             graph.add_function(each)
             # The copy of a branch may have Cases that were not replaced before.

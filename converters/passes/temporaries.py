@@ -83,8 +83,7 @@ class _Temporary:
                 continue
             for i, edge in enumerate(data_inputs(graph, name)):
                 if edge.tensor in self._references:
-                    node.input[i] = value
-            graph.forget(name)
+                    graph.set_input(name, i, value)
 
     def _values(self) -> Optional[Dict[str, str]]:
         """By node that reads, the write whose value it gets; None if not sure."""

@@ -73,10 +73,10 @@ def run(graph: Graph, context: Context) -> None:
             read.input.extend([node.input[before + i]] + controls)
             set_attr(read, "dtype", ("type", dtype))
             graph.replace(read)
-            node.input[before + i] = read.name
+            graph.set_input(name, before + i, read.name)
         if places:
-            values.retype(node, places)
-            graph.forget(name)
+            with graph.editing(name):
+                values.retype(node, places)
 
 
 class _Values:

@@ -162,8 +162,7 @@ def _free_resources(graph: Graph) -> None:
         if node.input and all(tensor.startswith("^") for tensor in node.input):
             outputs = graph.outputs(name)
             if outputs and all(output.dtype == DT_RESOURCE for output in outputs):
-                del node.input[:]
-                graph.forget(name)
+                graph.set_inputs(name, [])
 
 
 def _sources(graph: Graph, regions: Regions) -> Dict[str, int]:
@@ -196,8 +195,7 @@ class _Attempt:
         """Puts everything back."""
         graph = self._graph
         for name in graph.added[self._added :]:
-            graph.nodes.pop(name, None)
-            graph.forget(name)
+            graph.remove(name)
         for node in self._nodes.values():
             graph.replace(node)
         for name in [name for name in graph.library if name not in self._functions]:
@@ -254,5 +252,4 @@ def _remove_unused(graph: Graph, names: List[str]) -> None:
                 used.add(edge.node)
                 stack.append(edge.node)
     for name in candidates - used:
-        del graph.nodes[name]
-        graph.forget(name)
+        graph.remove(name)

@@ -123,10 +123,9 @@ def split_merges(
                 )
                 for branch in choice.branches
             ]
-            del node.input[:]
-            node.input.extend(inner + controls)
-            set_attr(node, "N", 2)
-            graph.forget(name)
+            graph.set_inputs(name, inner + controls)
+            with graph.editing(name):
+                set_attr(node, "N", 2)
     return graph.added[known:]
 
 

@@ -96,6 +96,5 @@ def _copy(graph: Graph, names: List[str], takers: Collection[str]) -> Dict[str, 
         node = graph.nodes[name]
         inputs = [instead(tensor) for tensor in node.input]
         if inputs != list(node.input):
-            node.input[:] = inputs
-            graph.forget(name)
+            graph.set_inputs(name, inputs)
     return copies

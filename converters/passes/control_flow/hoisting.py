@@ -258,8 +258,7 @@ class _Hoisting:
                 set_shared_name(graph, named, shared_name(graph, table))
                 graph.replace(named)
                 self.added.append(named.name)
-                graph.nodes[name].input[i] = named.name
-                graph.forget(name)
+                graph.set_input(name, i, named.name)
 
     def _after_write(self, name: str, resource: str) -> bool:
         """Whether a node reads what the graph may have written before.

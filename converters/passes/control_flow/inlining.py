@@ -127,9 +127,7 @@ def inline_call(graph: Graph, name: str) -> List[str]:
         inputs = [tensors[tensor] for tensor in node.input]
         if handles.issuperset(node.input):
             inputs += place
-        del copy.input[:]
-        copy.input.extend(inputs)
-        graph.forget(copy.name)
+        graph.set_inputs(copy.name, inputs)
     results = [tensors[function.ret[arg.name]] for arg in function.signature.output_arg]
     waits = {node_of(tensor) for tensor in results}
     effects = _effects(graph, added)
@@ -211,8 +209,7 @@ def _ends(
         for other, place in regions.frames.items():
             if frame and place == frame and graph.nodes[other].op == "NextIteration":
                 # Each iteration waits for it.
-                graph.nodes[other].input.append("^" + ended)
-                graph.forget(other)
+                graph.wait_for(other, [ended])
     return waits
 
 

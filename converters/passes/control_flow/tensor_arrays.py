@@ -72,29 +72,24 @@ def make_lists(graph: Graph, names: List[str]) -> List[str]:
             rewrite(node)
         elif kinds.get(name) == "flow":
             whole = origins[name] in arrays.unstacked
-            if whole:
-                node.attr.pop("_output_shapes", None)
-            set_attr(node, "T", ("type", DT_STRING if whole else DT_VARIANT))
-            graph.forget(name)
+            with graph.editing(name):
+                if whole:
+                    node.attr.pop("_output_shapes", None)
+                set_attr(node, "T", ("type", DT_STRING if whole else DT_VARIANT))
     gone = {
         name
         for name, kind in kinds.items()
         if kind == "handle" and not graph.nodes[name].op.startswith("TensorList")
     }
     for name in gone:
-        del graph.nodes[name]
-        graph.forget(name)
+        graph.remove(name)
     left = [name for name in names if name not in gone] + arrays.added
     for name in left:
-        node = graph.nodes[name]
         for i, edge in enumerate(graph.inputs(name)):
             if kinds.get(edge.node) == "array" and edge.tensor == edge.node + ":1":
-                node.input[i] = edge.node
-        kept = [tensor for tensor in node.input if tensor.lstrip("^") not in gone]
-        if len(kept) < len(node.input):
-            del node.input[:]
-            node.input.extend(kept)
-        graph.forget(name)
+                graph.set_input(name, i, edge.node)
+        inputs = graph.nodes[name].input
+        graph.set_inputs(name, [i for i in inputs if i.lstrip("^") not in gone])
     return left
 
 

@@ -387,8 +387,7 @@ def _write_while(
         graph, regions, loop, name, functions, frame, variables, taken, exits, limit
     )
     waits = waits | turn.condition.waits | body.waits
-    graph.nodes[name].input.extend("^" + wait for wait in sorted(waits))
-    graph.forget(name)
+    graph.wait_for(name, sorted(waits))
     regions.order[name] = min(regions.order[each] for each in regions.entered[frame])
     return name
 

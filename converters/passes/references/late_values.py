@@ -54,8 +54,7 @@ class LateValues:
         if late.node is None:
             graph.fetched[late.tensor] = normal(tensor)
         else:
-            graph.nodes[late.node].input[late.place] = tensor
-            graph.forget(late.node)
+            graph.set_input(late.node, late.place, tensor)
 
     def share(self) -> None:
         """Keeps resource variables equal to those whose memory they are."""
@@ -256,11 +255,11 @@ class LateValues:
         ]
         if made.kind == memory.CHOOSES:
             inputs.insert(0, original.input[0])
-        if made.kind == "Merge":
-            set_attr(node, "N", len(inputs))
-        node.input.extend(inputs + [i for i in original.input if i.startswith("^")])
-        set_attr(node, "T", ("type", DT_INT32))
-        graph.forget(node.name)
+        with graph.editing(node.name):
+            if made.kind == "Merge":
+                set_attr(node, "N", len(inputs))
+            node.input.extend(inputs + [i for i in original.input if i.startswith("^")])
+            set_attr(node, "T", ("type", DT_INT32))
         return str(node.name)
 
     def _number_in(

@@ -130,8 +130,7 @@ class Followers:
                 [handle, number] + list(dict.fromkeys(inputs)),
                 dtype=_INT32,
             )
-            node.input.append("^" + written)
-            graph.forget(name)
+            graph.wait_for(name, [written])
 
     def _unless_for_good(
         self, name: str, handle: str, number: str, inputs: List[str]

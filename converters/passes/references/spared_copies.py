@@ -77,9 +77,8 @@ def hand_on_values(graph: Graph) -> None:
                 graph.replace(value)
                 node.input[i] = value.name
     for name in changed:
-        node = graph.nodes[name]
-        node.op = node.op[len("Ref") :]
-        graph.forget(name)
+        with graph.editing(name) as node:
+            node.op = node.op[len("Ref") :]
 
 
 def _forwards(
@@ -135,5 +134,4 @@ def read_first(
             if handle in reads:
                 known = set(graph.slice(["^" + node.name]))
                 first = [read for read in reads[handle] if read not in known]
-                node.input.extend("^" + read for read in first)
-                graph.forget(node.name)
+                graph.wait_for(node.name, first)
