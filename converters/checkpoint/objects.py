@@ -14,6 +14,7 @@ from hub_compat._parsing.varint import Damage, varint
 from hub_compat._tf import trackable_object_graph_pb2
 from hub_compat.errors import CorruptModuleError
 
+from ..ir.dtypes import DT_STRING
 from .bundle import TensorEntry
 from .crc32c import crc32c, mask
 from .index import CheckpointIndex, read_index
@@ -21,7 +22,6 @@ from .index import CheckpointIndex, read_index
 __all__ = ["check_object_checkpoint"]
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_DT_STRING = 7
 # A variable's value; other attributes belong to tables and to Keras.
 _VALUE = "VARIABLE_VALUE"
 
@@ -91,7 +91,7 @@ def _objects(index: CheckpointIndex, directory: str) -> Any:
 
 def _string(index: CheckpointIndex, entry: TensorEntry) -> bytes:
     """The value of a string scalar: see ``CheckpointWriter`` for its form."""
-    if entry.dtype != _DT_STRING or entry.shape:
+    if entry.dtype != DT_STRING or entry.shape:
         raise Damage("its graph of objects is not a string")
     with files.open_read(index.shard_path(entry.shard_id)) as file:
         file.seek(entry.offset)

@@ -12,6 +12,18 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from hub_compat.errors import ConversionError, CorruptModuleError
 
+from ..ir.dtypes import (
+    DT_HALF,
+    DT_QINT16,
+    DT_QUINT16,
+    DT_RESOURCE,
+    DT_STRING,
+    DT_UINT16,
+    DT_UINT32,
+    DT_UINT64,
+    DT_VARIANT,
+    DataType,
+)
 from .bundle import Extents, TensorEntry, count_elements, encode_key, slice_key
 from .index import CheckpointIndex, read_index
 from .writer import CheckpointWriter, Cut, Pieces, RelabelReport
@@ -19,11 +31,25 @@ from .writer import CheckpointWriter, Cut, Pieces, RelabelReport
 __all__ = ["CheckpointIndex", "RelabelReport", "TensorEntry", "read_index", "relabel"]
 
 # Values of these dtypes do not lie side by side in equal sizes.
-_UNSLICEABLE = {7: "string", 20: "resource", 21: "variant"}
+_UNSLICEABLE: Dict[int, str] = {
+    DT_STRING: "string",
+    DT_RESOURCE: "resource",
+    DT_VARIANT: "variant",
+}
 # Of these, TensorFlow's reader puts the slices of a partitioned tensor together
 # (1.15 to 2.21); float16, strings and the unsigned ones past 8 bits are not among
 # them, and their slices can only be read one by one.
-_MERGED = {1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 18}
+_MERGED = set(DataType) - {
+    DT_HALF,
+    DT_QINT16,
+    DT_QUINT16,
+    DT_RESOURCE,
+    DT_STRING,
+    DT_UINT16,
+    DT_UINT32,
+    DT_UINT64,
+    DT_VARIANT,
+}
 
 # Where a tensor is: a key, and the (offset, length) in each dimension of the part
 # of it that is wanted; None for all of it.

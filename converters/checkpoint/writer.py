@@ -19,6 +19,7 @@ from hub_compat.errors import (
     HubCompatError,
 )
 
+from ..ir.dtypes import DT_STRING
 from .bundle import (
     HEADER_KEY,
     Extents,
@@ -35,7 +36,6 @@ from .sstable import write_table
 
 __all__ = ["CheckpointWriter", "Cut", "Pieces", "RelabelReport", "Typed"]
 
-DT_STRING = 7
 _DTYPES = {
     "float32": 1,
     "float64": 2,

@@ -12,13 +12,15 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
-from hub_compat._tf import tf, types_pb2
+from hub_compat._tf import tf
+
+from .dtypes import DT_BOOL, DT_STRING, DT_VARIANT
 
 __all__ = ["keep_sums"]
 
 # What TensorFlow makes a product of, if all it adds up is one tensor.
 _SUMS = ("Add", "AddN", "AddV2")
-_NOT_MULTIPLIED = (types_pb2.DT_BOOL, types_pb2.DT_STRING, types_pb2.DT_VARIANT)
+_NOT_MULTIPLIED = (DT_BOOL, DT_STRING, DT_VARIANT)
 # What it may find to change nothing, and take out.
 _BY_CONSTANT = ("Add", "AddV2", "Div", "Mul", "Pow", "RealDiv", "Sub")
 _COPIES = _BY_CONSTANT + (

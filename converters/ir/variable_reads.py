@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import Dict, List
 
 from hub_compat._tf import node_def_pb2
 
+from .dtypes import (
+    DT_INT16,
+    DT_INT32,
+    DT_INT64,
+    DT_QINT16,
+    DT_QUINT16,
+    DT_UINT16,
+    DT_UINT32,
+    DT_UINT64,
+)
 from .functions import set_attr
 from .graph import Graph
 
@@ -14,7 +24,12 @@ __all__ = ["STORED_AS", "add_bitcast", "add_read"]
 # Eager execution has no variables of qint16 and quint16 in any TensorFlow, nor of
 # uint32 and uint64 in TF 1.15 (AssignVariableOp has no kernel for them on a CPU):
 # they are kept as int16, uint16, int32 and int64, and read through Bitcast.
-STORED_AS = {15: 5, 16: 17, 22: 3, 23: 9}
+STORED_AS: Dict[int, int] = {
+    DT_QINT16: DT_INT16,
+    DT_QUINT16: DT_UINT16,
+    DT_UINT32: DT_INT32,
+    DT_UINT64: DT_INT64,
+}
 
 
 def add_read(

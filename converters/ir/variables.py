@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, List, Optional, Tuple
 
-from hub_compat._tf import tensor_shape_pb2, types_pb2, variable_pb2
+from hub_compat._tf import tensor_shape_pb2, variable_pb2
 from hub_compat.errors import CorruptModuleError
 
+from .dtypes import DT_DOUBLE, DT_FLOAT, DT_HALF
 from .graph import Graph, node_of, resource_name
 
 __all__ = [
@@ -25,7 +26,7 @@ INLINED = "/inlined/body/"
 REFERENCE_OPS = ("Variable", "VariableV2")
 # What hands out a variable, or a reference to one.
 HANDLE_OPS = REFERENCE_OPS + ("VarHandleOp",)
-_FLOATS = (types_pb2.DT_HALF, types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
+_FLOATS = (DT_HALF, DT_FLOAT, DT_DOUBLE)
 
 
 @dataclasses.dataclass

@@ -36,15 +36,32 @@ from hub_compat._tf import node_def_pb2
 from ..ir.calls import called_by, calling
 from ..ir.context import Context
 from ..ir.control_levels import control_levels
-from ..ir.dtypes import DT_RESOURCE
+from ..ir.dtypes import (
+    DT_BFLOAT16,
+    DT_COMPLEX64,
+    DT_COMPLEX128,
+    DT_DOUBLE,
+    DT_FLOAT,
+    DT_HALF,
+    DT_INT32,
+    DT_INT64,
+    DT_RESOURCE,
+    DT_UINT16,
+)
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, node_of, resource_behind
 
 __all__ = ["prevent_gradients", "run"]
 
-# What has a gradient, and integers of the same size: half, bfloat16, float,
-# double, complex64; complex128 becomes two int64.
-_INTEGERS = {19: 17, 14: 17, 1: 3, 2: 9, 8: 9, 18: 9}
+# What has a gradient, and integers of the same size; complex128 becomes two int64.
+_INTEGERS: Dict[int, int] = {
+    DT_HALF: DT_UINT16,
+    DT_BFLOAT16: DT_UINT16,
+    DT_FLOAT: DT_INT32,
+    DT_DOUBLE: DT_INT64,
+    DT_COMPLEX64: DT_INT64,
+    DT_COMPLEX128: DT_INT64,
+}
 _TENSOR_ARRAY = "TensorArray"
 _TENSOR_ARRAY_READS = ("Concat", "Gather", "Pack", "Read")
 

@@ -13,8 +13,6 @@ from ...ir.rewriter import Rewrite
 
 __all__ = ["ATTRIBUTES", "OPS"]
 
-DT_FLOAT = 1
-
 
 def cast(rewrite: Rewrite, tensor: str, source: int, target: int) -> str:
     """A tensor as another dtype."""

@@ -6,13 +6,18 @@ from typing import Any, Callable, Dict
 
 from hub_compat._tf import tf
 
-from ...ir.dtypes import DT_INT32, DT_INT64, DT_STRING
+from ...ir.dtypes import (
+    DT_INT32,
+    DT_INT64,
+    DT_STRING,
+    DT_UINT8,
+    DT_UINT16,
+    DT_VARIANT,
+)
 from ...ir.rewriter import Rewrite, Unlowerable
 from .arithmetic import binary, cast, concat, reshape
 
 __all__ = ["ATTRIBUTES", "OPS", "row_of_variant"]
-
-DT_UINT8, DT_UINT16, DT_VARIANT = 4, 17, 21
 
 
 def _matrix_diag(older: str) -> Callable[[Rewrite], None]:

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict
 
 from hub_compat._tf.registered_gradients import PREFIX
 
-from ...ir.dtypes import DT_INT32
+from ...ir.dtypes import DT_INT32, FLOATING
 from ...ir.functions import set_attr
 from ...ir.names import Names
 from ...ir.rewriter import Rewrite
@@ -18,7 +18,6 @@ from .einsum import rewrite_einsum
 __all__ = ["OPS", "RULES", "settle", "unsettled"]
 
 _ATTRIBUTE = "_gradient_op_type"
-_FLOATS = (1, 2, 14, 19)  # float32, float64, bfloat16, float16
 
 
 def settle(rewrite: Rewrite, done: Dict[str, int]) -> None:
@@ -92,7 +91,7 @@ def _einsum(rewrite: Rewrite) -> str:
 def _euclidean_norm(rewrite: Rewrite) -> str:
     """TF 1.15 takes it for a constant: gradients would be zero, without a word."""
     dtype = rewrite.attr("T")
-    if dtype.type not in _FLOATS:
+    if dtype.type not in FLOATING:
         return ""
     x, axis = rewrite.inputs
     squares = rewrite.add("Square", [x], T=dtype)
@@ -109,7 +108,7 @@ def _ragged_to_tensor(rewrite: Rewrite) -> str:
     The number 0 is the default value. That the op itself has no gradient matters only
     for the values.
     """
-    if rewrite.type("T") not in _FLOATS:
+    if rewrite.type("T") not in FLOATING:
         return ""
     shape, values, default = rewrite.inputs[:3]
     dtype, shape_type = rewrite.type("T"), rewrite.type("Tshape")
@@ -337,14 +336,14 @@ OPS: Dict[str, Callable[[Rewrite], Any]] = {"StatelessCase": _case}
 _THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
     "Case": lambda node, producer: True,
     "Einsum": lambda node, producer: True,
-    "EuclideanNorm": lambda node, producer: node.attr["T"].type in _FLOATS,
+    "EuclideanNorm": lambda node, producer: node.attr["T"].type in FLOATING,
     "FusedBatchNormV3": lambda node, producer: (
         ("data_format" in node.attr and node.attr["data_format"].s != b"NHWC")
         or _averages(node, producer)
     ),
     "IdentityN": lambda node, producer: _lost(node),
     "PartitionedCall": lambda node, producer: _ATTRIBUTE not in node.attr,
-    "RaggedTensorToTensor": lambda node, producer: node.attr["T"].type in _FLOATS,
+    "RaggedTensorToTensor": lambda node, producer: node.attr["T"].type in FLOATING,
     "ResourceScatterNdAdd": lambda node, producer: True,
     "ResourceScatterNdSub": lambda node, producer: True,
     "ResourceScatterNdUpdate": lambda node, producer: True,

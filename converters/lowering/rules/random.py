@@ -17,13 +17,12 @@ from typing import Any, Callable, Dict, Tuple
 import numpy as np
 
 from ...ir.constants import array_of
-from ...ir.dtypes import DT_INT32, DT_INT64
+from ...ir.dtypes import DT_FLOAT, DT_INT32, DT_INT64, DT_UINT64
 from ...ir.rewriter import Rewrite
-from .arithmetic import DT_FLOAT, binary, cast, concat, reshape, vector_slice
+from .arithmetic import binary, cast, concat, reshape, vector_slice
 
 __all__ = ["CHOOSES", "OPS", "STATEFUL", "key_and_counter", "settle", "unsettled"]
 
-DT_UINT64 = 23
 _PHILOX, _ANY = 1, 3  # random_ops_util.Algorithm, rng_alg.h
 _WITH_KEYS = "StatelessRandomGetKeyCounterAlg"
 # Which input is the algorithm, and up to which TensorFlow an op does not choose it.

@@ -435,7 +435,7 @@ def _replace(
         node.input.append(value)
     node.input.extend(variable.initial for variable in variables)
     node.input.extend(tensor for tensor, _, _ in taken)
-    types = [DT_INT32, DT_INT32]
+    types: List[int] = [DT_INT32, DT_INT32]
     types += [v.dtype for v in variables] + [dtype for _, dtype, _ in taken]
     shapes = [make_shape([]), make_shape([])]
     shapes += [v.shape for v in variables] + [shape for _, _, shape in taken]

@@ -19,9 +19,10 @@ from typing import (
 
 import numpy as np
 
-from hub_compat._tf import tf, types_pb2
+from hub_compat._tf import tf
 
 from ...ir.constants import array_of
+from ...ir.dtypes import DT_COMPLEX64, DT_COMPLEX128
 from ...ir.graph import Graph, attr_or_default, data_inputs, node_of, split_tensor
 
 __all__ = ["SAME", "CHOOSES", "Handed", "handed", "static_shape"]
@@ -375,7 +376,7 @@ def _single(graph: Graph, name: str) -> bool:
 
 def _conjugate(graph: Graph, name: str) -> Optional[bool]:
     dtype = graph.outputs(name)[0].dtype
-    if dtype in (types_pb2.DT_COMPLEX64, types_pb2.DT_COMPLEX128):
+    if dtype in (DT_COMPLEX64, DT_COMPLEX128):
         return False
     return _transpose(graph, name)
 
