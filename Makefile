@@ -4,8 +4,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) tools/environments.py run
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help demo test quick test-versions passes-update check format support reference bench testdata testdata-tf2 testdata-tf215 ops \
-.PHONY: help demo test quick test-versions passes-update check format support bench testdata digests testdata-tf2 testdata-tf215 ops \
+.PHONY: help demo test quick test-versions passes-update check format support reference bench testdata digests testdata-tf2 testdata-tf215 ops \
 	first-versions package-ops replacements survey survey-layers clean
 
 help:

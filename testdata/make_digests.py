@@ -2,9 +2,9 @@
 
     make digests
 
-Every TensorFlow must write the same bytes (tests/test_convert.py). Run it when they
-change on purpose, and raise ``CONVERTER_VERSION`` in hub_compat/provenance.py: the
-cache keeps conversions by it.
+Every TensorFlow must write the same bytes, see test_convert.py. Run it when they change
+on purpose, and raise ``CONVERTER_VERSION`` in hub_compat/provenance.py: the cache keeps
+conversions by it.
 """
 
 from __future__ import annotations

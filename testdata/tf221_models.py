@@ -443,7 +443,7 @@ def _application(name: str, path: str) -> Dict[str, Any]:
     return {"call": given, **({} if name == "EfficientNetB0" else {"train": given})}
 
 
-# Too large to keep; tests/test_lowering_large.py has them written where it can.
+# Too large to keep; test_lowering_large.py has them written where it can.
 LARGE: Dict[str, Callable[[str], Dict[str, Any]]] = {
     name: functools.partial(_application, name)
     for name in ("EfficientNetB0", "MobileNetV2", "ResNet50")

@@ -15,7 +15,6 @@ TensorFlow at hand, in its default mode:
 from __future__ import annotations
 
 import fcntl
-import functools
 import gc
 import importlib
 import importlib.util
@@ -24,73 +23,32 @@ import logging
 import os
 import sys
 import uuid
-import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTDATA = ROOT / "testdata"
 
-# For `import expected`, the reader of what was recorded under TF 1.15.
-sys.path.insert(0, str(TESTDATA))
+# Helpers, programs of other processes, and `expected`, the reader of what was recorded
+# under TF 1.15.
+for _folder in (ROOT / "tests" / "programs", ROOT / "tests" / "support", TESTDATA):
+    sys.path.insert(0, str(_folder))
+
+from environment import (  # noqa: E402
+    executes_eagerly,
+    has_module,
+    keras_generations,
+    keras_versions,
+    tensorflow_version,
+)
+from outcomes import both  # noqa: E402
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # What a pass of the converter ensures is checked, see converters/pipeline.py.
 os.environ.setdefault("HUB_COMPAT_CHECK_PASSES", "1")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-
-def has_module(name: str) -> bool:
-    """Whether a top-level module is installed."""
-    return importlib.util.find_spec(name) is not None
-
-
-@functools.lru_cache(maxsize=None)
-def tensorflow_version() -> str:
-    """The version of the TensorFlow at hand, ``""`` without one."""
-    if not has_module("tensorflow"):
-        return ""
-    # TF 1.15 warns of NumPy and Python features in several lines; pytest shows
-    # all that is imported at this point.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module("tensorflow").__version__
-
-
-@functools.lru_cache(maxsize=None)
-def executes_eagerly() -> bool:
-    """Whether operations run when they are called."""
-    if not tensorflow_version():
-        return False
-    return bool(importlib.import_module("tensorflow").executing_eagerly())
-
-
-@functools.lru_cache(maxsize=None)
-def keras_generations() -> List[int]:
-    """The generations of Keras that can be imported, in order."""
-    if not tensorflow_version():
-        return []
-    found = set()
-    if has_module("tf_keras") or not has_module("keras"):
-        found.add(2)
-    if has_module("keras"):
-        version = importlib.import_module("keras").__version__
-        found.add(int(version.split(".")[0]))
-    return sorted(found)
-
-
-def keras_versions() -> List[str]:
-    """The version of Keras 2, and that of Keras 3, of those that are there."""
-    found = []
-    for generation in keras_generations():
-        name = "tf_keras" if generation == 2 and has_module("tf_keras") else "keras"
-        module: Any = importlib.import_module("tensorflow").keras
-        if has_module(name):
-            module = importlib.import_module(name)
-        found.append(str(module.__version__))
-    return found
 
 
 @pytest.fixture(params=keras_generations(), ids="keras{}".format)
@@ -201,16 +159,6 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Any:
             check += " of Keras 3"
         outcomes = noted.setdefault(str(module), {})
         outcomes[check] = both(outcomes.get(check), outcome)
-
-
-def both(one: Optional[str], other: str) -> str:
-    """The outcome of two tests of one check: neither failures nor skips get lost."""
-    if one is None or one == other or other == "failed":
-        return other
-    if one == "failed":
-        return one
-    (skipped, *_) = [outcome for outcome in (one, other) if outcome != "passed"]
-    return skipped.replace("skipped: ", "in part: ")
 
 
 def pytest_sessionfinish(session: Any) -> None:

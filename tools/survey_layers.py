@@ -2,7 +2,7 @@
 
 Loads what ``testdata/layers.py`` recorded in TensorFlow 1.15.5, in graph mode and
 eagerly, compares, and writes the table to ``docs/lowering.md``. The same comparison is
-a test, tests/test_lowering_layers.py::
+a test, tests/lowering/test_lowering_layers.py::
 
     python tools/survey_layers.py                 # the page, from what is recorded
     python tools/survey_layers.py --write         # records first; minutes
@@ -32,7 +32,7 @@ def run(mode: str, out: Path) -> None:
     """Loads and runs the layers, under TensorFlow 1.15; writes what came of each."""
     import tensorflow as tf
 
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     if mode == "eager":
         tf.compat.v1.enable_v2_behavior()
     import layers_compare
@@ -99,7 +99,7 @@ def page(results: Dict[str, Dict[str, Any]]) -> str:
         "TensorFlow 1.15 draws from in another way; shapes, dtypes and which gradients",
         "there are have been compared. Augmentations of images are compared without",
         "gradients. `-`: the layer does not differ in training. The same comparison is",
-        "tests/test_lowering_layers.py.",
+        "tests/lowering/test_lowering_layers.py.",
         "",
         "{} of {} work in inference, {} of {} in training.".format(
             *(counts[0] + counts[1])

@@ -18,7 +18,7 @@ FOLDER = "versions"
 BEGIN = "<!-- table of versions: written by `make support` -->"
 END = "<!-- end of table of versions -->"
 
-# Checks, as tests/smoke.py names them, and what README.md calls their columns.
+# Checks, as tests/support/smoke.py names them, and what README.md calls their columns.
 _COLUMNS = {
     "TF1 modules and SavedModels": "TF1 modules",
     "models of TensorFlow 2.21": "models of 2.21",
