@@ -7,14 +7,9 @@
 of every test marked ``support``, by module and check. They are merged into
 ``docs/support.json``, leg by leg, so that a run of some legs keeps the others.
 tools/versions_table.py does the same for README.md's table of versions.
-<<<<<<< HEAD
-README.md gets a row per check and a column per leg, with the number of modules;
-``docs/support.md`` has a line per module, and the checks that did not pass.
-=======
 README.md gets a row per check and a column per leg, with the number of modules that
-have what the check compares;
-``docs/support.md`` has every module.
->>>>>>> e5f8b83 (Honest evidence: the support table counts what could fail; conversions have committed digests)
+have what the check compares; ``docs/support.md`` has a line per module, and the checks
+that did not pass.
 """
 
 from __future__ import annotations

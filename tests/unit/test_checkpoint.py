@@ -8,12 +8,12 @@ import errno
 import os
 import random
 import shutil
-import struct
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from string_tables import table_of
 
 from hub_compat._io import files
 from hub_compat._parsing import varint
@@ -961,6 +961,6 @@ def test_snappy_is_what_tensorflow_reads(tmp_path):
     compressed += bytes(((len(literals[0]) - 1) << 2,)) + literals[0]
     compressed += bytes(((7 - 4) << 2 | 1, 1))
     compressed += bytes(((len(literals[1]) - 1) << 2,)) + literals[1]
-    path.write_bytes(test_sstable._table_of(compressed, 1))
+    path.write_bytes(table_of(compressed, 1))
     assert list(relabel.read_index(prefix).entries) == ["aaaaaaaa"]
     np.testing.assert_array_equal(_restore(prefix, "aaaaaaaa"), np.arange(2.0))

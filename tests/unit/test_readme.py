@@ -12,8 +12,7 @@ import pytest
 
 import hub_compat as hub
 
-<<<<<<< HEAD:tests/test_readme.py
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
     for folder in (ROOT, ROOT / "docs")
@@ -21,9 +20,6 @@ PAGES = sorted(
 )
 # The comment before a block of code says which file it is of.
 _QUOTED = re.compile(r"<!-- (all of|from) (\S+) -->\n+```\w*\n(.*?)```", re.DOTALL)
-=======
-ROOT = Path(__file__).resolve().parents[2]
->>>>>>> 67d581f (Tests in folders by wing; helpers in support/, programs in programs/; no test imports another):tests/unit/test_readme.py
 
 
 @pytest.mark.tensorflow

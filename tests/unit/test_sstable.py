@@ -6,9 +6,10 @@ import random
 import struct
 
 import pytest
+from string_tables import NO_RESTARTS, table_of
 
 from hub_compat._parsing.varint import Damage, put_varint, varint
-from hub_compat.converters.checkpoint.crc32c import crc32c, mask
+from hub_compat.converters.checkpoint.crc32c import crc32c
 from hub_compat.converters.checkpoint.sstable import read_table, write_table
 from hub_compat.errors import CorruptModuleError
 
@@ -100,32 +101,10 @@ def test_unsorted_keys_are_refused():
         write_table([(b"a", b""), (b"a", b"")])
 
 
-def _table_of(block, compression=0, key=b"\xff"):
-    """A table of one block with this content."""
-
-    def place(offset, content):
-        return put_varint(offset) + put_varint(len(content))
-
-    def trailer(content, kind=0):
-        checksum = mask(crc32c(content + bytes((kind,))))
-        return bytes((kind,)) + struct.pack("<I", checksum)
-
-    value = place(0, block)
-    index = bytes((0, len(key), len(value))) + key + value + struct.pack("<2I", 0, 1)
-    file = block + trailer(block, compression)
-    footer = place(len(file), index) * 2
-    file += index + trailer(index)
-    # The index block stands in for the metaindex, too.
-    return file + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
-
-
-_NO_RESTARTS = struct.pack("<2I", 0, 1)
-
-
 def test_keys_share_their_beginnings():
     """An entry written by hand, as the format describes it."""
-    block = b"\x00\x03\x01abc1" + b"\x02\x02\x02de22" + _NO_RESTARTS
-    assert read_table(_table_of(block), "t") == [(b"abc", b"1"), (b"abde", b"22")]
+    block = b"\x00\x03\x01abc1" + b"\x02\x02\x02de22" + NO_RESTARTS
+    assert read_table(table_of(block), "t") == [(b"abc", b"1"), (b"abde", b"22")]
 
 
 @pytest.mark.parametrize(
@@ -148,13 +127,13 @@ def test_keys_share_their_beginnings():
 def test_snappy_that_cannot_be(compressed):
     """Compressed blocks with a right checksum may be nonsense all the same."""
     with pytest.raises(CorruptModuleError):
-        read_table(_table_of(compressed, 1), "t")
+        read_table(table_of(compressed, 1), "t")
 
 
 def test_snappy():
     """Literals and copies of every kind, one of them into itself."""
     value = b"abcd" * 20 + b"x" * 100 + b"abcdabcd"
-    plain = b"\x00\x01" + put_varint(len(value)) + b"k" + value + _NO_RESTARTS
+    plain = b"\x00\x01" + put_varint(len(value)) + b"k" + value + NO_RESTARTS
     head = b"\x00\x01\xbc\x01kabcd"
     assert plain.startswith(head)
     compressed = b"".join(
@@ -169,16 +148,16 @@ def test_snappy():
             b"\xf4" + struct.pack("<H", 40 - 1) + b"x" * 40,
             # Eight bytes from 108 back: the offset's high bits are in the tag.
             bytes(((8 - 4) << 2 | 1 | (108 >> 8) << 5, 108 & 255)),
-            bytes(((len(_NO_RESTARTS) - 1) << 2,)) + _NO_RESTARTS,
+            bytes(((len(NO_RESTARTS) - 1) << 2,)) + NO_RESTARTS,
         ]
     )
-    assert read_table(_table_of(compressed, 1), "t") == [(b"k", value)]
+    assert read_table(table_of(compressed, 1), "t") == [(b"k", value)]
 
 
 def test_unknown_compression():
     """The error says what is known."""
     with pytest.raises(CorruptModuleError, match="Snappy"):
-        read_table(_table_of(b"\x00\x01\x01ab" + _NO_RESTARTS, 2), "t")
+        read_table(table_of(b"\x00\x01\x01ab" + NO_RESTARTS, 2), "t")
 
 
 @pytest.mark.parametrize(
@@ -187,25 +166,25 @@ def test_unknown_compression():
         b"",
         b"\x00",
         struct.pack("<I", 5),
-        b"\x03\x01\x01ab" + _NO_RESTARTS,
-        b"\x00\x7f\x01ab" + _NO_RESTARTS,
-        b"\x00\x01\x7fab" + _NO_RESTARTS,
-        b"\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01ab" + _NO_RESTARTS,
-        b"\x00\x01\x01b1\x00\x01\x01a2" + _NO_RESTARTS,
-        b"\x00\x01\x01a1\x01\x00\x012" + _NO_RESTARTS,
-        _NO_RESTARTS,
+        b"\x03\x01\x01ab" + NO_RESTARTS,
+        b"\x00\x7f\x01ab" + NO_RESTARTS,
+        b"\x00\x01\x7fab" + NO_RESTARTS,
+        b"\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01ab" + NO_RESTARTS,
+        b"\x00\x01\x01b1\x00\x01\x01a2" + NO_RESTARTS,
+        b"\x00\x01\x01a1\x01\x00\x012" + NO_RESTARTS,
+        NO_RESTARTS,
     ],
 )
 def test_blocks_that_cannot_be(block):
     """A block with a right checksum may be nonsense all the same."""
     with pytest.raises(CorruptModuleError):
-        read_table(_table_of(block), "t")
+        read_table(table_of(block), "t")
 
 
 def test_last_key_of_the_index_is_too_small():
     """The index block must fit the blocks."""
     with pytest.raises(CorruptModuleError, match="do not match"):
-        read_table(_table_of(b"\x00\x01\x01b1" + _NO_RESTARTS, key=b"a"), "t")
+        read_table(table_of(b"\x00\x01\x01b1" + NO_RESTARTS, key=b"a"), "t")
 
 
 def test_every_byte_damaged():
