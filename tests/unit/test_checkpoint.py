@@ -953,8 +953,8 @@ def test_snappy_is_what_tensorflow_reads(tmp_path):
     plain = b"".join(
         bytes((0, len(key), len(value))) + key + value for key, value in items
     )
-    # A block that ends without restart points.
-    plain += struct.pack("<II", 0, 1)
+
+    plain += NO_RESTARTS
     start = plain.index(b"aaaaaaaa") + 1
     literals = [plain[:start], plain[start + 7 :]]
     compressed = varint.put_varint(len(plain))
