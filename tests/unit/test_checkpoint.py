@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from string_tables import table_of
+from string_tables import NO_RESTARTS, table_of
 
 from hub_compat._io import files
 from hub_compat._parsing import varint
