@@ -156,6 +156,7 @@ def matrices(x: Any, band: Any, matrix: Any, fill: Any) -> Dict[str, Any]:
         "with": tf.linalg.set_diag(matrix, x),
         "with_two": tf.linalg.set_diag(matrix, band, **left),
         "of_integers": tf.linalg.diag(tf.cast(x * 9.0, tf.int64)),
+        "of_complex": tf.math.real(tf.linalg.diag(tf.complex(x, x), k=-1)),
     }
 
 

@@ -40,7 +40,8 @@ def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
         # The gradient of a part has more to it: it takes a matrix for a square.
         main = single is not None and not single.any() and older != "MatrixDiagPartV2"
         dtype = rewrite.attr("T")
-        if main or not tf.as_dtype(dtype.type).is_floating:
+        kind = tf.as_dtype(dtype.type)
+        if main or not (kind.is_floating or kind.is_complex):
             rewrite.done(rewrite.emit(older, rewrite.inputs, T=dtype))
         else:
             _by_numbers(rewrite, older)
