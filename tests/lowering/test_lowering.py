@@ -279,7 +279,7 @@ def test_result_that_plain_tensorflow_refuses_is_warned_of(tmp_path: Path) -> No
 
     for change in (False, True):
         source = edited_copy(
-            Path("testdata", "tf1_simple_save", "module"),
+            FOLDER.parent / "tf1_simple_save" / "module",
             tmp_path / str(change),
             as_newer,
         )
