@@ -70,7 +70,13 @@ def holder(server: Server, stall: float) -> Any:
     """A process that holds the lock of a module, and the module's address."""
     body = tar_of(files())
     address = server.on("/m/1", Answer(body, stall=stall), Answer(body))
-    process = forked(lambda: hub.resolve(address))
+
+    def resolve() -> None:
+        # A shell that runs the suite in the background has it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        hub.resolve(address)
+
+    process = forked(resolve)
     while not server.asked:
         time.sleep(0.01)
     return process, address

@@ -385,7 +385,7 @@ def test_arguments_must_be_serializable(k: Keras) -> None:
         (
             dict(signature="image_feature_vector", output_key="nope"),
             errors.LayerError,
-            r"it has \{'default': float32 \(.*6\), .*: output_key='default' would do",
+            r"it has \{'default': float32 \(.*6\), .*; try output_key='default'",
         ),
         (dict(tags={"nope"}), errors.VariantError, r"\['train'\]"),
         (
