@@ -2,6 +2,9 @@
 
 A process that is killed cannot say so. What it was writing it held a lock on, and
 the lock is gone with it: so others know which directories nobody works on any more.
+
+The package filelock has no shared locks, which readers of an entry hold, and locks no
+directories; on Linux and macOS it calls the same flock(2).
 """
 
 from __future__ import annotations
