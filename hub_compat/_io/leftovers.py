@@ -115,7 +115,17 @@ def remove_dead(path: str) -> bool:
             return False
     if not _is_dead(path):
         return False
-    shutil.rmtree(path, ignore_errors=True)
+    try:
+        # Held until it is gone: its writer may be about to lock what it has just made.
+        handle = locks.hold(path)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:
+        handle = locks.NONE
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        locks.release(handle)
     return not os.path.lexists(path)
 
 
