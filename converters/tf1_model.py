@@ -63,12 +63,10 @@ class _Weights(NamedTuple):
     """The new checkpoint.
 
     Attributes:
-      mapping: where the source's has the value of each variable, by the variable's key.
       unused: keys of the source's that no variable has.
       report: what was written.
     """
 
-    mapping: Mapping[str, Tuple[str, Any]]
     unused: Tuple[str, ...]
     report: RelabelReport
 
@@ -154,7 +152,7 @@ def _write_weights(
     )
     if is_upgraded:
         _files.remove_tree(upgraded)
-    return _Weights(mapping, unused, report)
+    return _Weights(unused, report)
 
 
 def _write_provenance(

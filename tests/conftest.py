@@ -124,6 +124,8 @@ def pytest_collection_modifyitems(items: List[Any]) -> None:
     for item in items:
         if _is_plain(item):
             item.add_marker(pytest.mark.plain)
+        if Path(str(item.fspath)).parent.name == "handles":
+            item.add_marker(pytest.mark.handles)
         for name, (there, reason) in _NEEDS.items():
             if item.get_closest_marker(name) is not None and not there():
                 item.add_marker(pytest.mark.skip(reason=reason))

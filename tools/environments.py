@@ -125,7 +125,7 @@ ENVIRONMENTS: Dict[str, Environment] = {
             ("3.11", "3.10", "3.9"),
             # tensorflow_hub imports pkg_resources, which setuptools 81 dropped.
             _tensorflow("2.15.1")
-            + ("tensorflow_hub==0.15.0", "setuptools<81")
+            + ("tensorflow_hub==0.15.0", "setuptools<81", "kagglehub==1.0.3")
             + _TEST_TOOLS
             + _FETCHING,
         ),

@@ -82,8 +82,9 @@ VERSIONS = tuple(
 # Those of them that run with the others: the last loader that gives no shapes to the
 # handles of variables, and the only one that cannot restore what 2.21 writes of tables.
 _ALWAYS = ("tf2.8.4", "tf2.12.1")
-# What needs no TensorFlow runs in the oldest Python and in the newest.
-_WITH_TENSORFLOW = "not exporters and not plain"
+# What needs no TensorFlow runs in the oldest Python and in the newest; handles, which
+# other libraries fetch, with those of every runtime.
+_WITH_TENSORFLOW = "not exporters and (handles or not plain)"
 # TensorFlow 1.15 lets go of no function and no session's graph: one process would
 # come to 15 GB.
 LEGS = (

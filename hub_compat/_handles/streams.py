@@ -1,9 +1,9 @@
 """Streams of an archive: counted, decompressed, and written by a thread of their own.
 
 zlib, bz2 and lzma are called by the megabyte, where ``gzip.open`` takes 8 kB at a time.
-``isal`` decompresses gzip about 1.4 times as fast (weights) to 3 times (text); where it
-is installed it is used: pip install hub-compat[fast]. ``zlib-ng`` is as fast as isal
-on weights and slower on text; a ``gzip`` process is zlib with two more copies.
+``isal`` decompresses gzip faster than zlib; where it is installed it is used:
+pip install hub-compat[fast]. ``zlib-ng`` was no faster on weights; a ``gzip`` process
+is zlib with two more copies.
 """
 
 from __future__ import annotations

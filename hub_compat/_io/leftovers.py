@@ -16,7 +16,7 @@ import re
 import shutil
 import time
 import uuid
-from typing import List
+from typing import List, Optional
 
 from hub_compat._io import files, locks
 
@@ -113,16 +113,11 @@ def remove_dead(path: str) -> bool:
         # Its writer may be about to put it back.
         if not _is_dead(_twin(path)):
             return False
-    if not _is_dead(path):
+    handle = _hold_dead(path)
+    if handle is None:
         return False
     try:
         # Held until it is gone: its writer may be about to lock what it has just made.
-        handle = locks.hold(path)
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    except OSError:
-        handle = locks.NONE
-    try:
         shutil.rmtree(path, ignore_errors=True)
     finally:
         locks.release(handle)
@@ -130,15 +125,23 @@ def remove_dead(path: str) -> bool:
 
 
 def _is_dead(path: str) -> bool:
+    handle = _hold_dead(path)
+    if handle is not None:
+        locks.release(handle)
+    return handle is not None
+
+
+def _hold_dead(path: str) -> Optional[int]:
+    """Locks a hidden directory; returns None if somebody works on it."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        return None
     try:
-        if os.path.islink(path) or not os.path.isdir(path):
-            return False
-        locks.release(locks.hold(path))
-        return True
+        return locks.hold(path)
     except (BlockingIOError, FileNotFoundError):
-        return False
+        return None
     except OSError:
-        return time.time() - last_change(path) > _SECONDS
+        # No lock can be had here.
+        return locks.NONE if time.time() - last_change(path) > _SECONDS else None
 
 
 def last_change(path: str) -> float:

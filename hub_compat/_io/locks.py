@@ -3,8 +3,9 @@
 A process that is killed cannot say so. What it was writing it held a lock on, and
 the lock is gone with it: so others know which directories nobody works on any more.
 
-The package filelock has no shared locks, which readers of an entry hold, and locks no
-directories; on Linux and macOS it calls the same flock(2).
+Not by the package filelock. Its 3.12, the last for Python 3.7, calls the same flock(2),
+but first empties the file that says for those who wait which process holds the lock. It
+locks no directories, and has no shared locks, which readers of an entry hold.
 """
 
 from __future__ import annotations
