@@ -64,7 +64,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         self._setup_layer(trainable, **kwargs)
         self.built = True
         if embed is True:
-            self._core.pack(self._core.trainable_variables + self._core.other_variables)
+            self._core.pack(self._core.state.trainable + self._core.state.others)
 
     def _setup_layer(self, trainable: bool = False, **kwargs: Any) -> None:
         """Makes a Keras layer with the weights and losses; sub-classes may add some."""
@@ -80,13 +80,13 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         if not isinstance(self._func, _Layer):
             # Of a layer or model of Keras, the weights are tracked with it.
             self._adopt_weights()
-        for loss in self._core.losses:
+        for loss in self._core.state.losses:
             self.add_loss(self._call_loss_if_trainable(loss))
 
     def _adopt_weights(self) -> None:
         for is_trainable, variables in (
-            (True, self._core.trainable_variables),
-            (False, self._core.other_variables),
+            (True, self._core.state.trainable),
+            (False, self._core.state.others),
         ):
             for variable in variables:
                 if variable.dtype.base_dtype != tf.string:
@@ -126,7 +126,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
                 return tf.zeros([])
             result = loss()
             if in_tf1_graph():
-                prepare_gradients(result, self._core.trainable_variables)
+                prepare_gradients(result, self._core.state.trainable)
             return result
 
         return value

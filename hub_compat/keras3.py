@@ -93,8 +93,8 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         return [
             (is_trainable, variable)
             for is_trainable, variables in (
-                (True, self._core.trainable_variables),
-                (False, self._core.other_variables),
+                (True, self._core.state.trainable),
+                (False, self._core.state.others),
             )
             for variable in variables
             if _knows(variable.dtype.name)
@@ -114,7 +114,7 @@ class KerasLayer(LayerMixin, _Layer):  # noqa: D101
         own layers, and needs no call of this one before.
         """
         weights = [v for v in self._adopted if v.trainable]
-        losses = self._core.losses
+        losses = self._core.state.losses
         if type(self)._call_loss_if_trainable is not (
             LayerMixin._call_loss_if_trainable
         ):

@@ -11,15 +11,14 @@ from typing import Any, List, Mapping, Optional, Sequence
 from hub_compat._handles.resolving import resolve
 from hub_compat._keras.embedded import Embedded, pack
 from hub_compat._keras.inputs import InputSpecs, described
+from hub_compat._keras.output_shapes import OutputShapes, to_shapes
+from hub_compat._keras.state import State
 from hub_compat._loaded import origin
-from hub_compat._loaded.lifetime import objects_of, state_of
 from hub_compat._loaded.signatures import input_specs
-from hub_compat._loaded.variables import own_list
 from hub_compat._tf import tf
-from hub_compat._tf.functions import call_arguments, traces_of, used_variables
+from hub_compat._tf.functions import call_arguments, traces_of
 from hub_compat._tf.gradients import lacks_gradients, recording_stopped
 from hub_compat._tf.tracking import tracks_attributes
-from hub_compat._tf.variables import settle_shape
 from hub_compat.errors import LayerError, SignatureError
 from hub_compat.formats import Format
 from hub_compat.loader import load
@@ -47,7 +46,8 @@ class KerasCore:
       loaded: the object.
       embedded: the module as text; None where it is not wanted.
       function: what is called.
-      output_shape: a nest of TensorShapes; None where it is not given.
+      promised: the shapes that ``output_shape`` promises.
+      state: the variables and losses.
       has_training: whether it has an argument ``training``.
       weights_missing: whether the weights may still be without values, as of an
         embedded module whose directory is gone.
@@ -79,8 +79,7 @@ class KerasCore:
         self.signature = signature
         self.output_key = self.given_output_key = output_key
         self.as_dict = signature_outputs_as_dict
-        self.output_shape: Any = None
-        self.take_output_shape(output_shape)
+        self.promised = OutputShapes(output_shape)
         self.loaded = self._resolve(load_options, bool(embed))
         place = origin.of(self.loaded)
         self._facts = place.facts if place is not None else None
@@ -102,15 +101,10 @@ class KerasCore:
         # Whether a sub-class of the layer has set what is called.
         self._is_replaced = False
         self.function = self._choose()
-        self._owner = self.function if self._reusable is None else self._reusable
+        owner = self.function if self._reusable is None else self._reusable
         self.has_training = self.takes_training(self.function)
         self.inputs = self._input_specs()
-        for variable in self.trainable_variables + self.other_variables:
-            settle_shape(variable)
-        self._first = {
-            id(variable): tf.convert_to_tensor(variable)
-            for variable in (self.string_variables if tf.executing_eagerly() else ())
-        }
+        self.state = State(self.loaded, owner)
 
     # ---- what is called
 
@@ -159,10 +153,6 @@ class KerasCore:
             self.function = self._choose()
             self.has_training = self.takes_training(self.function)
             self.inputs = self._input_specs()
-
-    def take_output_shape(self, shape: Any) -> None:
-        """Promises shapes of the outputs; see ``output_shape``."""
-        self.output_shape = None if shape is None else _to_shapes(shape)
 
     @staticmethod
     def takes_training(function: Any) -> bool:
@@ -318,78 +308,6 @@ class KerasCore:
                 )
             )
 
-    # ---- variables and losses
-
-    @property
-    def trainable_variables(self) -> List[Any]:
-        """Variables that a trainable layer trains, each once."""
-        return _once(self._listed("trainable_variables"))
-
-    @property
-    def other_variables(self) -> List[Any]:
-        """The other variables, each once."""
-        known = {id(variable) for variable in self.trainable_variables}
-        every = self._listed("variables") + self._listed("non_trainable_variables")
-        return [v for v in _once(every) if id(v) not in known]
-
-    @property
-    def string_variables(self) -> List[Any]:
-        """The variables that Keras cannot have for weights: HDF5 has no such arrays."""
-        every = self.trainable_variables + self.other_variables
-        return [variable for variable in every if variable.dtype == tf.string]
-
-    def has_changed(self, variable: Any) -> bool:
-        """Whether one of those has another value than the module has."""
-        first = self._first.get(id(variable))
-        now = tf.convert_to_tensor(variable)
-        if first is None or first.shape != now.shape:
-            return first is not None
-        return not bool(tf.reduce_all(tf.equal(first, now)))
-
-    @property
-    def order_in_tensorflow_hub(self) -> List[Any]:
-        """The variables as tensorflow_hub's layer has them, if that is another order.
-
-        It trains no model of TF1, and does not sort its variables.
-        """
-        place = origin.of(self.loaded)
-        if place is None or place.detection.format.is_tf2:
-            return []
-        return list(self.loaded.variables)
-
-    def _listed(self, name: str) -> List[Any]:
-        own = own_list(self._owner, name)
-        if own is None or (not own and self._owner is not self.loaded):
-            # Keras 3 keeps the weights of an export on its root.
-            own = own or own_list(self.loaded, name)
-        if own is None and own_list(self.loaded, "variables") is None:
-            return self._used(name)
-        return list(own or ())
-
-    def _used(self, name: str) -> List[Any]:
-        """The variables that the function reads, of an object that lists none."""
-        found = objects_of(self.loaded)
-        used = used_variables(self._owner, state_of(self._owner) or list(found))
-        if name == "trainable_variables":
-            return [variable for variable in used if variable.trainable]
-        return used if name == "variables" else []
-
-    @property
-    def losses(self) -> List[Any]:
-        """Functions without arguments that return a scalar.
-
-        Raises:
-          LayerError: the object's are something else.
-        """
-        found = list(getattr(self._owner, "regularization_losses", None) or ())
-        for loss in found:
-            if not callable(loss):
-                raise LayerError(
-                    "regularization_losses must be callables that return a scalar. "
-                    "Received: {!r}".format(loss)
-                )
-        return found
-
     # ---- calling
 
     def call(self, inputs: Any, training: Any) -> Any:
@@ -425,7 +343,7 @@ class KerasCore:
             return self.call(inputs, False)
         watched = [
             variable.handle
-            for variable in self.trainable_variables + self.other_variables
+            for variable in self.state.trainable + self.state.others
             if hasattr(variable, "handle")
         ]
         flat = tf.nest.flatten(inputs, expand_composites=True)
@@ -537,86 +455,21 @@ class KerasCore:
         (name,) = self.loaded.signatures[self._called].structured_outputs
         return str(name)
 
-    # ---- shapes
-
-    def output_shape_config(self) -> Any:
-        """``output_shape`` as JSON takes it; None where it is not given."""
-        if self.output_shape is None:
-            return None
-        return tf.nest.map_structure(
-            lambda shape: None if shape.rank is None else shape.as_list(),
-            self.output_shape,
-        )
-
     def output_shapes(self, input_shapes: Any) -> Any:
         """The shapes of the outputs, from those of the inputs.
 
         Args:
           input_shapes: a nest of TensorShapes or tuples.
         """
-        specs = self.inputs.with_shapes(_to_shapes(input_shapes))
+        specs = self.inputs.with_shapes(to_shapes(input_shapes))
 
         def call(inputs: Any) -> Any:
-            return self.with_shapes(inputs, self.call(inputs, False))
+            return self.promised.applied(inputs, self.call(inputs, False))
 
         function = tf.function(call, autograph=False)
         outputs = function.get_concrete_function(specs).structured_outputs
         return tf.nest.map_structure(lambda output: output.shape, outputs)
 
-    def with_shapes(self, inputs: Any, outputs: Any) -> Any:
-        """Outputs with the static shapes that ``output_shape`` promises."""
-        if self.output_shape is None:
-            return outputs
-        first = tf.nest.flatten(inputs)
-        batch = first[0].shape[0] if first and first[0].shape.rank else None
-
-        def promise(output: Any, shape: Any) -> Any:
-            full = tf.TensorShape([batch]).concatenate(shape)
-            if isinstance(output, tf.Tensor):
-                output = tf.ensure_shape(output, full)
-            return output
-
-        try:
-            shapes = _shapes(self.output_shape, outputs)
-            return tf.nest.map_structure(promise, outputs, shapes)
-        except (KeyError, TypeError, ValueError) as error:
-            raise LayerError(
-                "output_shape must be a nest like the outputs, of shapes without the "
-                "batch dimension; the outputs are {}. Received: output_shape={}".format(
-                    described(outputs), self.output_shape
-                )
-            ) from error
-
-
-def _to_shapes(shapes: Any) -> Any:
-    """A nest of what TensorShapes are made of, as a nest of TensorShapes."""
-    if isinstance(shapes, Mapping):
-        return {name: _to_shapes(shape) for name, shape in shapes.items()}
-    if isinstance(shapes, (list, tuple)) and any(
-        isinstance(one, (tuple, list, dict, tf.TensorShape)) for one in shapes
-    ):
-        return [_to_shapes(shape) for shape in shapes]
-    return tf.TensorShape(shapes)
-
-
-def _shapes(shape: Any, outputs: Any) -> Any:
-    """``output_shape`` in the structure of the outputs."""
-    if isinstance(outputs, Mapping):
-        return {name: _shapes(shape[name], value) for name, value in outputs.items()}
-    if isinstance(outputs, (list, tuple)):
-        return [_shapes(one, value) for one, value in zip(shape, outputs)]
-    return shape
-
 
 def _is_nothing(inputs: Any) -> bool:
     return inputs is None or (isinstance(inputs, (list, tuple, dict)) and not inputs)
-
-
-def _once(variables: Sequence[Any]) -> List[Any]:
-    """TensorFlow's variables, each once; a model of Keras 3 wraps them."""
-    values = [getattr(variable, "value", None) for variable in variables]
-    found = [
-        value if isinstance(value, tf.Variable) else variable
-        for value, variable in zip(values, variables)
-    ]
-    return list({id(variable): variable for variable in found}.values())

@@ -136,7 +136,7 @@ class LayerMixin(UpstreamNames):
             _calls.core -= 1
         if in_graph:
             # What is before a frozen layer may train.
-            sources = self._core.trainable_variables if trainable else _computed(inputs)
+            sources = self._core.state.trainable if trainable else _computed(inputs)
             prepare_gradients(outputs, sources)
         if trainable:
             if in_graph or tf.__version__.startswith("1."):
@@ -149,7 +149,7 @@ class LayerMixin(UpstreamNames):
 
         Keras builds models before it loads weights: a graph asks when it runs.
         """
-        variables = self._core.trainable_variables + self._core.other_variables
+        variables = self._core.state.trainable + self._core.state.others
         found = [v for v in variables if v.dtype.is_floating and v.shape.num_elements()]
         with tf.init_scope():
             known = tf.executing_eagerly()
@@ -186,7 +186,7 @@ class LayerMixin(UpstreamNames):
                 # Of no elements: zero, and so is its gradient, whatever the values.
                 nothing = [
                     tf.cast(tf.reduce_sum(tf.reshape(v, [-1])[:0]), output.dtype)
-                    for v in self._core.trainable_variables
+                    for v in self._core.state.trainable
                 ]
                 flat[number] = output + tf.add_n(nothing) if nothing else output
                 break
@@ -200,7 +200,7 @@ class LayerMixin(UpstreamNames):
         if self._checked or not self.trainable:
             return
         self._checked = True
-        if not self._core.trainable_variables:
+        if not self._core.state.trainable:
             _logger.error("%r is trainable, and has zero trainable weights.", self)
 
     def _refuse_other_keras(self, inputs: Any) -> None:
@@ -316,7 +316,7 @@ class LayerMixin(UpstreamNames):
             ("signature", core.signature),
             ("signature_outputs_as_dict", core.as_dict),
             ("output_key", core.given_output_key),
-            ("output_shape", core.output_shape_config()),
+            ("output_shape", core.promised.config()),
         ):
             if value or (key == "output_shape" and value is not None):
                 config[key] = value
@@ -326,7 +326,7 @@ class LayerMixin(UpstreamNames):
         strings = {
             name: base64.b64encode(_to_bytes(variable)).decode("ascii")
             for name, variable in self._strings().items()
-            if core.has_changed(variable)
+            if core.state.has_changed(variable)
         }
         if strings:
             # An .h5 file has no other place for them.
@@ -390,7 +390,7 @@ class LayerMixin(UpstreamNames):
     # ---- weights of a model that was saved with tensorflow_hub's layer
 
     def _take_order_of_tensorflow_hub(self) -> None:
-        order = self._core.order_in_tensorflow_hub
+        order = self._core.state.order_in_tensorflow_hub
         rank = {id(variable): number for number, variable in enumerate(order)}
         own = [rank.get(id(variable_of(weight)), -1) for weight in self.weights]
         if own != sorted(own):
@@ -429,7 +429,7 @@ class LayerMixin(UpstreamNames):
 
     def _strings(self) -> Dict[str, Any]:
         """Variables that are no weights, by their names in a .keras file."""
-        found = self._core.string_variables if tf.executing_eagerly() else []
+        found = self._core.state.strings if tf.executing_eagerly() else []
         return {"string_{}".format(n): variable for n, variable in enumerate(found)}
 
     def _order_in_file(self, count: int) -> Sequence[int]:

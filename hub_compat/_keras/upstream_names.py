@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hub_compat._keras.core import KerasCore
+from hub_compat._keras.output_shapes import OutputShapes
 
 __all__ = ["UpstreamNames"]
 
@@ -69,14 +70,14 @@ class UpstreamNames:
     @property
     def _output_shape(self) -> Any:
         # There as in tensorflow_hub, whose users look at it: only if it was given.
-        if self._core.output_shape is None:
+        if self._core.promised.shapes is None:
             raise AttributeError("_output_shape")
-        return self._core.output_shape
+        return self._core.promised.shapes
 
     @_output_shape.setter
     def _output_shape(self, value: Any) -> None:
         if self._is_made():
-            self._core.take_output_shape(value)
+            self._core.promised = OutputShapes(value)
 
     def _is_made(self) -> bool:
         """Whether there is something to set; before, __init__() sets it all."""
@@ -112,4 +113,4 @@ class UpstreamNames:
         return lambda: loss() if self.trainable else 0.0
 
     def _apply_output_shape_if_set(self, inputs: Any, outputs: Any) -> Any:
-        return self._core.with_shapes(inputs, outputs)
+        return self._core.promised.applied(inputs, outputs)
