@@ -131,6 +131,7 @@ _FLOORS = (
     "_keras attachments exporter",
     "keras2 keras3",
     "",
+    "_model_commands",
     "cli",
     "__main__",
 )
