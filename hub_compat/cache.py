@@ -31,8 +31,7 @@ import shutil
 import threading
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from hub_compat._io import entries, scratch
-from hub_compat._io import files as _files
+from hub_compat._io import entries, files, scratch
 from hub_compat._io.builders import locked
 from hub_compat._io.entry import Request, write_manifest
 from hub_compat._io.fingerprint import (
@@ -85,7 +84,7 @@ def directory() -> str:
     if shared:
         path = absolute(shared)
         # Downloads may well go to gs://; weights are better linked than sent there.
-        if not _files.is_remote(path):
+        if not files.is_remote(path):
             return os.path.join(path, "hub_compat")
     return os.path.join(of_user(), "models")
 
@@ -189,7 +188,7 @@ def prune(everything: bool = False) -> entries.Pruned:
         may write to it.
     """
     root = directory()
-    if _files.is_remote(root):
+    if files.is_remote(root):
         raise CacheError(
             "Only a local cache can be pruned: for others, it is not known which "
             "entries are in use. Received: {!r}".format(root)
@@ -204,7 +203,7 @@ def converted() -> List[entries.Converted]:
     """The contents of the cache; none of a remote or missing one."""
     with contextlib.suppress(CacheError):
         root = directory()
-        if not _files.is_remote(root):
+        if not files.is_remote(root):
             return entries.listed(root)
     return []
 
@@ -249,7 +248,7 @@ def _get(root: str, request: Request) -> str:
             return found
         damaged = False
         with contextlib.suppress(OSError):
-            damaged = _files.exists(entry)
+            damaged = files.exists(entry)
         if damaged:
             _logger.info("The cache entry %r is out of date or damaged", entry)
         try:
@@ -262,14 +261,14 @@ def _get(root: str, request: Request) -> str:
                 raise
             return found
         found = entries.found(entry, request)
-    if not _files.is_remote(root):
+    if not files.is_remote(root):
         entries.prune(root)
-    return found or _files.join(entry, "model")
+    return found or files.join(entry, "model")
 
 
 def _build(unfinished: str, request: Request) -> None:
-    model = _files.join(unfinished, "model")
-    _files.make_dirs(model)
+    model = files.join(unfinished, "model")
+    files.make_dirs(model)
     request.build(model)
     # The fingerprint is the second of the key's parts.
     if not is_unchanged(request.source, request.files, request.parts[1]):
@@ -278,7 +277,7 @@ def _build(unfinished: str, request: Request) -> None:
 
 
 def _place(root: str, key: str) -> str:
-    return _files.join(root, key[:2], key)
+    return files.join(root, key[:2], key)
 
 
 def _make_private(*folders: str) -> None:
@@ -288,7 +287,7 @@ def _make_private(*folders: str) -> None:
       CacheError: others may write to them.
     """
     for folder in folders:
-        if _files.is_remote(folder):
+        if files.is_remote(folder):
             return
         # What cannot be made, nothing is in; what is to be written there, says why.
         with contextlib.suppress(OSError):
@@ -349,8 +348,8 @@ def _temporary_root(reason: OSError) -> str:
 
 def absolute(value: str) -> str:
     """An absolute path, or a remote one, of what a variable says."""
-    path = _files.as_path(value)
-    if _files.is_remote(path):
+    path = files.as_path(value)
+    if files.is_remote(path):
         return path.rstrip("/")
     try:
         path = os.path.expanduser(path)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from hub_compat._handles import archives, kaggle, settings, shelf, transfer
 from hub_compat._handles.grammar import Handle, Kind, parse, printable
 from hub_compat._handles.streams import File
-from hub_compat._io import files as _files
+from hub_compat._io import files
 from hub_compat._parsing.near_misses import MODEL_FILES
 from hub_compat.errors import HandleError
 
@@ -74,7 +74,7 @@ def resolve(handle: Any) -> str:
         for resolver in reversed(_resolvers):
             found = resolver(handle)
             if found is not None:
-                return _files.as_path(found)
+                return files.as_path(found)
     parsed = parse(handle)
     if parsed.kind is Kind.ADDRESS:
         return _from_server(parsed)
@@ -84,7 +84,7 @@ def resolve(handle: Any) -> str:
         # No path at all, which Python 3.7 says by an error: who reads it says so.
         return parsed.location
     path = _mapped(parsed.location)
-    if _files.is_remote(path):
+    if files.is_remote(path):
         if not path.endswith(_ARCHIVES):
             return path
         return shelf.fetched(
@@ -108,7 +108,7 @@ def _is_archive(path: str) -> bool:
 
 def _mapped(path: str) -> str:
     """Where a directory of another machine is on this one."""
-    if _files.is_remote(path) or os.path.exists(path):
+    if files.is_remote(path) or os.path.exists(path):
         return path
     for there, here in settings.path_map():
         if path == there or path.startswith(there + "/"):
@@ -117,7 +117,7 @@ def _mapped(path: str) -> str:
 
 
 def _unpack_path(path: str, folder: str) -> Dict[str, File]:
-    with _files.open_read(path) as file:
+    with files.open_read(path) as file:
         return _raised(archives.extract(file, folder, path), folder)
 
 
@@ -267,6 +267,6 @@ def _empty(folder: str) -> None:
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if os.path.isdir(path):
-            _files.remove_tree(path)
+            files.remove_tree(path)
         else:
             os.remove(path)

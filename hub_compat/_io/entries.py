@@ -14,8 +14,7 @@ import threading
 import weakref
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from hub_compat._io import files, locks
-from hub_compat._io import leftovers as _leftovers
+from hub_compat._io import files, leftovers, locks
 from hub_compat._io.builders import lock_file
 from hub_compat._io.entry import Request, is_orphan, lookup, read_manifest
 
@@ -129,9 +128,9 @@ def prune(root: str, everything: bool = False) -> Pruned:
     """
     entries = dead = size = 0
     for folder in _folders(root):
-        for path in _leftovers.in_folder(folder):
+        for path in leftovers.in_folder(folder):
             there = _size(path)
-            if _leftovers.remove_dead(path):
+            if leftovers.remove_dead(path):
                 dead, size = dead + 1, size + there
         for name in filter(_KEY.match, _names(folder)):
             entry = os.path.join(folder, name)
@@ -204,7 +203,7 @@ def _remove(entry: str, everything: bool) -> bool:
         return False
     try:
         # Not there by half at any time, and removed by the next one if this is killed.
-        aside = _leftovers.hidden(entry, "old")
+        aside = leftovers.hidden(entry, "old")
         os.rename(entry, aside)
         shutil.rmtree(aside, ignore_errors=True)
         return True

@@ -16,7 +16,7 @@ import os
 import platform
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from hub_compat._io import files as _files
+from hub_compat._io import files
 from hub_compat._io.fingerprint import SourceFile
 from hub_compat._io.links import is_shard
 from hub_compat._io.trust import distrust
@@ -67,7 +67,7 @@ def write_manifest(entry: str, request: Request) -> None:
         {
             "key": request.parts,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-            "files": _facts(_files.join(entry, "model")),
+            "files": _facts(files.join(entry, "model")),
             "source": _source(request),
             "source_files": {
                 f.name: _of_source(f) for f in request.files if not f.link
@@ -80,12 +80,12 @@ def write_manifest(entry: str, request: Request) -> None:
 
 def _write(entry: str, manifest: Dict[str, Any]) -> None:
     data = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
-    path = _files.join(entry, MANIFEST)
-    if _files.is_remote(entry):
-        _files.write_bytes(path, data)
+    path = files.join(entry, MANIFEST)
+    if files.is_remote(entry):
+        files.write_bytes(path, data)
         return
     unfinished = "{}.{}".format(path, os.getpid())
-    _files.write_bytes(unfinished, data)
+    files.write_bytes(unfinished, data)
     os.replace(unfinished, path)
 
 
@@ -96,14 +96,14 @@ def _of_source(file: SourceFile) -> List[int]:
 def _facts(model: str) -> Dict[str, Dict[str, Any]]:
     """Size, time of change and hash of each file; 0 for a time that is not known."""
     found = {}
-    for name in _files.walk_files(model):
-        path = _files.join(model, *name.split("/"))
-        if _files.is_remote(path):
-            size, time, linked = _files.size(path), 0, False
+    for name in files.walk_files(model):
+        path = files.join(model, *name.split("/"))
+        if files.is_remote(path):
+            size, time, linked = files.size(path), 0, False
         else:
             facts = os.stat(path)
             size, time, linked = facts.st_size, facts.st_mtime_ns, facts.st_nlink > 1
-        hashed = _files.sha256(path) if _is_hashed(name, size, linked) else ""
+        hashed = files.sha256(path) if _is_hashed(name, size, linked) else ""
         found[name] = {"size": size, "time": time, "sha256": hashed}
     return found
 
@@ -114,11 +114,11 @@ def _is_hashed(name: str, size: int, linked: bool) -> bool:
 
 def read_manifest(entry: str) -> Optional[Dict[str, Any]]:
     """The description of an entry; None if it cannot be read."""
-    path = _files.join(entry, MANIFEST)
+    path = files.join(entry, MANIFEST)
     try:
-        if _files.size(path) > _MANIFEST_BYTES:
+        if files.size(path) > _MANIFEST_BYTES:
             return None
-        manifest = json.loads(_files.read_bytes(path).decode())
+        manifest = json.loads(files.read_bytes(path).decode())
         return manifest if isinstance(manifest, dict) else None
     except (OSError, ValueError, RecursionError):
         return None
@@ -126,7 +126,7 @@ def read_manifest(entry: str) -> Optional[Dict[str, Any]]:
 
 def lookup(entry: str, request: Request) -> Optional[str]:
     """The model in an entry; None if there is none, or not as it was built."""
-    model = _files.join(entry, "model")
+    model = files.join(entry, "model")
     manifest = read_manifest(entry)
     if manifest is None:
         return None
@@ -134,10 +134,10 @@ def lookup(entry: str, request: Request) -> Optional[str]:
         if not _is_own(entry, manifest["files"], request):
             return None
         for name, facts in manifest["files"].items():
-            path = _files.join(model, *name.split("/"))
-            if _files.size(path) != facts["size"]:
+            path = files.join(model, *name.split("/"))
+            if files.size(path) != facts["size"]:
                 return None
-            if facts["sha256"] and _files.sha256(path) != facts["sha256"]:
+            if facts["sha256"] and files.sha256(path) != facts["sha256"]:
                 return None
         whole = _has_sure_weights(entry, manifest, request)
         return model if whole else None
@@ -147,7 +147,7 @@ def lookup(entry: str, request: Request) -> Optional[str]:
 
 def _is_own(entry: str, names: Sequence[str], request: Request) -> bool:
     """Whether nobody but this user, or root, can have written what is in an entry."""
-    if _files.is_remote(entry):
+    if files.is_remote(entry):
         return True
     sources = {f.identity for f in request.files}
     paths = [entry, os.path.join(entry, MANIFEST), os.path.join(entry, "model")]
@@ -162,8 +162,8 @@ def _is_own(entry: str, names: Sequence[str], request: Request) -> bool:
 
 
 def _has_sure_weights(entry: str, manifest: Dict[str, Any], request: Request) -> bool:
-    model = _files.join(entry, "model")
-    if _files.is_remote(model):
+    model = files.join(entry, "model")
+    if files.is_remote(model):
         return True
     weights = {
         name: facts
@@ -220,7 +220,7 @@ def _is_same_source(manifest: Dict[str, Any], request: Request) -> bool:
 
 def _source(request: Request) -> str:
     source = request.source
-    return source if _files.is_remote(source) else os.path.realpath(source)
+    return source if files.is_remote(source) else os.path.realpath(source)
 
 
 def _same_time(before: int, now: int) -> bool:
@@ -241,7 +241,7 @@ def is_orphan(manifest: Dict[str, Any]) -> bool:
       KeyError, TypeError, AttributeError, ValueError: the manifest says no such thing.
     """
     source = manifest["source"]
-    if _files.is_remote(source) or manifest["host"] != platform.node():
+    if files.is_remote(source) or manifest["host"] != platform.node():
         return False
     for name, (size, time, device, inode) in manifest["source_files"].items():
         try:
