@@ -20,13 +20,16 @@ _HOME = {
     "Detection": "hub_compat.formats",
     "Format": "hub_compat.formats",
     "convert": "hub_compat.converters",
+    "create_module_spec_from_saved_model": "hub_compat.module_spec",
     "detect": "hub_compat.detector",
     "errors": "hub_compat",
     "export_reusable": "hub_compat.exporter",
     "get_attached_message": "hub_compat.attachments",
     "ImageModuleInfo": "hub_compat.attachments",
     "KerasLayer": "hub_compat",
+    "ModuleSpec": "hub_compat.module_spec",
     "load": "hub_compat.loader",
+    "load_module_spec": "hub_compat.module_spec",
     "register_resolver": "hub_compat._handles.resolving",
     "resolve": "hub_compat._handles.resolving",
     "save": "hub_compat.saver",
@@ -45,7 +48,6 @@ _IMAGES = "get_attached_message(directory, 'image_module_info', ImageModuleInfo)
 _INSTEAD = {
     "LatestModuleExporter": "save(model, directory)",
     "Module": "load(directory, tags, fill_collections=True, name='module')",
-    "ModuleSpec": "detect(directory)",
     "add_signature": "signatures={name: function} of tf.saved_model.save(), and in a "
     "TF1 graph signature_def_map of tf.compat.v1.saved_model.Builder",
     "attach_image_module_info": _MESSAGES,
@@ -53,13 +55,11 @@ _INSTEAD = {
     "create_module_spec": "tf.compat.v1.saved_model.simple_save() in a TF1 graph, "
     "as load() reads SavedModels, too; for a Keras model, "
     "export_reusable(model, directory)",
-    "create_module_spec_from_saved_model": "load(directory)",
     "eval_function_for_module": "load(directory), called in eager execution",
     "get_expected_image_size": _IMAGES,
     "get_num_image_channels": "load(directory).signatures['default']"
     ".structured_input_signature, the last dimension of 'images'",
     "image_embedding_column": "KerasLayer(directory)",
-    "load_module_spec": "detect(directory)",
     "register_module_for_export": "save(model, directory), at the end of the job or "
     "in a hook",
     "sparse_text_embedding_column": "KerasLayer(directory)",
@@ -85,6 +85,11 @@ if TYPE_CHECKING:
     # Or that of keras2, whose interface is the same.
     from hub_compat.keras3 import KerasLayer as KerasLayer
     from hub_compat.loader import load as load
+    from hub_compat.module_spec import ModuleSpec as ModuleSpec
+    from hub_compat.module_spec import (
+        create_module_spec_from_saved_model as create_module_spec_from_saved_model,
+    )
+    from hub_compat.module_spec import load_module_spec as load_module_spec
     from hub_compat.saver import save as save
 else:
     # A type checker must not see it: each name would be there, of any type.

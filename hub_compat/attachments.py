@@ -27,7 +27,12 @@ from hub_compat.errors import (
 from hub_compat.formats import Detection
 
 # ImageModuleInfo is made by __getattr__ below.
-__all__ = ["ImageModuleInfo", "attached_messages", "get_attached_message"]  # noqa: F822
+__all__ = [  # noqa: F822
+    "ImageModuleInfo",
+    "attached_messages",
+    "get_attached_message",
+    "read_attachments",
+]
 
 COLLECTION = "hub_module_attachments"
 
@@ -145,7 +150,7 @@ def _pick(variants: List[_Variant], wanted: Optional[_Tags], handle: str) -> _Me
             tags = variant.tags
             if name != COLLECTION:
                 tags = tuple(name[len(COLLECTION) + 1 :].split(","))
-            known.setdefault(tags, {}).update(map(_parse_attachment, values))
+            known.setdefault(tags, {}).update(read_attachments(values))
     if wanted is None:
         wanted = next((t for t in ((), ("serve",)) if t in known), variants[0].tags)
     if wanted not in known:
@@ -191,6 +196,11 @@ def _read_bytes_list(collection: wire.Message) -> List[bytes]:
         items = collection.message(kind)
         values += [items.payload(item) for item in items.fields()]
     return values
+
+
+def read_attachments(values: Iterable[bytes]) -> _Messages:
+    """Reads serialized ModuleAttachments: serialized messages by their keys."""
+    return dict(map(_parse_attachment, values))
 
 
 def _parse_attachment(data: bytes) -> Tuple[str, bytes]:

@@ -9,7 +9,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- FormatError (ValueError)            not a module, or a format we refuse
     |   `-- CorruptModuleError              a module, but damaged or incomplete
     |       `-- ArchiveError (HandleError)    an archive that is not unpacked
-    |-- VariantError (ValueError, RuntimeError)   no such tag set
+    |-- VariantError (ValueError, RuntimeError, KeyError)   no such tag set
     |-- SignatureError (KeyError, ValueError)   no such signature
     |-- InputError (TypeError, ValueError)    a signature does not take these inputs
     |-- ConversionError (ValueError)        a module that cannot be converted
@@ -85,7 +85,7 @@ class ArchiveError(CorruptModuleError, HandleError):
     """The archive of a module is unusable, damaged or not trusted."""
 
 
-class VariantError(HubCompatError, ValueError, RuntimeError):
+class VariantError(HubCompatError, ValueError, RuntimeError, KeyError):
     """The module has no MetaGraph with the requested tag set."""
 
 

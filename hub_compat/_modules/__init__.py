@@ -1,0 +1,3 @@
+"""What ``ModuleSpec`` and ``Module`` are made of: MetaGraphDefs, read and imported."""
+
+from __future__ import annotations
