@@ -98,7 +98,7 @@ def test_collections_that_a_module_cannot_have(testdata: Path) -> None:
 
 
 def test_a_spec_is_exported_from_a_checkpoint(testdata: Path, tmp_path: Path) -> None:
-    """Under the names that the job had; what does not fit is an error, and no module."""
+    """Under the names that the job had; what does not fit is an error."""
     import tensorflow as tf
 
     spec = hub.load_module_spec(testdata / "image_bn" / "module")
@@ -167,10 +167,7 @@ def test_assets_of_one_file_are_written_once(testdata: Path, tmp_path: Path) -> 
         graph.meta_info_def.tags.extend(tags)
         assets = graph.collection_def["asset_filepaths"].node_list.value
         for node in graph.graph_def.node:
-            if (
-                node.name + ":0"
-                in graph.collection_def["asset_filepaths"].node_list.value
-            ):
+            if node.name + ":0" in assets:
                 path = str(tmp_path / number / "words").encode()
                 node.attr["value"].tensor.string_val[0] = path
         graphs.append(graph)
