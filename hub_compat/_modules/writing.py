@@ -89,7 +89,7 @@ class _Assets:
             meta_graph.collection_def[ASSETS].any_list.value.add().Pack(definition)
 
     def _name(self, path: str) -> str:
-        """The name of a file in ``assets``: one for each path, all of them different."""
+        """The name of a file in ``assets``: one for each path, all different."""
         if path not in self._names:
             base = path.rstrip("/").rsplit("/", 1)[-1]
             name, number = base, 0
