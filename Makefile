@@ -71,25 +71,25 @@ bench:
 
 testdata:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
-	$(RUN) tf115 testdata/make_testdata.py $(ARGS)
+	$(RUN) tf115 testdata/scripts/make_testdata.py $(ARGS)
 	@# What is not one of the modules, when all are asked for.
-	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/record_training.py)
-	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_programs.py)
-	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_signatures.py)
-	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_tables.py)
-	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/random_writes.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/scripts/record_training.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/scripts/random_programs.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/scripts/random_signatures.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/scripts/random_tables.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf115 testdata/scripts/random_writes.py)
 
 digests:
-	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=2 $(RUN) tf221 testdata/make_digests.py
+	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=2 $(RUN) tf221 testdata/scripts/make_digests.py
 
 testdata-tf2:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
-	$(RUN) tf221 testdata/tf221_models.py $(ARGS)
-	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/tf221_lookups.py)
-	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/tf221_rules.py)
+	$(RUN) tf221 testdata/scripts/tf221_models.py $(ARGS)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/scripts/tf221_lookups.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/scripts/tf221_rules.py)
 
 testdata-tf215:
-	@PYTHONPATH="$(CURDIR)" $(RUN) tf215 testdata/tf215_models.py $(ARGS)
+	@PYTHONPATH="$(CURDIR)" $(RUN) tf215 testdata/scripts/tf215_models.py $(ARGS)
 
 ops:
 	@$(RUN) tf115 tools/make_op_list.py

@@ -1,7 +1,7 @@
 """Writes a TF1 Hub module that is one big variable: ``embedding.py embedding OUT``.
 
-Run by ``models.py`` under TensorFlow 1.15. The embedding of testdata/large.py has
-its variable in parts, as such modules have; TensorFlow cannot load and save that,
+Run by ``models.py`` under TensorFlow 1.15. The embedding of testdata/scripts/large.py
+has its variable in parts, as such modules have; TensorFlow cannot load and save that,
 so there would be nothing to compare with.
 """
 

@@ -1,6 +1,6 @@
 """The modules that the benchmarks run on, written once into a cache directory.
 
-TF1 Hub modules can only be written by TensorFlow 1: ``testdata/large.py``
+TF1 Hub modules can only be written by TensorFlow 1: ``testdata/scripts/large.py``
 and ``embedding.py`` do, in the project's TF 1.15 environment. The rest derives
 from those.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
-LARGE = ROOT / "testdata" / "large.py"
+LARGE = ROOT / "testdata" / "scripts" / "large.py"
 EMBEDDING = Path(__file__).resolve().with_name("embedding.py")
 RECURRENT = Path(__file__).resolve().with_name("recurrent.py")
 

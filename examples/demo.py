@@ -20,7 +20,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "testdata"), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT / "testdata" / "scripts"), str(ROOT / "tests" / "support")]
 
 import expected  # noqa: E402
 import numpy as np  # noqa: E402

@@ -33,7 +33,11 @@ TESTDATA = ROOT / "testdata"
 
 # Helpers, programs of other processes, and `expected`, the reader of what was recorded
 # under TF 1.15.
-for _folder in (ROOT / "tests" / "programs", ROOT / "tests" / "support", TESTDATA):
+for _folder in (
+    ROOT / "tests" / "programs",
+    ROOT / "tests" / "support",
+    TESTDATA / "scripts",
+):
     sys.path.insert(0, str(_folder))
 
 from environment import (  # noqa: E402

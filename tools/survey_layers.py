@@ -1,8 +1,8 @@
 """Which layers of TensorFlow 2.21 run in TensorFlow 1.15: ``make survey-layers``.
 
-Loads what ``testdata/layers.py`` recorded in TensorFlow 1.15.5, in graph mode and
-eagerly, compares, and writes the table to ``docs/lowering.md``. The same comparison is
-a test, tests/lowering/test_lowering_layers.py::
+Loads what ``testdata/scripts/layers.py`` recorded in TensorFlow 1.15.5, in graph mode
+and eagerly, compares, and writes the table to ``docs/lowering.md``. The same
+comparison is a test, tests/lowering/test_lowering_layers.py::
 
     python tools/survey_layers.py                 # the page, from what is recorded
     python tools/survey_layers.py --write         # records first; minutes
@@ -141,7 +141,7 @@ def main(argv: List[str]) -> None:
         run(argv[1], Path(argv[2]))
         return
     if argv == ["--write"]:
-        in_environment(NEW, ROOT / "testdata" / "layers.py")
+        in_environment(NEW, ROOT / "testdata" / "scripts" / "layers.py")
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for mode in MODES:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.tensorflow
 @pytest.fixture(scope="module")
 def large(testdata: Path) -> Dict[str, Any]:
     """The large modules and what was recorded of them, by name."""
-    folder = models("tf115", testdata / "make_testdata.py", WRITERS, NAMES)
+    folder = models("tf115", testdata / "scripts" / "make_testdata.py", WRITERS, NAMES)
     return {name: expected.load_expected(name, folder) for name in NAMES}
 
 

@@ -1,6 +1,7 @@
 """Signatures with names of every sort against what TF 1.15's session returned.
 
-``testdata/random_signatures.py`` made them, a hundred in each of three SavedModels.
+``testdata/scripts/random_signatures.py`` made them, a hundred in each of three
+SavedModels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """TF1 formats that TensorFlow 2.15 wrote, against what they gave there.
 
-``testdata/tf215_models.py`` wrote them; this file loads them in whatever runtime the
-tests run, in TensorFlow 1.15 through the lowering.
+``testdata/scripts/tf215_models.py`` wrote them; this file loads them in whatever
+runtime the tests run, in TensorFlow 1.15 through the lowering.
 """
 
 from __future__ import annotations

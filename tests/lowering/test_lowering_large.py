@@ -33,7 +33,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def applications(testdata: Path) -> Path:
     """The directory of the models and what was recorded of them."""
-    return models("tf221", testdata / "tf221_models.py", WRITERS, NAMES)
+    return models("tf221", testdata / "scripts" / "tf221_models.py", WRITERS, NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

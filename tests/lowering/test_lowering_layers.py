@@ -1,7 +1,7 @@
 """Every layer of tf_keras and Keras 3 that TensorFlow 2.21 saves, in this runtime.
 
-``testdata/layers.py`` wrote them, one module for each library, and recorded what they
-compute there; ``docs/lowering.md`` is the table of what comes out here.
+``testdata/scripts/layers.py`` wrote them, one module for each library, and recorded
+what they compute there; ``docs/lowering.md`` is the table of what comes out here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Models that TensorFlow 2.21 wrote, against what they gave there.
 
-``testdata/tf221_models.py`` wrote and ran them; this file loads them in whatever
-runtime the tests run, in TensorFlow 1.15 through the lowering.
+``testdata/scripts/tf221_models.py`` wrote and ran them; this file loads them in
+whatever runtime the tests run, in TensorFlow 1.15 through the lowering.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Programs of nested loops and conditionals against what TF 1.15 computed.
 
-``testdata/random_programs.py`` made them, some hundreds of signatures in one module.
+``testdata/scripts/random_programs.py`` made them, some hundreds of signatures in one
+module.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tables of every kind and origin against what TF 1.15 found in them.
 
-``testdata/random_tables.py`` made them, hundreds of signatures in a few models.
+``testdata/scripts/random_tables.py`` made them, hundreds of signatures in a few models.
 """
 
 from __future__ import annotations

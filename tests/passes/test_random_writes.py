@@ -1,6 +1,7 @@
 """Programs that write variables and read them, against what TF 1.15 computed.
 
-``testdata/random_writes.py`` made them, some hundreds of signatures in one module.
+``testdata/scripts/random_writes.py`` made them, some hundreds of signatures in one
+module.
 """
 
 from __future__ import annotations

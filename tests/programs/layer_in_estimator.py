@@ -28,7 +28,7 @@ _DEVICES: List[str] = []
 
 
 def input_fn() -> Any:
-    """The batches of testdata/record_training.py, and what is wished for."""
+    """The batches of testdata/scripts/record_training.py, and what is wished for."""
     images = np.stack([batch(step) for step in range(STEPS)])
     wishes = np.ones([STEPS, len(images[0]), 6], np.float32)
     return tf.data.Dataset.from_tensor_slices(({"images": images}, wishes))

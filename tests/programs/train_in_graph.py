@@ -27,7 +27,7 @@ STEPS, RATE = 4, 0.1
 
 
 def batch(step: int) -> np.ndarray:
-    """The images that testdata/record_training.py trained with."""
+    """The images that testdata/scripts/record_training.py trained with."""
     return np.random.RandomState(step).rand(4, 8, 8, 3).astype(np.float32)
 
 

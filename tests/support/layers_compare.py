@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 TESTDATA = Path(__file__).resolve().parents[2] / "testdata"
-sys.path.insert(0, str(TESTDATA))
+sys.path.insert(0, str(TESTDATA / "scripts"))
 
 import expected  # noqa: E402
 import layers_replay  # noqa: E402

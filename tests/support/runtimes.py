@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "testdata"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "testdata" / "scripts"))
 
 import expected  # noqa: E402
 import tensorflow as tf  # noqa: E402

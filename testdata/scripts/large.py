@@ -3,9 +3,9 @@
 For benchmarks, by TensorFlow 1.15 and tensorflow_hub 0.12; ``DEFINITIONS`` are
 those of the tests, which ``make_testdata.py`` writes and records::
 
-    python testdata/large.py resnet50 OUT [--width 64]
-    python testdata/large.py embedding OUT [--megabytes 300]
-    python testdata/large.py deep OUT [--nodes 10000]
+    python testdata/scripts/large.py resnet50 OUT [--width 64]
+    python testdata/scripts/large.py embedding OUT [--megabytes 300]
+    python testdata/scripts/large.py deep OUT [--nodes 10000]
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Writes ``tf221_rules/module``, a SavedModel with a signature for each op, and
 ``tf221_rules/recorded.npz``: what it is given, what TensorFlow 2.21 answers, and the
 gradients of the loss of ``tf221_replay.py`` with respect to floating inputs::
 
-    python testdata/tf221_rules.py
+    python testdata/scripts/tf221_rules.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 import tf221_replay
 from tf221_ops import numbers
 
-OUT = Path(__file__).resolve().parent / "tf221_rules"
+OUT = Path(__file__).resolve().parents[1] / "tf221_rules"
 INF = float("inf")
 # Of these ops there is no gradient, or none that is a number.
 CONSTANT = {

@@ -2,7 +2,7 @@
 
 For TensorFlow 1.15 and tensorflow_hub 0.12, which are the original runtime::
 
-    python testdata/record_training.py    # writes testdata/training.json
+    python testdata/scripts/record_training.py    # writes testdata/training.json
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_hub as hub
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 STEPS, RATE = 4, 0.1
 
 

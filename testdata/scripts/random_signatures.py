@@ -4,7 +4,7 @@ Writes ``signatures/NUMBER/module``, SavedModels with a hundred signatures each,
 ``signatures/NUMBER/cases.json``: for each signature its inputs and what a session
 returned. Needs TensorFlow 1.15::
 
-    python testdata/random_signatures.py
+    python testdata/scripts/random_signatures.py
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _pack(graph: Path) -> None:
 
 def main() -> int:
     """Writes and records the modules."""
-    root = Path(__file__).resolve().parent / "signatures"
+    root = Path(__file__).resolve().parents[1] / "signatures"
     shutil.rmtree(str(root), ignore_errors=True)
     for number in range(MODULES):
         write(number, root / str(number))

@@ -2,9 +2,9 @@
 
 For TensorFlow 1.15 and tensorflow_hub 0.12, which are the original runtime::
 
-    python testdata/make_testdata.py                  # all, in place
-    python testdata/make_testdata.py --out DIR NAME   # one, elsewhere
-    python testdata/make_testdata.py --compare DIR    # two runs gave the same?
+    python testdata/scripts/make_testdata.py                  # all, in place
+    python testdata/scripts/make_testdata.py --out DIR NAME   # one, elsewhere
+    python testdata/scripts/make_testdata.py --compare DIR    # two runs gave the same?
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import List
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+SCRIPTS = Path(__file__).resolve().parent
+sys.path.insert(0, str(SCRIPTS))
 
 
 def differences(one: Path, other: Path) -> List[str]:
@@ -91,7 +91,7 @@ def make(names: List[str], root: Path, definitions: str = "modules") -> None:
             write_module(definition, root, Path(scratch))
             os.chdir(str(root))
     print(HEADER, flush=True)
-    command = [sys.executable, str(HERE / "record.py"), definitions, str(root)]
+    command = [sys.executable, str(SCRIPTS / "record.py"), definitions, str(root)]
     subprocess.run(command + [d.name for d in chosen], check=True)
 
 
@@ -99,7 +99,9 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="modules; all small ones by default")
-    parser.add_argument("--out", type=Path, default=HERE, help="the directory to write")
+    parser.add_argument(
+        "--out", type=Path, default=SCRIPTS.parent, help="the directory to write"
+    )
     parser.add_argument(
         "--compare",
         type=Path,

@@ -6,7 +6,7 @@ SavedModel with a signature for each program, and ``writes/expected.npz``: input
 outputs of several calls in a row, and what the variables hold after each. Needs
 TensorFlow 1.15::
 
-    python testdata/random_writes.py
+    python testdata/scripts/random_writes.py
 """
 
 from __future__ import annotations
@@ -419,7 +419,7 @@ def save(root: Path, expected: Dict[str, Dict[str, np.ndarray]]) -> None:
 
 def main() -> int:
     """Writes and records the programs."""
-    root = Path(__file__).resolve().parent / "writes"
+    root = Path(__file__).resolve().parents[1] / "writes"
     numbers = itertools.count()
     shutil.rmtree(str(root), ignore_errors=True)
     expected: Dict[str, Dict[str, np.ndarray]] = {}

@@ -5,7 +5,7 @@ for each table, and ``random_tables/expected.npz``: keys and results by model an
 signature. The results are those of TensorFlow 1.15's session on the exported model.
 Needs TensorFlow 1.15 and tensorflow_hub::
 
-    python testdata/random_tables.py
+    python testdata/scripts/random_tables.py
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from define import session_config
 from tensorflow.python.ops import lookup_ops
 from tensorflow.python.training.tracking import tracking
 
-OUT = Path(__file__).resolve().parent / "random_tables"
+OUT = Path(__file__).resolve().parents[1] / "random_tables"
 # What fills the tables of a model, and how many tables it has.
 MODELS = {
     "main_op": 44,

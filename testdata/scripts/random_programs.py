@@ -4,7 +4,7 @@ Writes ``programs/packed``, a packed SavedModel with a signature for each progra
 ``programs/expected.npz``: inputs, outputs and gradients by signature. Needs TensorFlow
 1.15::
 
-    python testdata/random_programs.py
+    python testdata/scripts/random_programs.py
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def record(seed: int) -> Optional[Dict[str, np.ndarray]]:
 
 def main() -> int:
     """Writes and records the programs."""
-    root = Path(__file__).resolve().parent / "programs"
+    root = Path(__file__).resolve().parents[1] / "programs"
     shutil.rmtree(str(root), ignore_errors=True)
     expected: Dict[str, np.ndarray] = {}
     seeds: List[int] = []

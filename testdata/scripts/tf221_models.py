@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tf221_ops import module_defaults, module_ops, numbers, tf1_saved_model  # noqa: E402
 
-HERE = Path(__file__).resolve().parent / "tf221"
+HERE = Path(__file__).resolve().parents[1] / "tf221"
 
 
 def set_weights(variables: List[Any]) -> None:
@@ -452,7 +452,7 @@ LARGE: Dict[str, Callable[[str], Dict[str, Any]]] = {
 
 def main() -> None:
     """Writes and records every model, or those that are named."""
-    sys.path.insert(0, str(HERE.parent))
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
     import tf221_replay
 
     assert tf.__version__.startswith("2.21."), tf.__version__

@@ -4,7 +4,7 @@ Writes ``tf221_layers/<library>``: a packed SavedModel with two signatures for e
 layer, ``Dense_infer`` and ``Dense_train``, a sub-object ``Dense`` with its variables,
 and what TensorFlow's own loader computed with it. Run it under TensorFlow 2.21::
 
-    python testdata/layers.py [keras3|tf_keras]
+    python testdata/scripts/layers.py [keras3|tf_keras]
 
 ``expected.npz`` has arrays by ``layer|mode|part|name``; the parts are ``in``, ``out``,
 ``grad`` (of what tf221_replay.py makes of the outputs, by variable or input) and
@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from layer_arguments import ABSTRACT, VARIANTS, arguments  # noqa: E402
 
-OUT = Path(__file__).resolve().parent / "tf221_layers"
+OUT = Path(__file__).resolve().parents[1] / "tf221_layers"
 SEVERAL = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
 # Ops whose numbers are others in TF 1.15, also with the same seed.
 RANDOM = {"RngReadAndSkip", "StatelessRandomGammaV3"}

@@ -3,7 +3,7 @@
 Writes ``tf221_lookups/module``, a SavedModel, and ``tf221_lookups/recorded.json``: what
 it is asked and what TensorFlow 2.21 answers. Needs tf_keras::
 
-    python testdata/tf221_lookups.py
+    python testdata/scripts/tf221_lookups.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Dict
 import tensorflow as tf
 import tf_keras
 
-OUT = Path(__file__).resolve().parent / "tf221_lookups"
+OUT = Path(__file__).resolve().parents[1] / "tf221_lookups"
 WORDS = ["a", "bb", "c c", "x", "y", "k1", "k2", "[M]", "zz", "", "d\te"]
 NUMBERS = [0, 1, 2, 3, 10, 20, 5, 6, 7, -1, 4]
 

@@ -1,4 +1,4 @@
-"""What the layers of testdata/layers.py are made with and called with."""
+"""What the layers of testdata/scripts/layers.py are made with and called with."""
 
 from __future__ import annotations
 

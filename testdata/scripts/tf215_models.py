@@ -22,7 +22,7 @@ import tensorflow_hub as hub  # noqa: E402
 from define import Call, Definition, array, session_config, texts  # noqa: E402
 from make_testdata import make  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 SERVE, TRAIN = ("serve",), ("train",)
 WORDS = "one\ntwo\nthree\n"
 
