@@ -56,11 +56,11 @@ from hub_compat._parsing.near_misses import (
     not_found,
     pretence,
 )
+from hub_compat._parsing.readers import TextReader, WireReader
 from hub_compat._parsing.summary import (
+    SCHEMA,
     Model,
     ObjectGraph,
-    TextReader,
-    WireReader,
     read_chunked,
     read_model,
 )
@@ -158,9 +158,11 @@ def _detect(directory: str, given: str) -> Detection:
 def _read_file(opened: Any, file: str, model_path: str) -> Model:
     if file == "saved_model.pb":
         message = wire.open_message(opened, model_path)
-        return read_model(WireReader(message, "SavedModel"))
+        return read_model(WireReader(message, "SavedModel", SCHEMA))
     if file == "saved_model.pbtxt":
-        return read_model(TextReader(open_text(opened, model_path), "SavedModel"))
+        return read_model(
+            TextReader(open_text(opened, model_path), "SavedModel", SCHEMA)
+        )
     return read_chunked(ChunkedFile(opened, model_path))
 
 
@@ -270,7 +272,7 @@ def _check_marker(path: str) -> None:
     features = []
     try:
         with files.open_read(path) as opened:
-            reader = WireReader(wire.open_message(opened, path), "ModuleDef")
+            reader = WireReader(wire.open_message(opened, path), "ModuleDef", SCHEMA)
             for name, value in reader.fields():
                 if name == "format":
                     number = value
