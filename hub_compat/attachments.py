@@ -10,13 +10,14 @@ keeps those of its root variant there, those of another under
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from hub_compat import _guard
 from hub_compat._handles.resolving import resolve
 from hub_compat._io import files
 from hub_compat._loaded import origin
 from hub_compat._parsing import wire
+from hub_compat._parsing.varint import put_varint
 from hub_compat.detector import detect
 from hub_compat.errors import (
     AttachmentError,
@@ -32,6 +33,7 @@ __all__ = [  # noqa: F822
     "attached_messages",
     "get_attached_message",
     "read_attachments",
+    "write_attachments",
 ]
 
 COLLECTION = "hub_module_attachments"
@@ -212,6 +214,19 @@ def _parse_attachment(data: bytes) -> Tuple[str, bytes]:
         elif field.number == 2:
             value = message.payload(field)
     return key, value
+
+
+def write_attachments(meta_graph: Any, messages: Mapping[str, bytes]) -> None:
+    """Attaches serialized messages, by key, to a MetaGraphDef."""
+    if messages:
+        # Field 1 and field 2 of a ModuleAttachment, each with its length.
+        meta_graph.collection_def[COLLECTION].bytes_list.value[:] = [
+            b"".join(
+                bytes([number << 3 | 2]) + put_varint(len(part)) + part
+                for number, part in ((1, key.encode("utf-8")), (2, value))
+            )
+            for key, value in messages.items()
+        ]
 
 
 def __getattr__(name: str) -> Any:

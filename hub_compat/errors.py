@@ -15,6 +15,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- LayerError (ValueError, TypeError)  a KerasLayer cannot be made or called so
+    |-- ModuleFnError (ValueError, TypeError, RuntimeError)   a module_fn builds no module
     |-- SafeModeError (ValueError)          Keras' safe mode loads no module
     |-- SaveError (ValueError)              a loaded object that cannot be saved
     |-- VerificationError (ValueError)      original and converted module differ
@@ -46,6 +47,7 @@ __all__ = [
     "LayerError",
     "MissingDependencyError",
     "MissingModuleError",
+    "ModuleFnError",
     "OptionsError",
     "SafeModeError",
     "SaveError",
@@ -116,6 +118,10 @@ class LayerError(HubCompatError, ValueError, TypeError):
     # another class in place of one that has a constructor of its own.
     if not TYPE_CHECKING:
         __init__ = Exception.__init__
+
+
+class ModuleFnError(HubCompatError, ValueError, TypeError, RuntimeError):
+    """What a ``module_fn`` builds, or says of it, cannot be a module."""
 
 
 class SafeModeError(HubCompatError, ValueError):

@@ -69,14 +69,23 @@ class Registry:
         self.graph_def_version = graph_def_version
         self._ops = ops
         self._found: Dict[str, Any] = {}
+        self._more: Dict[str, Any] = {}
 
     def get(self, op: str) -> Optional[op_def_pb2.OpDef]:
         """The definition of an op; None where there is none."""
+        if op in self._more:
+            return self._more[op]
         if self._ops is not None:
             return self._ops.get(op)
         if op not in self._found:
             self._found[op] = registered_op(op)
         return self._found[op]
+
+    def extended(self, ops: Dict[str, Any]) -> Registry:
+        """The same TensorFlow with more ops, such as those of a library."""
+        found = Registry(self.name, self.version, self.graph_def_version, self._ops)
+        found._more = dict(ops)
+        return found
 
 
 def of_target(name: str) -> Registry:

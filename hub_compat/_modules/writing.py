@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Dict, Iterable, List, Mapping, Set
 
 from hub_compat._io import files
 from hub_compat._io.publish import atomic_directory
 from hub_compat._parsing.near_misses import MARKER_FILE
-from hub_compat._tf import meta_graph_pb2, saved_model_pb2
+from hub_compat._tf import meta_graph_pb2, saved_model_pb2, tf
 from hub_compat.converters.checkpoint.relabel import relabel
 from hub_compat.converters.ir.graph import node_of
-from hub_compat.errors import CorruptModuleError, HandleError
+from hub_compat.converters.lowering.meta_graphs import lower_meta_graph
+from hub_compat.converters.opdata.targets import TARGETS, of_target, version_of
+from hub_compat.errors import CorruptModuleError, HandleError, UnknownOpError
 
 from .reading import ASSET_PATHS, ASSETS, check_asset
 
@@ -19,6 +22,8 @@ __all__ = ["write_module"]
 # ModuleDef(format=FORMAT_V3), the only one there is.
 _MARKER = b"\x08\x03"
 _PLACEHOLDER = b"SAVEDMODEL-ASSET"
+# The target that modules are written for.
+_OLDEST = "tf1.15"
 
 
 def write_module(
@@ -38,6 +43,7 @@ def write_module(
     saved_model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
     for meta_graph in meta_graphs:
         saved_model.meta_graphs.add().CopyFrom(meta_graph)
+        _make_portable(saved_model.meta_graphs[-1])
     assets = _Assets()
     for meta_graph in saved_model.meta_graphs:
         assets.collect(meta_graph)
@@ -52,6 +58,23 @@ def write_module(
         )
         # The last: what has it is a module.
         files.write_bytes(files.join(directory, MARKER_FILE), _MARKER)
+
+
+def _make_portable(meta_graph: Any) -> None:
+    """Writes a graph in the ops of TensorFlow 1.15, which has most readers, if it can.
+
+    A newer TensorFlow has ops and attributes of its own even for plain variables.
+    """
+    if version_of(tf.__version__) <= TARGETS[_OLDEST].version:
+        return
+    try:
+        lower_meta_graph(meta_graph, of_target(_OLDEST))
+    except UnknownOpError as error:
+        warnings.warn(
+            "The module can be read in newer versions of TensorFlow only: {} Received: "
+            "tags={!r}".format(error, sorted(meta_graph.meta_info_def.tags)),
+            stacklevel=4,
+        )
 
 
 class _Assets:
