@@ -16,20 +16,28 @@ from hub_compat._registration import register as _register
 __version__ = "0.1.0"
 
 _HOME = {
+    "add_signature": "hub_compat.module_fn",
+    "attach_image_module_info": "hub_compat.image_util",
+    "attach_message": "hub_compat.module_fn",
     "ConversionReport": "hub_compat.formats",
-    "Detection": "hub_compat.formats",
-    "Format": "hub_compat.formats",
     "convert": "hub_compat.converters",
+    "create_module_spec": "hub_compat.module_fn",
     "create_module_spec_from_saved_model": "hub_compat.module_spec",
     "detect": "hub_compat.detector",
+    "Detection": "hub_compat.formats",
     "errors": "hub_compat",
     "export_reusable": "hub_compat.exporter",
+    "Format": "hub_compat.formats",
     "get_attached_message": "hub_compat.attachments",
+    "get_expected_image_size": "hub_compat.image_util",
+    "get_num_image_channels": "hub_compat.image_util",
     "ImageModuleInfo": "hub_compat.attachments",
     "KerasLayer": "hub_compat",
-    "ModuleSpec": "hub_compat.module_spec",
+    "LatestModuleExporter": "hub_compat.estimator",
     "load": "hub_compat.loader",
     "load_module_spec": "hub_compat.module_spec",
+    "ModuleSpec": "hub_compat.module_spec",
+    "register_module_for_export": "hub_compat.estimator",
     "register_resolver": "hub_compat._handles.resolving",
     "resolve": "hub_compat._handles.resolving",
     "save": "hub_compat.saver",
@@ -40,28 +48,10 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 # What tensorflow_hub has, or once had, and what does it here.
-_MESSAGES = (
-    "get_attached_message(directory, key); save() and convert() keep attached "
-    "messages, and nothing attaches new ones"
-)
-_IMAGES = "get_attached_message(directory, 'image_module_info', ImageModuleInfo)"
 _INSTEAD = {
-    "LatestModuleExporter": "save(model, directory)",
     "Module": "load(directory, tags, fill_collections=True, name='module')",
-    "add_signature": "signatures={name: function} of tf.saved_model.save(), and in a "
-    "TF1 graph signature_def_map of tf.compat.v1.saved_model.Builder",
-    "attach_image_module_info": _MESSAGES,
-    "attach_message": _MESSAGES,
-    "create_module_spec": "tf.compat.v1.saved_model.simple_save() in a TF1 graph, "
-    "as load() reads SavedModels, too; for a Keras model, "
-    "export_reusable(model, directory)",
     "eval_function_for_module": "load(directory), called in eager execution",
-    "get_expected_image_size": _IMAGES,
-    "get_num_image_channels": "load(directory).signatures['default']"
-    ".structured_input_signature, the last dimension of 'images'",
     "image_embedding_column": "KerasLayer(directory)",
-    "register_module_for_export": "save(model, directory), at the end of the job or "
-    "in a hook",
     "sparse_text_embedding_column": "KerasLayer(directory)",
     "text_embedding_column": "KerasLayer(directory)",
     "text_embedding_column_v2": "KerasLayer(directory)",
@@ -76,15 +66,27 @@ if TYPE_CHECKING:
     from hub_compat.converters import convert as convert
     from hub_compat.converters.verify import verify as verify
     from hub_compat.detector import detect as detect
+    from hub_compat.estimator import LatestModuleExporter as LatestModuleExporter
+    from hub_compat.estimator import (
+        register_module_for_export as register_module_for_export,
+    )
     from hub_compat.exporter import export_reusable as export_reusable
     from hub_compat.formats import ConversionReport as ConversionReport
     from hub_compat.formats import Detection as Detection
     from hub_compat.formats import Format as Format
     from hub_compat.formats import VerificationReport as VerificationReport
+    from hub_compat.image_util import (
+        attach_image_module_info as attach_image_module_info,
+    )
+    from hub_compat.image_util import get_expected_image_size as get_expected_image_size
+    from hub_compat.image_util import get_num_image_channels as get_num_image_channels
 
     # Or that of keras2, whose interface is the same.
     from hub_compat.keras3 import KerasLayer as KerasLayer
     from hub_compat.loader import load as load
+    from hub_compat.module_fn import add_signature as add_signature
+    from hub_compat.module_fn import attach_message as attach_message
+    from hub_compat.module_fn import create_module_spec as create_module_spec
     from hub_compat.module_spec import ModuleSpec as ModuleSpec
     from hub_compat.module_spec import (
         create_module_spec_from_saved_model as create_module_spec_from_saved_model,

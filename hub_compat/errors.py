@@ -15,7 +15,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- LayerError (ValueError, TypeError)  a KerasLayer cannot be made or called so
-    |-- ModuleFnError (ValueError, TypeError, RuntimeError)   a module_fn builds no module
+    |-- ModuleFnError (ValueError, TypeError, RuntimeError)   no module can be so
     |-- SafeModeError (ValueError)          Keras' safe mode loads no module
     |-- SaveError (ValueError)              a loaded object that cannot be saved
     |-- VerificationError (ValueError)      original and converted module differ

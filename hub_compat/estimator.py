@@ -104,9 +104,9 @@ class _LatestModuleExporter:
 
         Args:
           estimator: an ``Estimator``. Where TensorFlow has none: a ``model_fn``, called
-            with ``mode="infer"``; or a dict from export names to a ``ModuleSpec``, or to
-            a pair of it and a function from its names of variables to those in the
-            checkpoint.
+            with ``mode="infer"``; or a dict from export names to ``ModuleSpec``. For
+            other names of variables in the checkpoint, give a pair of the spec and a
+            function from the module's names to those.
           export_path: the directory that the export goes to.
           checkpoint_path: the prefix of a checkpoint, or the directory of several, of
             which the last counts. By default the last one of the Estimator.
@@ -161,9 +161,7 @@ def _checkpoint(estimator: Any, given: Optional[str]) -> str:
     return str(found)
 
 
-def _export_specs(
-    specs: Mapping[str, Any], directory: str, checkpoint: str
-) -> int:
+def _export_specs(specs: Mapping[str, Any], directory: str, checkpoint: str) -> int:
     for name, value in specs.items():
         spec, rename = value if isinstance(value, tuple) else (value, None)
         if not isinstance(spec, ModuleSpec):
@@ -240,7 +238,8 @@ def _free_directory(base: str) -> str:
             return path
         time.sleep(1)
     raise SaveError(
-        "The directories named after the last seconds are all there. Export less often. "
+        "The directories named after the last seconds are all there. Export less "
+        "often. "
         "Received: {!r}".format(base)
     )
 
@@ -269,6 +268,8 @@ def _exporter_class() -> Any:
     base = exporter_base()
     if base is not None:
         bases += (base,)
-    made = type("LatestModuleExporter", bases, {"__doc__": _LatestModuleExporter.__doc__})
+    made = type(
+        "LatestModuleExporter", bases, {"__doc__": _LatestModuleExporter.__doc__}
+    )
     made.__module__ = __name__
     return made

@@ -59,7 +59,7 @@ def get_image_module_info(module_or_spec: Any, required: bool = False) -> Any:
         origin.of(module_or_spec) is None
     ):
         if not required:
-            # Such as an object of tf.saved_model.load(): it has none that could be read.
+            # Such as an object of tf.saved_model.load(): it shows none.
             return None
     return attachments.get_attached_message(
         module_or_spec, _KEY, info, required=required
@@ -78,7 +78,7 @@ def get_expected_image_size(
     Args:
       module_or_spec: a ``Module``, a ``ModuleSpec``, the result of ``load()``, or the
         directory of a model.
-      signature: the name of the signature; by default the one that is called by default.
+      signature: the name of the signature; by default the one that calls use.
       input_name: the input, of shape ``[batch, height, width, channels]``; by default
         ``"images"``. Of a TF2 model, which may call it otherwise, its only input.
 
@@ -151,9 +151,7 @@ def _shape(model: Any, signature: Optional[str], input_name: Optional[str]) -> A
         chosen = input_name or _INPUT
     else:
         shapes = _shapes_of_model(model, signature)
-        chosen = input_name or (
-            next(iter(shapes)) if len(shapes) == 1 else _INPUT
-        )
+        chosen = input_name or (next(iter(shapes)) if len(shapes) == 1 else _INPUT)
     if chosen not in shapes:
         raise InputError(
             "The module is missing the input in its signature {!r}, which has {}. Give "
@@ -206,7 +204,8 @@ def _pick(signature: Optional[str], names: List[str]) -> str:
         signature = wanted or (known[0] if len(known) == 1 else "default")
     if signature not in known:
         raise SignatureError(
-            "The model has no such signature; it has {}. Received: signature={!r}".format(
+            "The model has no such signature; it has {}. Received: "
+            "signature={!r}".format(
                 ", ".join(map(repr, sorted(known))) or "none", signature
             )
         )

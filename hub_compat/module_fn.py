@@ -19,7 +19,12 @@ from hub_compat._tf.runtime import registered_op
 from hub_compat._tf.structures import components_of
 from hub_compat.attachments import write_attachments
 from hub_compat.converters.ir.used_nodes import keep_used
-from hub_compat.errors import AttachmentError, ModuleFnError, SignatureError, VariantError
+from hub_compat.errors import (
+    AttachmentError,
+    ModuleFnError,
+    SignatureError,
+    VariantError,
+)
 from hub_compat.module_spec import ModuleSpec
 
 __all__ = [
@@ -84,8 +89,10 @@ def create_module_spec(
             "add_signature(). Received: module_fn={!r}".format(module_fn)
         )
     variants = _variants(tags_and_args)
-    dropped = [drop_collections] if isinstance(drop_collections, str) else (
-        list(drop_collections or ())
+    dropped = (
+        [drop_collections]
+        if isinstance(drop_collections, str)
+        else (list(drop_collections or ()))
     )
     meta_graphs = []
     for tags, arguments in variants:
@@ -338,7 +345,7 @@ def _check_input_places(name: str, inputs: Dict[str, Any]) -> None:
 
 
 def find_signature_inputs_from_multivalued_ops(
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, Any],
 ) -> Optional[str]:
     """A warning of inputs that are one of several outputs of an op; None of none."""
     found = []

@@ -19,7 +19,10 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference.md"
 # What a module makes when it is asked for, and the function that makes it.
-_MADE = {"ImageModuleInfo": "_image_module_info"}
+_MADE = {
+    "ImageModuleInfo": "_image_module_info",
+    "LatestModuleExporter": "_LatestModuleExporter",
+}
 # A name whose module is the package itself, and the module that has it.
 _MODULES = {"KerasLayer": "hub_compat.keras3"}
 _RESULTS = "hub_compat.formats"

@@ -163,7 +163,9 @@ def _drop_contexts(meta_graph: Any, used: Set[str]) -> None:
         if name in meta_graph.collection_def:
             values = meta_graph.collection_def[name].bytes_list.value
             kept = [
-                v for v in values if not used.isdisjoint(_names_in(message.FromString(v)))
+                v
+                for v in values
+                if not used.isdisjoint(_names_in(message.FromString(v)))
             ]
             values[:] = kept
             if not kept:

@@ -130,6 +130,8 @@ _FLOORS = (
     "loader saver",
     "_keras attachments exporter _modules",
     "module_spec",
+    "module_fn estimator",
+    "image_util",
     "keras2 keras3",
     "",
     "_model_commands",
