@@ -86,6 +86,7 @@ testdata-tf2:
 	@PYTHONPATH="$(CURDIR)" TF_CPP_MIN_LOG_LEVEL=$${TF_CPP_MIN_LOG_LEVEL:-2} \
 	$(RUN) tf221 testdata/scripts/tf221_models.py $(ARGS)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/scripts/tf221_lookups.py)
+	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/scripts/tf221_hub_module.py)
 	@$(if $(ARGS),,PYTHONPATH="$(CURDIR)" $(RUN) tf221 testdata/scripts/tf221_rules.py)
 
 testdata-tf215:

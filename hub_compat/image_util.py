@@ -80,7 +80,7 @@ def get_expected_image_size(
         directory of a model.
       signature: the name of the signature; by default the one that calls use.
       input_name: the input, of shape ``[batch, height, width, channels]``; by default
-        ``"images"``. Of a TF2 model, which may call it otherwise, its only input.
+        ``"images"``. Of a directory or a loaded object, the only one of that rank.
 
     Returns:
       ``[height, width]``, in pixels.
@@ -136,10 +136,8 @@ def _unknown(
     what: str, model: Any, signature: Optional[str], input_name: Optional[str]
 ) -> InputError:
     return InputError(
-        "The shape of an image input must be [batch_size, height, width, num_channels] "
-        "with known {}. Received: shape {}".format(
-            what, _shape(model, signature, input_name)
-        )
+        "Shape of module input: expected [batch_size, height, width, num_channels] with "
+        "known {}. Received: {}".format(what, _shape(model, signature, input_name))
     )
 
 
@@ -151,7 +149,9 @@ def _shape(model: Any, signature: Optional[str], input_name: Optional[str]) -> A
         chosen = input_name or _INPUT
     else:
         shapes = _shapes_of_model(model, signature)
-        chosen = input_name or (next(iter(shapes)) if len(shapes) == 1 else _INPUT)
+        images = [name for name, shape in shapes.items() if shape.ndims == 4]
+        only = images[0] if len(images) == 1 else _INPUT
+        chosen = input_name or (_INPUT if _INPUT in shapes else only)
     if chosen not in shapes:
         raise InputError(
             "The module is missing the input in its signature {!r}, which has {}. Give "
