@@ -136,8 +136,8 @@ def _unknown(
     what: str, model: Any, signature: Optional[str], input_name: Optional[str]
 ) -> InputError:
     return InputError(
-        "Shape of module input: expected [batch_size, height, width, num_channels] with "
-        "known {}. Received: {}".format(what, _shape(model, signature, input_name))
+        "Shape of module input: expected [batch_size, height, width, num_channels] "
+        "with known {}. Received: {}".format(what, _shape(model, signature, input_name))
     )
 
 

@@ -72,7 +72,8 @@ def test_has_what_signatures_and_collections_need(made: Any) -> None:
     ops = {node.op for node in graph.graph_def.node}
     assert not ops & {"SaveV2", "RestoreV2", "DisableCopyOnRead"}
     names = {node.name for node in graph.graph_def.node}
-    assert "of_no_use" not in names and "images" in names
+    assert "of_no_use" not in names
+    assert "images" in names
     functions = {f.signature.name for f in graph.graph_def.library.function}
     assert ops - functions == {
         op.name for op in graph.meta_info_def.stripped_op_list.op
