@@ -18,8 +18,9 @@ from typing import (
     Tuple,
 )
 
-from hub_compat._tf import attr_value_pb2, function_pb2, node_def_pb2
+from hub_compat._tf import function_pb2, node_def_pb2
 
+from .attributes import set_attr
 from .dtypes import DT_RESOURCE
 from .graph import CONTROL_FLOW_OPS, Graph, node_of, normal
 from .names import Names, argument_name
@@ -78,33 +79,6 @@ class Body:
     captures: List[Capture]
     results: List[Argument]
     stateful: bool
-
-
-def set_attr(node: node_def_pb2.NodeDef, name: str, value: Any) -> None:
-    """Sets an attribute: bool, int, bytes, AttrValue, or dtype as ``("type", n)``."""
-    attr = node.attr[name]
-    if isinstance(value, attr_value_pb2.AttrValue):
-        attr.CopyFrom(value)
-    elif isinstance(value, bool):
-        attr.b = value
-    elif isinstance(value, int):
-        attr.i = value
-    elif isinstance(value, bytes):
-        attr.s = value
-    elif value[0] == "type":
-        attr.type = value[1]
-    elif value[0] == "types":
-        attr.list.SetInParent()
-        attr.list.type.extend(value[1])
-    elif value[0] == "func":
-        attr.func.name = value[1]
-    elif value[0] == "shape":
-        attr.shape.CopyFrom(value[1])
-    elif value[0] == "shapes":
-        attr.list.SetInParent()
-        attr.list.shape.extend(value[1])
-    else:
-        raise AssertionError(value)
 
 
 def set_output_shapes(node: node_def_pb2.NodeDef, shapes: Sequence[Any]) -> None:

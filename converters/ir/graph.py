@@ -23,14 +23,20 @@ from hub_compat.errors import CorruptModuleError, UnknownOpError
 
 from ..opdata.op_defs import builtin_ops
 from . import tensor_names
-from .dtypes import REF_OFFSET
+from .attributes import arg_types, attr_or_default
+from .builder import Place, Tensor
+from .tensor_names import node_of
 
 __all__ = [
     "CONTROL_FLOW_OPS",
     "Graph",
     "Output",
     "WAYS_BACK",
+    "arg_types",
+    "attr_or_default",
     "data_inputs",
+    "node_of",
+    "normal",
     "resource_behind",
     "resource_name",
     "split_tensor",
@@ -81,7 +87,7 @@ class Edge(NamedTuple):
     node: str
 
 
-class Graph:
+class Graph(Place):
     """The nodes of one MetaGraphDef.
 
     Attributes:
@@ -200,6 +206,14 @@ class Graph:
                 )
             )
         return outputs[index]
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor, with its dtype: by ``"a"``, ``"a:0"`` or ``"a:1"``."""
+        return Tensor(name, self.output(name).dtype)
+
+    def tensor_name(self, node: str, arg: str, number: int, index: int) -> str:
+        """The name of an output; that of the first is the node's."""
+        return "{}:{}".format(node, index) if index else node
 
     def reference(self, tensor: str) -> str:
         """A tensor as the nodes of a FunctionDef name it, ``"a:output:0"``."""
@@ -364,45 +378,8 @@ def resource_name(node: Any) -> str:
     return name.decode() or str(node.name)
 
 
-def node_of(name: str) -> str:
-    """The node behind ``"a"``, ``"a:1"`` or ``"^a"``."""
-    if name.startswith("^"):
-        return name[1:]
-    tail = name.rfind(":")
-    return name if tail < 0 else name[:tail]
-
-
 def _is_list(arg: Any) -> bool:
     return bool(arg.number_attr or arg.type_list_attr)
-
-
-def attr_or_default(node: Any, op: Any, name: str) -> Any:
-    """A node's attribute, or its op's default where the node leaves it out.
-
-    TF1 Hub strips default-valued attributes (``stripped_default_attrs``).
-    """
-    if name in node.attr:
-        return node.attr[name]
-    for attr in op.attr:
-        if attr.name == name:
-            return attr.default_value
-    raise CorruptModuleError(
-        "Node {!r} ({}) lacks the attribute {!r}, which has no default.".format(
-            node.name, node.op, name
-        )
-    )
-
-
-def arg_types(node: Any, op: Any, arg: Any) -> List[int]:
-    """The dtypes that one input_arg or output_arg stands for on this node."""
-    if arg.type_list_attr:
-        return list(attr_or_default(node, op, arg.type_list_attr).list.type)
-    dtype = arg.type or attr_or_default(node, op, arg.type_attr).type
-    if arg.is_ref:
-        dtype += REF_OFFSET
-    if arg.number_attr:
-        return [dtype] * attr_or_default(node, op, arg.number_attr).i
-    return [dtype]
 
 
 def data_inputs(graph: Graph, name: str) -> List[Edge]:

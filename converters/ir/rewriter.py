@@ -1,23 +1,26 @@
-"""The nodes of a function or of a graph, while rules rewrite them.
+"""Nodes of a function or of a graph, while rules rewrite them.
 
 A FunctionDef names a tensor ``node:output_arg:index``, or by the name of an
 argument; a GraphDef ``node:index``, or ``node`` for the first. Rules see neither:
 they take inputs, add nodes and hand back tensors.
+
+A ``Site`` is one node, wherever it is. A ``Rewrite`` is one of a ``Scope``, which goes
+over all of them and renames at the end: it can also hand a node's outputs to others.
 """
 
 from __future__ import annotations
 
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
-from hub_compat._tf import attr_value_pb2, node_def_pb2, tf
+from hub_compat._tf import node_def_pb2
+from hub_compat.errors import CorruptModuleError
 
+from .attributes import arg_types, attr_or_default, set_attr, set_by_definition
+from .builder import Builder, Input, Place, Tensor, new_node
 from .constants import array_of
-from .dtypes import DT_INT32
-from .functions import set_attr
-from .graph import arg_types, attr_or_default
 from .names import Names
 
-__all__ = ["Producers", "Rewrite", "Scope", "Unlowerable"]
+__all__ = ["Producers", "Rewrite", "Scope", "Site", "Unlowerable"]
 
 OpDefs = Callable[[str], Any]
 
@@ -44,7 +47,7 @@ class Producers:
         return self._by_name
 
 
-class Scope:
+class Scope(Place):
     """One FunctionDef, or the GraphDef outside all functions.
 
     Attributes:
@@ -84,7 +87,8 @@ class Scope:
         for node in self._nodes:
             rewrite = Rewrite(self, node)
             visit(rewrite)
-            self._result.extend(rewrite.finish())
+            if not rewrite.gone:
+                self._result.append(node)
         if self.changed:
             self._write()
 
@@ -113,7 +117,7 @@ class Scope:
                 if ("_output_shapes" in node.attr)
                 else []
             )
-            names = self.source_outputs(node)
+            names = [str(output) for output in self.source_outputs(node)]
             index = names.index(tensor) if tensor in names else 0
         elif self._function is not None:
             names = [arg.name for arg in self._function.signature.input_arg]
@@ -124,27 +128,25 @@ class Scope:
             return None
         return [dim.size for dim in shapes[index].dim]
 
-    def source_outputs(self, node: Any) -> List[str]:
+    def op_def(self, op: str) -> Any:
+        """The definition of an op that a rule adds, as the target has it."""
+        return self._target_op(op)
+
+    def source_outputs(self, node: Any) -> List[Tensor]:
         """The outputs of a node of the model, as other nodes refer to them."""
-        return self._outputs(node, self.source_op(node.op))
+        return self.output_tensors(node, self.source_op(node.op))
 
-    def outputs(self, node: Any) -> List[str]:
+    def outputs(self, node: Any) -> List[Tensor]:
         """The outputs of a node that a rule has made."""
-        return self._outputs(node, self._target_op(node.op))
+        return self.output_tensors(node, self._target_op(node.op))
 
-    def _outputs(self, node: Any, op: Any) -> List[str]:
-        found: List[str] = []
-        for arg in op.output_arg:
-            for i in range(len(arg_types(node, op, arg))):
-                found.append(self._tensor(node.name, arg.name, i, len(found)))
-        return found
-
-    def _tensor(self, node: str, arg: str, number: int, index: int) -> str:
+    def tensor_name(self, node: str, arg: str, number: int, index: int) -> str:
+        """The name of an output, in the form that the nodes here have."""
         if self._function is not None:
             return "{}:{}:{}".format(node, arg, number)
         return "{}:{}".format(node, index)
 
-    def free_name(self, wanted: str) -> str:
+    def unique_name(self, wanted: str) -> str:
         """A name that no node or argument has; it is taken then."""
         if self._names is None:
             taken = {node.name for node in self._nodes}
@@ -152,6 +154,11 @@ class Scope:
                 taken.update(arg.name for arg in self._function.signature.input_arg)
             self._names = Names(taken)
         return self._names.take(wanted)
+
+    def replace(self, node: node_def_pb2.NodeDef) -> None:
+        """Adds a node, before the one that is looked at; or puts it in its place."""
+        self.changed = True
+        self._result.append(node)
 
     def redirect(self, old: Sequence[str], new: Sequence[str]) -> None:
         """Redirects the users of some tensors to others."""
@@ -218,58 +225,106 @@ class Scope:
                     function.signature.control_output.append(key)
 
 
-class Rewrite:
-    """A node that is looked at, and what rules put in its place.
+class Site(Builder):
+    """A node that is looked at; what it adds runs after what the node waits for.
 
     Attributes:
-      scope: where it is.
       node: the node; a rule may change its attributes in place.
-      gone: whether it has been taken away.
+      controls: the control inputs, each with ``^``.
+      gone: whether something else is in its place, or nothing.
     """
 
-    def __init__(self, scope: Scope, node: Any) -> None:
-        self.scope = scope
+    def __init__(self, place: Place, node: Any, op: Any, device: str = "") -> None:
         self.node = node
-        self._added: List[Any] = []
+        self._definition = op
+        self.controls = [name for name in node.input if name.startswith("^")]
+        super().__init__(place, node.name, self.controls, device)
         self.gone = False
 
     @property
-    def inputs(self) -> List[str]:
+    def inputs(self) -> List[Tensor]:
         """The tensors it takes."""
-        return [name for name in self.node.input if not name.startswith("^")]
+        return [tensor for group in self.groups() for tensor in group]
 
     @property
-    def controls(self) -> List[str]:
-        """The control inputs, each with ``^``."""
-        return [name for name in self.node.input if name.startswith("^")]
+    def arguments(self) -> List[Input]:
+        """One for each input of the OpDef: a tensor, or a list of them."""
+        args = self._definition.input_arg
+        return [
+            group if arg.number_attr or arg.type_list_attr else group[0]
+            for arg, group in zip(args, self.groups())
+        ]
+
+    def groups(self) -> List[List[Tensor]]:
+        """The tensors that each input of the OpDef stands for.
+
+        Raises:
+          CorruptModuleError: the node takes more or less.
+        """
+        op = self._definition
+        names = [name for name in self.node.input if not name.startswith("^")]
+        dtypes = [arg_types(self.node, op, arg) for arg in op.input_arg]
+        if len(names) != sum(map(len, dtypes)):
+            raise CorruptModuleError(
+                "Node {!r} ({}) must take {} tensors. Received: {}".format(
+                    self.node.name, self.node.op, sum(map(len, dtypes)), names
+                )
+            )
+        rest = iter(names)
+        return [[Tensor(next(rest), dtype) for dtype in group] for group in dtypes]
 
     def attr(self, name: str) -> Any:
         """An attribute, or its default where the node leaves it out."""
-        return attr_or_default(self.node, self.scope.source_op(self.node.op), name)
+        return attr_or_default(self.node, self._definition, name)
 
     def type(self, name: str) -> int:
         """An attribute that is a dtype."""
         return int(self.attr(name).type)
 
     def attrs(self, *names: str) -> Dict[str, Any]:
-        """Attributes of these names, to be handed to ``emit``."""
+        """Attributes of these names, to be handed to ``op``."""
         return {name: self.attr(name) for name in names}
+
+    def become(self, op: str, *inputs: Input, **attrs: Any) -> None:
+        """Puts a node of another op in its place, whose outputs have the same names."""
+        definition = self._place.op_def(op)
+        node = new_node(definition, self.node.name, inputs, self.controls, attrs)
+        self._place.replace(node)
+        self.gone = True
+
+
+class Rewrite(Site):
+    """A node of a scope, and what rules put in its place.
+
+    Attributes:
+      scope: where it is.
+    """
+
+    def __init__(self, scope: Scope, node: Any) -> None:
+        super().__init__(scope, node, scope.source_op(node.op), node.device)
+        self.scope = scope
 
     def emit(
         self, op: str, inputs: Sequence[str], wait: Sequence[str] = (), **attrs: Any
-    ) -> List[str]:
-        """Adds a node, after what the rewritten one waits for; returns its outputs."""
-        name = self.scope.free_name("{}/{}".format(self.node.name, op))
+    ) -> List[Tensor]:
+        """Adds a node as ``ops`` does, with all its inputs in a row and all attributes.
+
+        Nothing is derived; for a node that is copied from elsewhere.
+        """
+        name = self.scope.unique_name("{}/{}".format(self.node.name, op))
         added = node_def_pb2.NodeDef(name=name, op=op, device=self.node.device)
         added.input.extend(list(inputs) + self.controls)
         added.input.extend("^" + tensor.split(":", 1)[0] for tensor in wait)
         for key, value in attrs.items():
-            if value is not None:
+            if isinstance(value, tuple):
                 set_attr(added, key, value)
-        self._added.append(added)
+            else:
+                set_by_definition(added, self.scope.op_def(op), key, value)
+        self.scope.replace(added)
+        self.added.append(name)
         return self.scope.outputs(added)
 
-    def add(self, op: str, inputs: Sequence[str], **attrs: Any) -> str:
+    def add(self, op: str, inputs: Sequence[str], **attrs: Any) -> Tensor:
         """Like ``emit``, for an op with one output."""
         return self.emit(op, inputs, **attrs)[0]
 
@@ -278,20 +333,12 @@ class Rewrite:
     ) -> str:
         """Adds a node without outputs; returns its name, to wait for."""
         self.emit(op, inputs, wait, **attrs)
-        return str(self._added[-1].name)
-
-    def constant(self, value: Any, dtype: int = DT_INT32) -> str:
-        """Adds a constant."""
-        tensor = attr_value_pb2.AttrValue()
-        tensor.tensor.CopyFrom(
-            tf.compat.v1.make_tensor_proto(value, tf.as_dtype(dtype))
-        )
-        return self.add("Const", [], dtype=("type", dtype), value=tensor)
+        return self.added[-1]
 
     def done(self, outputs: Sequence[str]) -> None:
         """Takes the node away, and gives its outputs to whoever took them."""
         self.scope.redirect(self.scope.source_outputs(self.node), outputs)
-        own = {node.name for node in self._added}
+        own = set(self.added)
         waits = {tensor.split(":", 1)[0] for tensor in outputs}
         # A tensor may also be an argument or another node's, which may go away.
         instead = [name for name in sorted(waits) if name in own]
@@ -308,7 +355,3 @@ class Rewrite:
             instead = [name[1:] for name in self.controls]
         self.gone = True
         self.scope.forget_control(self.node.name, instead)
-
-    def finish(self) -> List[Any]:
-        """The nodes that stand in its place."""
-        return self._added + ([] if self.gone else [self.node])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, List, Sequence
 
-__all__ = ["spell_out"]
+__all__ = ["node_of", "spell_out"]
 
 
 def spell_out(
@@ -50,3 +50,11 @@ def spell_out(
 
 def _is_short(tensor: str) -> bool:
     return tensor.count(":") == 1 and not tensor.startswith("^")
+
+
+def node_of(name: str) -> str:
+    """The node behind ``"a"``, ``"a:1"`` or ``"^a"``."""
+    if name.startswith("^"):
+        return name[1:]
+    tail = name.rfind(":")
+    return name if tail < 0 else name[:tail]

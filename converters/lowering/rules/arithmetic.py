@@ -2,62 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 import numpy as np
 
 from hub_compat._tf import tf
 
+from ...ir.builder import Tensor
 from ...ir.dtypes import DT_INT32
 from ...ir.rewriter import Rewrite
 
 __all__ = ["ATTRIBUTES", "OPS"]
 
 
-def cast(rewrite: Rewrite, tensor: str, source: int, target: int) -> str:
+def cast(rewrite: Rewrite, tensor: Tensor, target: int) -> Tensor:
     """A tensor as another dtype."""
-    if source == target:
+    if tensor.dtype == target:
         return tensor
-    return rewrite.add("Cast", [tensor], SrcT=("type", source), DstT=("type", target))
+    return rewrite.op("Cast", tensor, DstT=target)
 
 
-def binary(rewrite: Rewrite, op: str, one: str, other: str, dtype: int) -> str:
-    """An op of two tensors of one dtype."""
-    return rewrite.add(op, [one, other], T=("type", dtype))
+def concat(rewrite: Rewrite, tensors: Sequence[Tensor]) -> Tensor:
+    """Vectors, one after the other; or tensors, by their first dimension."""
+    return rewrite.op("ConcatV2", tensors, rewrite.constant(0))
 
 
-def concat(rewrite: Rewrite, tensors: List[str], dtype: int) -> str:
-    """Vectors, one after the other."""
-    return rewrite.add(
-        "ConcatV2",
-        tensors + [rewrite.constant(0)],
-        N=len(tensors),
-        T=("type", dtype),
-        Tidx=("type", DT_INT32),
-    )
+def gather(rewrite: Rewrite, tensor: Tensor, places: Tensor) -> Tensor:
+    """Rows of a tensor, or elements of a vector, by their numbers."""
+    return rewrite.op("GatherV2", tensor, places, rewrite.constant(0), batch_dims=0)
 
 
-def reshape(rewrite: Rewrite, tensor: str, shape: str, dtype: int) -> str:
-    """A tensor in another shape, an int32 vector."""
-    return rewrite.add(
-        "Reshape", [tensor, shape], T=("type", dtype), Tshape=("type", DT_INT32)
-    )
+def shape_of(rewrite: Rewrite, tensor: Tensor) -> Tensor:
+    """The shape of a tensor, an int32 vector."""
+    return rewrite.op("Shape", tensor, out_type=DT_INT32)
 
 
-def vector_slice(
-    rewrite: Rewrite, tensor: str, begin: int, end: int, dtype: int
-) -> str:
+def size_of(rewrite: Rewrite, tensor: Tensor, dtype: int = DT_INT32) -> Tensor:
+    """How many elements a tensor has, a scalar."""
+    return rewrite.op("Size", tensor, out_type=dtype)
+
+
+def vector_slice(rewrite: Rewrite, tensor: Tensor, begin: int, end: int) -> Tensor:
     """Elements of a vector; an end of 0 is that of the vector."""
-    return rewrite.add(
+    return rewrite.op(
         "StridedSlice",
-        [
-            tensor,
-            rewrite.constant([begin]),
-            rewrite.constant([end]),
-            rewrite.constant([1]),
-        ],
-        T=("type", dtype),
-        Index=("type", DT_INT32),
+        tensor,
+        rewrite.constant([begin]),
+        rewrite.constant([end]),
+        rewrite.constant([1]),
         begin_mask=0,
         end_mask=1 if end == 0 else 0,
         ellipsis_mask=0,
@@ -66,20 +58,23 @@ def vector_slice(
     )
 
 
-def column(rewrite: Rewrite, matrix: str, number: int, dtype: int) -> str:
+def column(rewrite: Rewrite, matrix: Tensor, number: int) -> Tensor:
     """A column of a matrix, as a vector."""
-    return rewrite.add(
+    return rewrite.op(
         "StridedSlice",
-        [matrix]
-        + [rewrite.constant(n) for n in ([0, number], [0, number + 1], [1, 1])],
-        T=("type", dtype),
-        Index=("type", DT_INT32),
+        matrix,
+        *[rewrite.constant(n) for n in ([0, number], [0, number + 1], [1, 1])],
         begin_mask=1,
         end_mask=1,
         ellipsis_mask=0,
         new_axis_mask=0,
         shrink_axis_mask=2,
     )
+
+
+def permute(rewrite: Rewrite, tensor: Tensor, order: List[int]) -> Tensor:
+    """A tensor with its dimensions in another order."""
+    return rewrite.op("Transpose", tensor, rewrite.constant(order))
 
 
 def _batch_matmul(rewrite: Rewrite) -> None:
@@ -89,17 +84,9 @@ def _batch_matmul(rewrite: Rewrite) -> None:
     computes.
     """
     out = rewrite.type("Tout")
-    operands = [
-        cast(rewrite, tensor, rewrite.type(name), out)
-        for tensor, name in zip(rewrite.inputs, ("Ta", "Tb"))
-    ]
+    operands = [cast(rewrite, tensor, out) for tensor in rewrite.inputs]
     rewrite.done(
-        rewrite.emit(
-            "BatchMatMulV2",
-            operands,
-            T=("type", out),
-            **rewrite.attrs("adj_x", "adj_y"),
-        )
+        rewrite.ops("BatchMatMulV2", *operands, **rewrite.attrs("adj_x", "adj_y"))
     )
 
 
@@ -128,24 +115,25 @@ def emit_batch_norm(rewrite: Rewrite, factor: float) -> None:
     rank = len(layout)
     first = layout.startswith(b"NC")
     if first:
-        x = _permute(rewrite, x, [0] + list(range(2, rank)) + [1])
+        x = permute(rewrite, x, [0] + list(range(2, rank)) + [1])
     if rank == 5:
-        shape = rewrite.add(
-            "Shape", [x], T=rewrite.attr("T"), out_type=("type", DT_INT32)
-        )
-        channels = vector_slice(rewrite, shape, 4, 0, DT_INT32)
-        flat = concat(rewrite, [rewrite.constant([1, 1, -1]), channels], DT_INT32)
-        x = reshape(rewrite, x, flat, rewrite.type("T"))
-    outputs = rewrite.emit(
+        shape = shape_of(rewrite, x)
+        channels = vector_slice(rewrite, shape, 4, 0)
+        flat = concat(rewrite, [rewrite.constant([1, 1, -1]), channels])
+        x = rewrite.op("Reshape", x, flat)
+    outputs = rewrite.ops(
         "FusedBatchNormV3",
-        [x, scale, offset] + averages,
+        x,
+        scale,
+        offset,
+        *averages,
         data_format=b"NHWC",
-        **rewrite.attrs("T", "U", "epsilon", "is_training"),
+        **rewrite.attrs("epsilon", "is_training"),
     )
     if rank == 5:
-        outputs[0] = reshape(rewrite, outputs[0], shape, rewrite.type("T"))
+        outputs[0] = rewrite.op("Reshape", outputs[0], shape)
     if first:
-        outputs[0] = _permute(
+        outputs[0] = permute(
             rewrite, outputs[0], [0, rank - 1] + list(range(1, rank - 1))
         )
     if not training or factor == 1.0:
@@ -154,20 +142,11 @@ def emit_batch_norm(rewrite: Rewrite, factor: float) -> None:
     averaged = []
     for old, new in ((mean, outputs[1]), (variance, outputs[2])):
         # The op has no gradient for averages, neither old nor new.
-        old = rewrite.add("StopGradient", [old], T=("type", dtype))
-        kept = binary(rewrite, "Mul", old, rewrite.constant(1.0 - factor, dtype), dtype)
-        added = binary(rewrite, "Mul", new, rewrite.constant(factor, dtype), dtype)
-        averaged.append(binary(rewrite, "AddV2", kept, added, dtype))
+        old = rewrite.op("StopGradient", old)
+        kept = rewrite.op("Mul", old, rewrite.constant(1.0 - factor, dtype))
+        added = rewrite.op("Mul", new, rewrite.constant(factor, dtype))
+        averaged.append(rewrite.op("AddV2", kept, added))
     rewrite.done([outputs[0]] + averaged + outputs[3:])
-
-
-def _permute(rewrite: Rewrite, tensor: str, order: List[int]) -> str:
-    return rewrite.add(
-        "Transpose",
-        [tensor, rewrite.constant(order)],
-        T=rewrite.attr("T"),
-        Tperm=("type", DT_INT32),
-    )
 
 
 def _explicit_padding(*kept: str) -> Callable[[Rewrite], bool]:
@@ -179,23 +158,14 @@ def _explicit_padding(*kept: str) -> Callable[[Rewrite], bool]:
     """
 
     def rule(rewrite: Rewrite) -> bool:
-        node, dtype = rewrite.node, rewrite.attr("T")
+        data, *others = rewrite.inputs
         sides = list(rewrite.attr("explicit_paddings").list.i)
         pads = rewrite.constant(np.reshape(sides, (-1, 2)))
-        fill = tf.as_dtype(dtype.type).min if len(rewrite.inputs) == 1 else 0
-        padded = rewrite.add(
-            "PadV2",
-            [rewrite.inputs[0], pads, rewrite.constant(fill, dtype.type)],
-            T=dtype,
-            Tpaddings=("type", DT_INT32),
-        )
+        fill = 0 if others else tf.as_dtype(data.dtype).min
+        padded = rewrite.op("PadV2", data, pads, rewrite.constant(fill, data.dtype))
+        attrs = rewrite.attrs("strides", "data_format", *kept)
         rewrite.done(
-            rewrite.emit(
-                node.op,
-                [padded] + rewrite.inputs[1:],
-                padding=b"VALID",
-                **rewrite.attrs("T", "strides", "data_format", *kept),
-            )
+            rewrite.ops(rewrite.node.op, padded, *others, padding=b"VALID", **attrs)
         )
         return True
 
@@ -205,13 +175,10 @@ def _explicit_padding(*kept: str) -> Callable[[Rewrite], bool]:
 def _xlog1py(rewrite: Rewrite) -> None:
     """x * log(1 + y), 0 where x is 0 whatever y is, as are its gradients there."""
     x, y = rewrite.inputs
-    dtype = rewrite.attr("T")
-    zero = rewrite.constant(0, dtype.type)
-    there = rewrite.add("NotEqual", [x, zero], T=dtype)
-    safe = rewrite.add("SelectV2", [there, y, zero], T=dtype)
-    rewrite.done(
-        rewrite.emit("Mul", [x, rewrite.add("Log1p", [safe], T=dtype)], T=dtype)
-    )
+    zero = rewrite.constant(0, x.dtype)
+    there = rewrite.op("NotEqual", x, zero)
+    safe = rewrite.op("SelectV2", there, y, zero)
+    rewrite.done(rewrite.ops("Mul", x, rewrite.op("Log1p", safe)))
 
 
 def _bessel(scaled: str) -> Callable[[Rewrite], None]:
@@ -219,10 +186,9 @@ def _bessel(scaled: str) -> Callable[[Rewrite], None]:
 
     def rule(rewrite: Rewrite) -> None:
         (x,) = rewrite.inputs
-        dtype = rewrite.attr("T")
-        scale = rewrite.add("Exp", [rewrite.add("Abs", [x], T=dtype)], T=dtype)
-        value = rewrite.add(scaled, [x], T=dtype)
-        rewrite.done(rewrite.emit("Mul", [scale, value], T=dtype))
+        scale = rewrite.op("Exp", rewrite.op("Abs", x))
+        value = rewrite.op(scaled, x)
+        rewrite.done(rewrite.ops("Mul", scale, value))
 
     return rule
 

@@ -12,10 +12,9 @@ from ...ir.dtypes import (
     DT_STRING,
     DT_UINT8,
     DT_UINT16,
-    DT_VARIANT,
 )
 from ...ir.rewriter import Rewrite, Unlowerable
-from .arithmetic import binary, cast, concat, reshape
+from .arithmetic import cast, concat, gather, shape_of, size_of
 
 __all__ = ["ATTRIBUTES", "OPS", "row_of_variant"]
 
@@ -39,10 +38,9 @@ def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
             )
         # The gradient of a part has more to it: it takes a matrix for a square.
         main = single is not None and not single.any() and older != "MatrixDiagPartV2"
-        dtype = rewrite.attr("T")
-        kind = tf.as_dtype(dtype.type)
+        kind = tf.as_dtype(rewrite.type("T"))
         if main or not (kind.is_floating or kind.is_complex):
-            rewrite.done(rewrite.emit(older, rewrite.inputs, T=dtype))
+            rewrite.done(rewrite.ops(older, *rewrite.inputs))
         else:
             _by_numbers(rewrite, older)
 
@@ -55,83 +53,54 @@ def _by_numbers(rewrite: Rewrite, older: str) -> None:
     TF 1.15 takes the gradient of the op for that of the main diagonal, whichever
     diagonals are meant. What is padded has no gradient.
     """
-    dtype, flat = rewrite.type("T"), rewrite.constant([-1])
+    flat = rewrite.constant([-1])
     inputs = rewrite.inputs
     sources = inputs[:2] if older == "MatrixSetDiagV2" else inputs[:1]
     begin, numbered, parts = rewrite.constant(0), [], []
     for source in sources:
-        shape = rewrite.add(
-            "Shape", [source], T=("type", dtype), out_type=("type", DT_INT32)
-        )
-        size = rewrite.add(
-            "Size", [source], T=("type", dtype), out_type=("type", DT_INT32)
-        )
-        end = binary(rewrite, "AddV2", begin, size, DT_INT32)
-        numbers = rewrite.add(
-            "Range", [begin, end, rewrite.constant(1)], Tidx=("type", DT_INT32)
-        )
-        numbered.append(reshape(rewrite, numbers, shape, DT_INT32))
-        parts.append(reshape(rewrite, source, flat, dtype))
+        shape = shape_of(rewrite, source)
+        end = rewrite.op("AddV2", begin, size_of(rewrite, source))
+        numbers = rewrite.op("Range", begin, end, rewrite.constant(1))
+        numbered.append(rewrite.op("Reshape", numbers, shape))
+        parts.append(rewrite.op("Reshape", source, flat))
         begin = end
     more = inputs[len(sources) :]
     if older != "MatrixSetDiagV2":
-        padding = rewrite.add("StopGradient", [more.pop()], T=("type", dtype))
-        parts.append(reshape(rewrite, padding, flat, dtype))
+        padding = rewrite.op("StopGradient", more.pop())
+        parts.append(rewrite.op("Reshape", padding, flat))
         more.append(begin)
-    places = rewrite.add(older, numbered + more, T=("type", DT_INT32))
-    rewrite.done(
-        rewrite.emit(
-            "GatherV2",
-            [concat(rewrite, parts, dtype), places, rewrite.constant(0)],
-            Tparams=("type", dtype),
-            Tindices=("type", DT_INT32),
-            Taxis=("type", DT_INT32),
-            batch_dims=0,
-        )
-    )
+    places = rewrite.op(older, *numbered, *more)
+    rewrite.done([gather(rewrite, concat(rewrite, parts), places)])
 
 
 def _list_set_item(rewrite: Rewrite) -> bool:
     """An array that grows as it is written is made longer first, where too short."""
     handle, index, item = rewrite.inputs
-    length = rewrite.add("TensorListLength", [handle])
-    end = rewrite.add("AddV2", [index, rewrite.constant(1)], T=("type", DT_INT32))
-    longer = rewrite.add("Maximum", [length, end], T=("type", DT_INT32))
-    resized = rewrite.add("TensorListResize", [handle, longer])
-    rewrite.done(
-        rewrite.emit(
-            "TensorListSetItem",
-            [resized, index, item],
-            **rewrite.attrs("element_dtype"),
-        )
-    )
+    length = rewrite.op("TensorListLength", handle)
+    end = rewrite.op("AddV2", index, rewrite.constant(1))
+    longer = rewrite.op("Maximum", length, end)
+    resized = rewrite.op("TensorListResize", handle, longer)
+    rewrite.done(rewrite.ops("TensorListSetItem", resized, index, item))
     return True
 
 
 def _segment_ids(rewrite: Rewrite) -> bool:
     """Segment ids of int64; TF 1.15 has int32 only, for indices as well on a CPU."""
-    data, indices, segments = rewrite.inputs[:3]
-    indices = cast(rewrite, indices, rewrite.type("Tidx"), DT_INT32)
-    segments = cast(rewrite, segments, rewrite.type("Tsegmentids"), DT_INT32)
-    names = [name for name in ("T", "Tnumsegments") if name in rewrite.node.attr]
-    rewrite.done(
-        rewrite.emit(
-            rewrite.node.op,
-            [data, indices, segments] + rewrite.inputs[3:],
-            Tidx=("type", DT_INT32),
-            **rewrite.attrs(*names),
-        )
-    )
+    data, indices, segments, *others = rewrite.inputs
+    indices = cast(rewrite, indices, DT_INT32)
+    segments = cast(rewrite, segments, DT_INT32)
+    attrs = rewrite.node.attr
+    # What the node leaves to a default stays so.
+    kept = {name: attrs[name] for name in ("T", "Tnumsegments") if name in attrs}
+    inputs = [data, indices, segments] + others
+    rewrite.done(rewrite.emit(rewrite.node.op, inputs, Tidx=DT_INT32, **kept))
     return True
 
 
 def _top_k(rewrite: Rewrite) -> bool:
     """Indices of another dtype than int32."""
-    values, indices = rewrite.emit(
-        "TopKV2", rewrite.inputs, **rewrite.attrs("T", "sorted")
-    )
-    wanted = rewrite.type("index_type")
-    rewrite.done([values, cast(rewrite, indices, DT_INT32, wanted)])
+    values, indices = rewrite.ops("TopKV2", *rewrite.inputs, **rewrite.attrs("sorted"))
+    rewrite.done([values, cast(rewrite, indices, rewrite.type("index_type"))])
     return True
 
 
@@ -142,7 +111,7 @@ def _decode_image(rewrite: Rewrite) -> None:
     if rewrite.type("dtype") not in (DT_UINT8, DT_UINT16):
         raise Unlowerable("DecodeImage of other numbers than uint8 and uint16")
     rewrite.done(
-        rewrite.emit("DecodePng", rewrite.inputs, **rewrite.attrs("channels", "dtype"))
+        rewrite.ops("DecodePng", *rewrite.inputs, **rewrite.attrs("channels", "dtype"))
     )
 
 
@@ -161,15 +130,14 @@ def _sparse_cross(rewrite: Rewrite) -> None:
     }
     internal = DT_STRING if kinds <= {DT_STRING} else DT_INT64
     rewrite.done(
-        rewrite.emit(
+        rewrite.ops(
             "SparseCross",
-            rewrite.inputs[:-1],
+            *rewrite.arguments[:-1],
             hashed_output=False,
             num_buckets=0,
             hash_key=0,
-            out_type=("type", DT_STRING),
-            internal_type=("type", internal),
-            **rewrite.attrs("N", "sparse_types", "dense_types"),
+            out_type=DT_STRING,
+            internal_type=internal,
         )
     )
 
@@ -187,10 +155,10 @@ def row_of_variant(rewrite: Rewrite, key: str) -> bool:
         return False
     if rewrite.attr(key).i != 0:
         return False
-    one = reshape(rewrite, rewrite.inputs[0], rewrite.constant([1]), DT_VARIANT)
-    outputs = rewrite.emit(
+    one = rewrite.op("Reshape", rewrite.inputs[0], rewrite.constant([1]))
+    outputs = rewrite.ops(
         "RaggedTensorFromVariant",
-        [one],
+        one,
         input_ragged_rank=0,
         output_ragged_rank=1,
         **rewrite.attrs("Tvalues", "Tsplits"),

@@ -6,9 +6,10 @@ from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
-from ...ir.dtypes import DT_BOOL, DT_INT32, DT_INT64
+from ...ir.builder import Tensor
+from ...ir.dtypes import DT_INT32, DT_INT64
 from ...ir.rewriter import Rewrite, Unlowerable
-from .arithmetic import binary, cast, column, concat, reshape, vector_slice
+from .arithmetic import cast, column, concat, shape_of, size_of, vector_slice
 
 __all__ = ["OPS", "rows_of_matrix", "rows_of_splits", "weights_or_ones"]
 
@@ -23,245 +24,155 @@ def _dense_bincount(rewrite: Rewrite) -> None:
     Works for a vector, which is one row, and for a matrix.
     """
     values, size, weights = rewrite.inputs
-    tidx, dtype = rewrite.type("Tidx"), rewrite.type("T")
-    row_of, rows, outer = rows_of_matrix(rewrite, values, tidx)
+    row_of, rows, outer = rows_of_matrix(rewrite, values)
     flat = rewrite.constant([-1])
-    counts = _sum_by_row(
-        rewrite,
-        reshape(rewrite, values, flat, tidx),
-        row_of,
-        rows,
-        size,
-        weights,
-        tidx,
-        dtype,
-    )
-    size32 = reshape(
-        rewrite, cast(rewrite, size, tidx, DT_INT32), rewrite.constant([1]), DT_INT32
-    )
-    result = reshape(rewrite, counts, concat(rewrite, [outer, size32], DT_INT32), dtype)
-    rewrite.done([result])
+    values = rewrite.op("Reshape", values, flat)
+    counts = _sum_by_row(rewrite, values, row_of, rows, size, weights)
+    size32 = cast(rewrite, size, DT_INT32)
+    size32 = rewrite.op("Reshape", size32, rewrite.constant([1]))
+    shape = concat(rewrite, [outer, size32])
+    rewrite.done([rewrite.op("Reshape", counts, shape)])
 
 
-def rows_of_matrix(rewrite: Rewrite, values: str, dtype: int) -> Tuple[str, str, str]:
+def rows_of_matrix(rewrite: Rewrite, values: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     """Where the elements of a matrix are, or of a vector, which is one row.
 
     Returns:
       The row of each element, an int32 vector; how many there are, an int32 scalar; and
       the shape without its last dimension.
     """
-    shape = rewrite.add(
-        "Shape", [values], T=("type", dtype), out_type=("type", DT_INT32)
-    )
-    outer = vector_slice(rewrite, shape, 0, -1, DT_INT32)
-    rows = rewrite.add(
-        "Prod",
-        [outer, rewrite.constant(0)],
-        T=("type", DT_INT32),
-        Tidx=("type", DT_INT32),
-        keep_dims=False,
-    )
-    row = rewrite.add(
-        "Range",
-        [rewrite.constant(0), rows, rewrite.constant(1)],
-        Tidx=("type", DT_INT32),
-    )
-    numbers = reshape(rewrite, row, rewrite.constant([-1, 1]), DT_INT32)
-    last = vector_slice(rewrite, shape, -1, 0, DT_INT32)
-    rows_1d = reshape(rewrite, rows, rewrite.constant([1]), DT_INT32)
-    matrix_shape = concat(rewrite, [rows_1d, last], DT_INT32)
-    row_of = rewrite.add(
-        "BroadcastTo",
-        [numbers, matrix_shape],
-        T=("type", DT_INT32),
-        Tidx=("type", DT_INT32),
-    )
-    row_of = reshape(rewrite, row_of, rewrite.constant([-1]), DT_INT32)
+    shape = shape_of(rewrite, values)
+    outer = vector_slice(rewrite, shape, 0, -1)
+    rows = rewrite.op("Prod", outer, rewrite.constant(0), keep_dims=False)
+    row = rewrite.op("Range", rewrite.constant(0), rows, rewrite.constant(1))
+    numbers = rewrite.op("Reshape", row, rewrite.constant([-1, 1]))
+    last = vector_slice(rewrite, shape, -1, 0)
+    rows_1d = rewrite.op("Reshape", rows, rewrite.constant([1]))
+    matrix_shape = concat(rewrite, [rows_1d, last])
+    row_of = rewrite.op("BroadcastTo", numbers, matrix_shape)
+    row_of = rewrite.op("Reshape", row_of, rewrite.constant([-1]))
     return row_of, rows, outer
 
 
 def _sum_by_row(
     rewrite: Rewrite,
-    values: str,
-    rows_of: str,
-    rows: str,
-    size: str,
-    weights: str,
-    tidx: int,
-    dtype: int,
-) -> str:
+    values: Tensor,
+    rows_of: Tensor,
+    rows: Tensor,
+    size: Tensor,
+    weights: Tensor,
+) -> Tensor:
     """Sums of weights, or counts, for each row and value: a vector of both.
 
     Args:
       rewrite: the node.
-      values: a vector of ``tidx``.
+      values: a vector of integers.
       rows_of: the row of each value, int32.
       rows: how many rows there are, an int32 scalar.
-      size: how many different values there are, a scalar of ``tidx``.
+      size: how many different values there are, a scalar of their dtype.
       weights: of each value, or none at all for counts.
-      tidx: dtype of the values.
-      dtype: dtype of the weights and of the result.
     """
-    size64 = cast(rewrite, size, tidx, DT_INT64)
-    values64 = cast(rewrite, values, tidx, DT_INT64)
-    base = binary(
-        rewrite, "Mul", cast(rewrite, rows_of, DT_INT32, DT_INT64), size64, DT_INT64
-    )
-    segment = binary(rewrite, "AddV2", base, values64, DT_INT64)
-    inside = binary(rewrite, "Less", values64, size64, DT_INT64)
-    nowhere = rewrite.add(
-        "Fill",
-        [
-            rewrite.add(
-                "Shape", [values], T=("type", tidx), out_type=("type", DT_INT32)
-            ),
-            rewrite.constant(-1, DT_INT64),
-        ],
-        T=("type", DT_INT64),
-        index_type=("type", DT_INT32),
-    )
-    segment = rewrite.add("Select", [inside, segment, nowhere], T=("type", DT_INT64))
+    size64 = cast(rewrite, size, DT_INT64)
+    values64 = cast(rewrite, values, DT_INT64)
+    base = rewrite.op("Mul", cast(rewrite, rows_of, DT_INT64), size64)
+    segment = rewrite.op("AddV2", base, values64)
+    inside = rewrite.op("Less", values64, size64)
+    shape = shape_of(rewrite, values)
+    nowhere = rewrite.op("Fill", shape, rewrite.constant(-1, DT_INT64))
+    segment = rewrite.op("Select", inside, segment, nowhere)
     if rewrite.attr("binary_output").b:
-        ones = _ones(rewrite, values, dtype, tidx)
+        ones = _ones(rewrite, values, weights.dtype)
     else:
-        ones = weights_or_ones(rewrite, weights, values, dtype, tidx)
-    total = binary(
-        rewrite, "Mul", cast(rewrite, rows, DT_INT32, DT_INT64), size64, DT_INT64
-    )
-    counts = rewrite.add(
-        "UnsortedSegmentSum",
-        [ones, segment, cast(rewrite, total, DT_INT64, DT_INT32)],
-        T=("type", dtype),
-        Tindices=("type", DT_INT64),
-        Tnumsegments=("type", DT_INT32),
-    )
+        ones = weights_or_ones(rewrite, weights, values)
+    total = rewrite.op("Mul", cast(rewrite, rows, DT_INT64), size64)
+    total = cast(rewrite, total, DT_INT32)
+    counts = rewrite.op("UnsortedSegmentSum", ones, segment, total)
     if rewrite.attr("binary_output").b:
-        there = binary(rewrite, "Greater", counts, rewrite.constant(0, dtype), dtype)
-        counts = cast(rewrite, there, DT_BOOL, dtype)
+        zero = rewrite.constant(0, weights.dtype)
+        counts = cast(rewrite, rewrite.op("Greater", counts, zero), weights.dtype)
     return counts
 
 
-def weights_or_ones(
-    rewrite: Rewrite, weights: str, values: str, dtype: int, kind: int
-) -> str:
+def weights_or_ones(rewrite: Rewrite, weights: Tensor, values: Tensor) -> Tensor:
     """The weights, or ones where there are none: what comes first of both.
 
     Args:
       rewrite: the node.
       weights: of each value, or none at all.
-      values: what is counted, of dtype ``kind``.
-      dtype: of the weights.
-      kind: of the values.
+      values: what is counted.
     """
-    given = reshape(rewrite, weights, rewrite.constant([-1]), dtype)
-    both = concat(rewrite, [given, _ones(rewrite, values, dtype, kind)], dtype)
-    count = rewrite.add(
-        "Shape", [values], T=("type", kind), out_type=("type", DT_INT32)
-    )
-    return rewrite.add(
-        "Slice",
-        [both, rewrite.constant([0]), count],
-        T=("type", dtype),
-        Index=("type", DT_INT32),
-    )
+    given = rewrite.op("Reshape", weights, rewrite.constant([-1]))
+    both = concat(rewrite, [given, _ones(rewrite, values, weights.dtype)])
+    count = shape_of(rewrite, values)
+    return rewrite.op("Slice", both, rewrite.constant([0]), count)
 
 
-def _ones(rewrite: Rewrite, values: str, dtype: int, kind: int) -> str:
+def _ones(rewrite: Rewrite, values: Tensor, dtype: int) -> Tensor:
     """A one for each value."""
-    count = rewrite.add(
-        "Shape", [values], T=("type", kind), out_type=("type", DT_INT32)
-    )
-    return rewrite.add(
-        "Fill",
-        [count, rewrite.constant(1, dtype)],
-        T=("type", dtype),
-        index_type=("type", DT_INT32),
-    )
+    count = shape_of(rewrite, values)
+    return rewrite.op("Fill", count, rewrite.constant(1, dtype))
 
 
 def rows_of_splits(
-    rewrite: Rewrite, splits: str, values: str, dtype: int
-) -> Tuple[str, str]:
+    rewrite: Rewrite, splits: Tensor, values: Tensor
+) -> Tuple[Tensor, Tensor]:
     """The row of each value of a ragged tensor, and how many there are; int32."""
-    places = rewrite.add(
+    places = rewrite.op(
         "Range",
-        [
-            rewrite.constant(0, DT_INT64),
-            rewrite.add(
-                "Size", [values], T=("type", dtype), out_type=("type", DT_INT64)
-            ),
-            rewrite.constant(1, DT_INT64),
-        ],
-        Tidx=("type", DT_INT64),
+        rewrite.constant(0, DT_INT64),
+        size_of(rewrite, values, DT_INT64),
+        rewrite.constant(1, DT_INT64),
     )
     # The row of a place is one less than how many rows begin there or before.
     row = rewrite.constant([1, -1])
-    begun = rewrite.add(
-        "UpperBound",
-        [
-            reshape(rewrite, splits, row, DT_INT64),
-            reshape(rewrite, places, row, DT_INT64),
-        ],
-        T=("type", DT_INT64),
-        out_type=("type", DT_INT32),
-    )
-    begun = reshape(rewrite, begun, rewrite.constant([-1]), DT_INT32)
-    row_of = binary(rewrite, "Sub", begun, rewrite.constant(1), DT_INT32)
-    count = rewrite.add(
-        "Size", [splits], T=("type", DT_INT64), out_type=("type", DT_INT32)
-    )
-    rows = binary(rewrite, "Sub", count, rewrite.constant(1), DT_INT32)
-    return row_of, rows
+    splits_row = rewrite.op("Reshape", splits, row)
+    places = rewrite.op("Reshape", places, row)
+    begun = rewrite.op("UpperBound", splits_row, places, out_type=DT_INT32)
+    begun = rewrite.op("Reshape", begun, rewrite.constant([-1]))
+    row_of = rewrite.op("Sub", begun, rewrite.constant(1))
+    count = size_of(rewrite, splits)
+    return row_of, rewrite.op("Sub", count, rewrite.constant(1))
 
 
 def _ragged_bincount(rewrite: Rewrite) -> None:
     """Counts of each row, where the rows end as the splits say."""
     splits, values, size, weights = rewrite.inputs
-    tidx, dtype = rewrite.type("Tidx"), rewrite.type("T")
-    row_of, rows = rows_of_splits(rewrite, splits, values, tidx)
-    _finish_matrix(rewrite, values, row_of, rows, size, weights, tidx, dtype)
+    row_of, rows = rows_of_splits(rewrite, splits, values)
+    _finish_matrix(rewrite, values, row_of, rows, size, weights)
 
 
 def _sparse_bincount(rewrite: Rewrite) -> None:
     """Counts of each row of a sparse matrix, or of all of a sparse vector."""
     indices, values, dense_shape, size, weights = rewrite.inputs
-    tidx, dtype = rewrite.type("Tidx"), rewrite.type("T")
     rank = rewrite.scope.shape(dense_shape)
     if rank is None or rank[0] not in (1, 2):
         raise Unlowerable("SparseBincount of a tensor of unknown rank")
     if rank[0] == 2:
-        indices32 = cast(rewrite, indices, DT_INT64, DT_INT32)
-        row_of = column(rewrite, indices32, 0, DT_INT32)
-        rows = vector_slice(rewrite, dense_shape, 0, 1, DT_INT64)
-        rows = cast(rewrite, rows, DT_INT64, DT_INT32)
-        rows = reshape(rewrite, rows, rewrite.constant(_SCALAR), DT_INT32)
-        _finish_matrix(rewrite, values, row_of, rows, size, weights, tidx, dtype)
+        row_of = column(rewrite, cast(rewrite, indices, DT_INT32), 0)
+        rows = cast(rewrite, vector_slice(rewrite, dense_shape, 0, 1), DT_INT32)
+        rows = rewrite.op("Reshape", rows, rewrite.constant(_SCALAR))
+        _finish_matrix(rewrite, values, row_of, rows, size, weights)
         return
-    row_of = rewrite.add("ZerosLike", [values], T=("type", tidx))
-    row_of = cast(rewrite, row_of, tidx, DT_INT32)
+    row_of = cast(rewrite, rewrite.op("ZerosLike", values), DT_INT32)
     one = rewrite.constant(1)
-    rewrite.done(
-        [_sum_by_row(rewrite, values, row_of, one, size, weights, tidx, dtype)]
-    )
+    rewrite.done([_sum_by_row(rewrite, values, row_of, one, size, weights)])
 
 
 def _finish_matrix(
     rewrite: Rewrite,
-    values: str,
-    row_of: str,
-    rows: str,
-    size: str,
-    weights: str,
-    tidx: int,
-    dtype: int,
+    values: Tensor,
+    row_of: Tensor,
+    rows: Tensor,
+    size: Tensor,
+    weights: Tensor,
 ) -> None:
-    counts = _sum_by_row(rewrite, values, row_of, rows, size, weights, tidx, dtype)
+    counts = _sum_by_row(rewrite, values, row_of, rows, size, weights)
     one = rewrite.constant([1])
     shape = [
-        reshape(rewrite, rows, one, DT_INT32),
-        reshape(rewrite, cast(rewrite, size, tidx, DT_INT32), one, DT_INT32),
+        rewrite.op("Reshape", rows, one),
+        rewrite.op("Reshape", cast(rewrite, size, DT_INT32), one),
     ]
-    rewrite.done([reshape(rewrite, counts, concat(rewrite, shape, DT_INT32), dtype)])
+    rewrite.done([rewrite.op("Reshape", counts, concat(rewrite, shape))])
 
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from ...ir.dtypes import DT_INT32
+from ...ir.builder import Tensor
 from ...ir.rewriter import Rewrite
-from .arithmetic import concat, reshape, vector_slice
+from .arithmetic import concat, permute, shape_of, size_of, vector_slice
 
 __all__ = ["rewrite_einsum"]
 
@@ -25,7 +25,7 @@ class _Operand(NamedTuple):
       labels: one letter for each of its dimensions.
     """
 
-    tensor: str
+    tensor: Tensor
     labels: str
 
 
@@ -35,44 +35,35 @@ def rewrite_einsum(rewrite: Rewrite) -> None:
     left, _, result = equation.partition("->")
     terms = [term.replace("...", _ELLIPSIS) for term in left.split(",")]
     result = result.replace("...", _ELLIPSIS)
-    dtype = rewrite.type("T")
-    operands, outer = _flatten(rewrite, terms, dtype)
-    operands = [_diagonals(rewrite, operand, dtype) for operand in operands]
+    operands, outer = _flatten(rewrite, terms)
+    operands = [_diagonals(rewrite, operand) for operand in operands]
     operands = [
-        _sum_out(rewrite, operand, i, operands, result, dtype)
+        _sum_out(rewrite, operand, i, operands, result)
         for i, operand in enumerate(operands)
     ]
     # Each label once, the ellipsis first; the rest is done to the result.
     labels = dict.fromkeys(_ELLIPSIS * (_ELLIPSIS in result) + result)
     wanted = "".join(labels)
     if len(operands) == 1:
-        found = _transpose(rewrite, *operands[0], wanted, dtype)
+        found = _transpose(rewrite, *operands[0], wanted)
     else:
-        found = _product(rewrite, operands[0], operands[1], wanted, dtype)
-    found = _repeat(rewrite, found, wanted, result, dtype)
+        found = _product(rewrite, operands[0], operands[1], wanted)
+    found = _repeat(rewrite, found, wanted, result)
     if _ELLIPSIS in result:
         assert outer is not None
-        rest = vector_slice(rewrite, _shape(rewrite, found, dtype), 1, 0, DT_INT32)
-        found = reshape(rewrite, found, concat(rewrite, [outer, rest], DT_INT32), dtype)
+        rest = vector_slice(rewrite, shape_of(rewrite, found), 1, 0)
+        found = rewrite.op("Reshape", found, concat(rewrite, [outer, rest]))
         before = result.index(_ELLIPSIS)
         if before:
-            count = _count(rewrite, outer)
-            end = rewrite.add(
-                "AddV2", [count, rewrite.constant(before)], T=("type", DT_INT32)
-            )
-            found = _swap(rewrite, found, count, end, dtype)
+            count = size_of(rewrite, outer)
+            end = rewrite.op("AddV2", count, rewrite.constant(before))
+            found = _swap(rewrite, found, count, end)
     rewrite.done([found])
 
 
-def _shape(rewrite: Rewrite, tensor: str, dtype: int) -> str:
-    return rewrite.add(
-        "Shape", [tensor], T=("type", dtype), out_type=("type", DT_INT32)
-    )
-
-
 def _flatten(
-    rewrite: Rewrite, terms: Sequence[str], dtype: int
-) -> Tuple[List[_Operand], Optional[str]]:
+    rewrite: Rewrite, terms: Sequence[str]
+) -> Tuple[List[_Operand], Optional[Tensor]]:
     """Makes the dimensions behind an ellipsis one, which comes first.
 
     Returns:
@@ -82,103 +73,86 @@ def _flatten(
     for tensor, term in zip(rewrite.inputs, terms):
         before = term.find(_ELLIPSIS)
         if before > 0:
-            tensor = _ellipsis_first(rewrite, tensor, term, dtype)
+            tensor = _ellipsis_first(rewrite, tensor, term)
             term = _ELLIPSIS + term.replace(_ELLIPSIS, "")
         moved.append((tensor, term))
     shapes = []
     for tensor, term in moved:
         if _ELLIPSIS in term:
-            shape = _shape(rewrite, tensor, dtype)
+            shape = shape_of(rewrite, tensor)
             inner = len(term) - 1
             if inner:
-                shape = vector_slice(rewrite, shape, 0, -inner, DT_INT32)
+                shape = vector_slice(rewrite, shape, 0, -inner)
             shapes.append(shape)
     if not shapes:
         return [_Operand(*one) for one in moved], None
     outer = shapes[0]
     if len(shapes) == 2:
-        outer = rewrite.add("BroadcastArgs", shapes, T=("type", DT_INT32))
+        outer = rewrite.op("BroadcastArgs", *shapes)
     operands = []
     for tensor, term in moved:
         if _ELLIPSIS in term:
-            rest: List[str] = []
+            rest: List[Tensor] = []
             if len(term) > 1:
-                shape = _shape(rewrite, tensor, dtype)
-                rest = [vector_slice(rewrite, shape, 1 - len(term), 0, DT_INT32)]
+                shape = shape_of(rewrite, tensor)
+                rest = [vector_slice(rewrite, shape, 1 - len(term), 0)]
             if len(shapes) == 2:
-                whole = concat(rewrite, [outer] + rest, DT_INT32) if rest else outer
-                tensor = rewrite.add(
-                    "BroadcastTo",
-                    [tensor, whole],
-                    T=("type", dtype),
-                    Tidx=("type", DT_INT32),
-                )
+                whole = concat(rewrite, [outer] + rest) if rest else outer
+                tensor = rewrite.op("BroadcastTo", tensor, whole)
             flat = rewrite.constant([-1])
             if rest:
                 # -1 stands for nothing where another dimension is 0.
-                flat = concat(rewrite, [_total(rewrite, outer)] + rest, DT_INT32)
-            tensor = reshape(rewrite, tensor, flat, dtype)
+                flat = concat(rewrite, [_total(rewrite, outer)] + rest)
+            tensor = rewrite.op("Reshape", tensor, flat)
         operands.append(_Operand(tensor, term))
     return operands, outer
 
 
-def _ellipsis_first(rewrite: Rewrite, tensor: str, term: str, dtype: int) -> str:
+def _ellipsis_first(rewrite: Rewrite, tensor: Tensor, term: str) -> Tensor:
     """Puts the dimensions behind an ellipsis before the others."""
     before = term.index(_ELLIPSIS)
     after = len(term) - before - 1
-    rank = _count(rewrite, _shape(rewrite, tensor, dtype))
-    end = rewrite.add("Sub", [rank, rewrite.constant(after)], T=("type", DT_INT32))
-    return _swap(rewrite, tensor, rewrite.constant(before), end, dtype)
+    rank = size_of(rewrite, shape_of(rewrite, tensor))
+    end = rewrite.op("Sub", rank, rewrite.constant(after))
+    return _swap(rewrite, tensor, rewrite.constant(before), end)
 
 
-def _count(rewrite: Rewrite, vector: str) -> str:
-    """How many elements a vector of int32 has, a scalar."""
-    return rewrite.add(
-        "Size", [vector], T=("type", DT_INT32), out_type=("type", DT_INT32)
-    )
-
-
-def _swap(rewrite: Rewrite, tensor: str, middle: str, end: str, dtype: int) -> str:
+def _swap(rewrite: Rewrite, tensor: Tensor, middle: Tensor, end: Tensor) -> Tensor:
     """Moves the dimensions from ``middle`` to ``end`` before those up to ``middle``."""
-    rank = _count(rewrite, _shape(rewrite, tensor, dtype))
+    rank = size_of(rewrite, shape_of(rewrite, tensor))
     zero, one = rewrite.constant(0), rewrite.constant(1)
     order = [
-        rewrite.add("Range", [start, stop, one], Tidx=("type", DT_INT32))
+        rewrite.op("Range", start, stop, one)
         for start, stop in ((middle, end), (zero, middle), (end, rank))
     ]
-    return rewrite.add(
-        "Transpose",
-        [tensor, concat(rewrite, order, DT_INT32)],
-        T=("type", dtype),
-        Tperm=("type", DT_INT32),
-    )
+    return rewrite.op("Transpose", tensor, concat(rewrite, order))
 
 
-def _diagonals(rewrite: Rewrite, operand: _Operand, dtype: int) -> _Operand:
+def _diagonals(rewrite: Rewrite, operand: _Operand) -> _Operand:
     """Takes the diagonal where a label occurs twice."""
     tensor, labels = operand
     for label in sorted(set(labels)):
         while labels.count(label) > 1:
             first, second = [i for i, c in enumerate(labels) if c == label][:2]
             others = [i for i in range(len(labels)) if i not in (first, second)]
-            tensor = _permute(rewrite, tensor, others + [first, second], dtype)
-            tensor = rewrite.add("MatrixDiagPart", [tensor], T=("type", dtype))
+            tensor = permute(rewrite, tensor, others + [first, second])
+            tensor = rewrite.op("MatrixDiagPart", tensor)
             labels = "".join(labels[i] for i in others) + label
     return _Operand(tensor, labels)
 
 
-def _repeat(rewrite: Rewrite, tensor: str, labels: str, wanted: str, dtype: int) -> str:
+def _repeat(rewrite: Rewrite, tensor: Tensor, labels: str, wanted: str) -> Tensor:
     """Makes a diagonal where the result has a label twice; the ellipsis stays first."""
     wanted = _ELLIPSIS * (_ELLIPSIS in wanted) + wanted.replace(_ELLIPSIS, "")
     for label in labels:
         while labels.count(label) < wanted.count(label):
             last = labels.replace(label, "", 1) + label
-            tensor = _permute(rewrite, tensor, _places(labels, last), dtype)
-            tensor = rewrite.add("MatrixDiag", [tensor], T=("type", dtype))
+            tensor = permute(rewrite, tensor, _places(labels, last))
+            tensor = rewrite.op("MatrixDiag", tensor)
             labels = last + label
     if labels == wanted:
         return tensor
-    return _permute(rewrite, tensor, _places(labels, wanted), dtype)
+    return permute(rewrite, tensor, _places(labels, wanted))
 
 
 def _places(labels: str, wanted: str) -> List[int]:
@@ -198,7 +172,6 @@ def _sum_out(
     index: int,
     operands: Sequence[_Operand],
     result: str,
-    dtype: int,
 ) -> _Operand:
     """Sums over the dimensions that nothing else has."""
     others = result + "".join(
@@ -207,48 +180,28 @@ def _sum_out(
     alone = [i for i, label in enumerate(operand.labels) if label not in others]
     if not alone:
         return operand
-    tensor = rewrite.add(
-        "Sum",
-        [operand.tensor, rewrite.constant(alone)],
-        T=("type", dtype),
-        Tidx=("type", DT_INT32),
-        keep_dims=False,
-    )
+    axes = rewrite.constant(alone)
+    tensor = rewrite.op("Sum", operand.tensor, axes, keep_dims=False)
     kept = "".join(label for label in operand.labels if label in others)
     return _Operand(tensor, kept)
 
 
-def _transpose(
-    rewrite: Rewrite, tensor: str, labels: str, wanted: str, dtype: int
-) -> str:
+def _transpose(rewrite: Rewrite, tensor: Tensor, labels: str, wanted: str) -> Tensor:
     if labels == wanted:
         return tensor
-    return _permute(rewrite, tensor, [labels.index(c) for c in wanted], dtype)
+    return permute(rewrite, tensor, [labels.index(c) for c in wanted])
 
 
-def _permute(rewrite: Rewrite, tensor: str, order: List[int], dtype: int) -> str:
-    return rewrite.add(
-        "Transpose",
-        [tensor, rewrite.constant(order)],
-        T=("type", dtype),
-        Tperm=("type", DT_INT32),
-    )
-
-
-def _product(
-    rewrite: Rewrite, one: _Operand, other: _Operand, result: str, dtype: int
-) -> str:
+def _product(rewrite: Rewrite, one: _Operand, other: _Operand, result: str) -> Tensor:
     """The product of two operands."""
     both = [label for label in one.labels if label in other.labels]
     batch = "".join(label for label in both if label in result)
     inner = "".join(label for label in both if label not in result)
     rows = "".join(label for label in one.labels if label not in both)
     columns = "".join(label for label in other.labels if label not in both)
-    first = _transpose(rewrite, one.tensor, one.labels, batch + rows + inner, dtype)
-    second = _transpose(
-        rewrite, other.tensor, other.labels, batch + inner + columns, dtype
-    )
-    shapes = (_shape(rewrite, first, dtype), _shape(rewrite, second, dtype))
+    first = _transpose(rewrite, one.tensor, one.labels, batch + rows + inner)
+    second = _transpose(rewrite, other.tensor, other.labels, batch + inner + columns)
+    shapes = (shape_of(rewrite, first), shape_of(rewrite, second))
     b, r, c = len(batch), len(rows), len(columns)
     batch_dims = _part(rewrite, shapes[0], 0, b)
     row_dims = _part(rewrite, shapes[0], b, b + r)
@@ -266,33 +219,22 @@ def _product(
             dims if len(group) == 1 else _total(rewrite, dims)
             for group, dims in zip(labels, groups)
         ]
-        shape = concat(rewrite, sizes, DT_INT32)
-        matrices.append(reshape(rewrite, tensor, shape, dtype))
-    product = rewrite.add(
-        "BatchMatMulV2", matrices, T=("type", dtype), adj_x=False, adj_y=False
-    )
+        matrices.append(rewrite.op("Reshape", tensor, concat(rewrite, sizes)))
+    product = rewrite.op("BatchMatMulV2", *matrices, adj_x=False, adj_y=False)
     if not b == r == c == 1:
-        dims = concat(rewrite, [batch_dims, row_dims, column_dims], DT_INT32)
-        product = reshape(rewrite, product, dims, dtype)
-    return _transpose(rewrite, product, batch + rows + columns, result, dtype)
+        dims = concat(rewrite, [batch_dims, row_dims, column_dims])
+        product = rewrite.op("Reshape", product, dims)
+    return _transpose(rewrite, product, batch + rows + columns, result)
 
 
-def _part(rewrite: Rewrite, shape: str, begin: int, end: int) -> str:
+def _part(rewrite: Rewrite, shape: Tensor, begin: int, end: int) -> Tensor:
     """Some elements of a shape; maybe none."""
-    return rewrite.add(
-        "Slice",
-        [shape, rewrite.constant([begin]), rewrite.constant([end - begin])],
-        T=("type", DT_INT32),
-        Index=("type", DT_INT32),
+    size = end - begin
+    return rewrite.op(
+        "Slice", shape, rewrite.constant([begin]), rewrite.constant([size])
     )
 
 
-def _total(rewrite: Rewrite, dims: str) -> str:
+def _total(rewrite: Rewrite, dims: Tensor) -> Tensor:
     """The product of some dimensions, as a vector of one element; 1 for none."""
-    return rewrite.add(
-        "Prod",
-        [dims, rewrite.constant([0])],
-        T=("type", DT_INT32),
-        Tidx=("type", DT_INT32),
-        keep_dims=True,
-    )
+    return rewrite.op("Prod", dims, rewrite.constant([0]), keep_dims=True)

@@ -6,13 +6,14 @@ from typing import Any, Callable, Dict
 
 from hub_compat._tf.registered_gradients import PREFIX
 
-from ...ir.dtypes import DT_INT32, FLOATING
-from ...ir.functions import set_attr
+from ...ir.attributes import set_attr
+from ...ir.builder import Tensor
+from ...ir.dtypes import FLOATING
 from ...ir.names import Names
 from ...ir.rewriter import Rewrite
 from ...passes.custom_gradients import NOT_IN_THE_MODULE, is_swish
 from ...passes.switch_case import replace_case
-from .arithmetic import concat, emit_batch_norm, reshape, vector_slice
+from .arithmetic import concat, emit_batch_norm, gather, shape_of, vector_slice
 from .einsum import rewrite_einsum
 
 __all__ = ["OPS", "RULES", "settle", "unsettled"]
@@ -90,15 +91,12 @@ def _einsum(rewrite: Rewrite) -> str:
 
 def _euclidean_norm(rewrite: Rewrite) -> str:
     """TF 1.15 takes it for a constant: gradients would be zero, without a word."""
-    dtype = rewrite.attr("T")
-    if dtype.type not in FLOATING:
+    if rewrite.type("T") not in FLOATING:
         return ""
     x, axis = rewrite.inputs
-    squares = rewrite.add("Square", [x], T=dtype)
-    total = rewrite.add(
-        "Sum", [squares, axis], T=dtype, **rewrite.attrs("Tidx", "keep_dims")
-    )
-    rewrite.done(rewrite.emit("Sqrt", [total], T=dtype))
+    squares = rewrite.op("Square", x)
+    total = rewrite.op("Sum", squares, axis, **rewrite.attrs("keep_dims"))
+    rewrite.done(rewrite.ops("Sqrt", total))
     return "EuclideanNorm is written out"
 
 
@@ -111,58 +109,34 @@ def _ragged_to_tensor(rewrite: Rewrite) -> str:
     if rewrite.type("T") not in FLOATING:
         return ""
     shape, values, default = rewrite.inputs[:3]
-    dtype, shape_type = rewrite.type("T"), rewrite.type("Tshape")
     partitions = rewrite.inputs[3:]
     types = list(rewrite.attr("row_partition_types").list.s)
     ragged = len(partitions) + (1 if types[0] == b"ROW_SPLITS" else 0)
     known = rewrite.scope.constant(shape)
     if known is not None and known.ndim:
-        shape = vector_slice(rewrite, shape, 0, ragged, shape_type)
-    sizes = rewrite.add(
-        "Shape", [values], T=("type", dtype), out_type=("type", DT_INT32)
-    )
-    places = rewrite.add(
+        shape = vector_slice(rewrite, shape, 0, ragged)
+    sizes = shape_of(rewrite, values)
+    places = rewrite.op(
         "RaggedTensorToTensor",
-        [shape, _numbers_from_one(rewrite, sizes), rewrite.constant(0)] + partitions,
-        T=("type", DT_INT32),
-        Tshape=("type", shape_type),
-        **rewrite.attrs("Tindex", "num_row_partition_tensors", "row_partition_types"),
+        shape,
+        _numbers_from_one(rewrite, sizes),
+        rewrite.constant(0),
+        partitions,
+        **rewrite.attrs("row_partition_types"),
     )
-    inner = vector_slice(rewrite, sizes, 1, 0, DT_INT32)
-    row_shape = concat(rewrite, [rewrite.constant([1]), inner], DT_INT32)
-    row = rewrite.add(
-        "BroadcastTo",
-        [default, row_shape],
-        T=("type", dtype),
-        Tidx=("type", DT_INT32),
-    )
-    table = rewrite.add(
-        "ConcatV2",
-        [row, values, rewrite.constant(0)],
-        N=2,
-        T=("type", dtype),
-        Tidx=("type", DT_INT32),
-    )
-    rewrite.done(
-        rewrite.emit(
-            "GatherV2",
-            [table, places, rewrite.constant(0)],
-            Tparams=("type", dtype),
-            Tindices=("type", DT_INT32),
-            Taxis=("type", DT_INT32),
-            batch_dims=0,
-        )
-    )
+    inner = vector_slice(rewrite, sizes, 1, 0)
+    row_shape = concat(rewrite, [rewrite.constant([1]), inner])
+    row = rewrite.op("BroadcastTo", default, row_shape)
+    rewrite.done([gather(rewrite, concat(rewrite, [row, values]), places)])
     return "RaggedTensorToTensor is written out"
 
 
-def _numbers_from_one(rewrite: Rewrite, sizes: str) -> str:
+def _numbers_from_one(rewrite: Rewrite, sizes: Tensor) -> Tensor:
     """1, 2, ... for each row of a tensor of these sizes."""
-    count = rewrite.add(
+    count = rewrite.op(
         "StridedSlice",
-        [sizes] + [rewrite.constant([n]) for n in (0, 1, 1)],
-        T=("type", DT_INT32),
-        Index=("type", DT_INT32),
+        sizes,
+        *[rewrite.constant([n]) for n in (0, 1, 1)],
         begin_mask=0,
         end_mask=0,
         ellipsis_mask=0,
@@ -170,8 +144,7 @@ def _numbers_from_one(rewrite: Rewrite, sizes: str) -> str:
         shrink_axis_mask=1,
     )
     one = rewrite.constant(1)
-    end = rewrite.add("AddV2", [count, one], T=("type", DT_INT32))
-    return rewrite.add("Range", [one, end, one], Tidx=("type", DT_INT32))
+    return rewrite.op("Range", one, rewrite.op("AddV2", count, one), one)
 
 
 def _batch_norm(rewrite: Rewrite) -> str:
@@ -217,38 +190,19 @@ def _convolution(rewrite: Rewrite) -> str:
         and set(rewrite.attr("dilations").list.i) == {1}
         and rewrite.attr("padding").s != b"EXPLICIT"
     ):
-        turned = reshape(
-            rewrite,
-            kernel,
-            rewrite.constant(shape[:2] + [groups, -1]),
-            rewrite.type("T"),
-        )
-        rewrite.done(
-            rewrite.emit(
-                "DepthwiseConv2dNative",
-                [x, turned],
-                **rewrite.attrs("T", "strides", "padding", "data_format", "dilations"),
-            )
-        )
+        new_shape = rewrite.constant(shape[:2] + [groups, -1])
+        turned = rewrite.op("Reshape", kernel, new_shape)
+        attrs = rewrite.attrs("strides", "padding", "data_format", "dilations")
+        rewrite.done(rewrite.ops("DepthwiseConv2dNative", x, turned, **attrs))
         return "Conv2D of each channel becomes DepthwiseConv2dNative"
     parts = [
-        rewrite.emit(
-            "Split", [rewrite.constant(3), one], num_split=groups, T=rewrite.attr("T")
-        )
+        rewrite.ops("Split", rewrite.constant(3), one, num_split=groups)
         for one in (x, kernel)
     ]
-    names = ("T", "strides", "padding", "explicit_paddings", "data_format")
+    names = ("strides", "padding", "explicit_paddings", "data_format")
     attrs = rewrite.attrs("use_cudnn_on_gpu", "dilations", *names)
-    made = [rewrite.add("Conv2D", list(pair), **attrs) for pair in zip(*parts)]
-    rewrite.done(
-        rewrite.emit(
-            "ConcatV2",
-            made + [rewrite.constant(3)],
-            N=groups,
-            T=rewrite.attr("T"),
-            Tidx=("type", DT_INT32),
-        )
-    )
+    made = [rewrite.op("Conv2D", *pair, **attrs) for pair in zip(*parts)]
+    rewrite.done(rewrite.ops("ConcatV2", made, rewrite.constant(3)))
     return "a grouped Conv2D becomes one for each group"
 
 
@@ -260,34 +214,20 @@ def _binomial(rewrite: Rewrite) -> str:
     if _flat(rewrite.node, rewrite.scope.producer):
         return ""
     resource, algorithm, shape, counts, probabilities = rewrite.inputs
-    kind, dtype = rewrite.attr("S"), rewrite.attr("T")
-    number = rewrite.add(
-        "Prod",
-        [shape, rewrite.constant([0])],
-        T=kind,
-        Tidx=("type", DT_INT32),
-        keep_dims=True,
-    )
-    each = [
-        rewrite.add(
-            "Reshape",
-            [
-                rewrite.add("BroadcastTo", [one, shape], T=dtype, Tidx=kind),
-                rewrite.constant([-1]),
-            ],
-            T=dtype,
-            Tshape=("type", DT_INT32),
-        )
-        for one in (counts, probabilities)
-    ]
-    drawn = rewrite.add(
+    number = rewrite.op("Prod", shape, rewrite.constant([0]), keep_dims=True)
+    each = []
+    for one in (counts, probabilities):
+        everywhere = rewrite.op("BroadcastTo", one, shape)
+        each.append(rewrite.op("Reshape", everywhere, rewrite.constant([-1])))
+    drawn = rewrite.op(
         "StatefulRandomBinomial",
-        [resource, algorithm, number] + each,
-        **rewrite.attrs("S", "T", "dtype"),
+        resource,
+        algorithm,
+        number,
+        *each,
+        **rewrite.attrs("dtype"),
     )
-    rewrite.done(
-        rewrite.emit("Reshape", [drawn, shape], T=rewrite.attr("dtype"), Tshape=kind)
-    )
+    rewrite.done(rewrite.ops("Reshape", drawn, shape))
     return "StatefulRandomBinomial is written for each number"
 
 
@@ -302,12 +242,9 @@ def _scatter(op: str) -> Callable[[Rewrite], str]:
 
     def rule(rewrite: Rewrite) -> str:
         resource, indices, updates = rewrite.inputs
-        dtype = rewrite.attr("T")
-        value = rewrite.add("ReadVariableOp", [resource], dtype=dtype)
-        changed = rewrite.add(
-            op, [value, indices, updates], T=dtype, **rewrite.attrs("Tindices")
-        )
-        written = rewrite.control("AssignVariableOp", [resource, changed], dtype=dtype)
+        value = rewrite.op("ReadVariableOp", resource, dtype=updates.dtype)
+        changed = rewrite.op(op, value, indices, updates)
+        written = rewrite.run("AssignVariableOp", resource, changed)
         rewrite.drop([written])
         return "updates of slices of a variable are written out"
 

@@ -16,10 +16,11 @@ from typing import Any, Callable, Dict, Tuple
 
 import numpy as np
 
+from ...ir.builder import Tensor
 from ...ir.constants import array_of
 from ...ir.dtypes import DT_FLOAT, DT_INT32, DT_INT64, DT_UINT64
 from ...ir.rewriter import Rewrite
-from .arithmetic import binary, cast, concat, reshape, vector_slice
+from .arithmetic import cast, concat, gather, shape_of, vector_slice
 
 __all__ = ["CHOOSES", "OPS", "STATEFUL", "key_and_counter", "settle", "unsettled"]
 
@@ -74,11 +75,9 @@ def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> 
     chosen = producer(node.input[index])
     if chosen is None or chosen.op != "Const":
         # It is an error where it is another one.
-        given = node.input[index]
-        free = rewrite.add(
-            "Equal", [given, rewrite.constant(_ANY, dtype)], T=("type", dtype)
-        )
-        algorithm = rewrite.add("Select", [free, algorithm, given], T=("type", dtype))
+        given = rewrite.inputs[index]
+        free = rewrite.op("Equal", given, rewrite.constant(_ANY, dtype))
+        algorithm = rewrite.op("Select", free, algorithm, given)
     node.input[index] = algorithm
     done[node.op + " names its algorithm"] += 1
     rewrite.scope.changed = True
@@ -86,31 +85,27 @@ def settle(rewrite: Rewrite, version: Tuple[int, int], done: Dict[str, int]) -> 
 
 def key_and_counter(rewrite: Rewrite) -> None:
     """TF 2.4 has only the op that gives the algorithm as well."""
-    found = rewrite.emit(
-        _WITH_KEYS, rewrite.inputs, Tseed=("type", rewrite.type("Tseed"))
-    )
-    rewrite.done(found[:2])
+    rewrite.done(rewrite.ops(_WITH_KEYS, *rewrite.inputs)[:2])
 
 
-def _bits(rewrite: Rewrite, tensor: str, source: int, target: int) -> str:
-    return rewrite.add("Bitcast", [tensor], T=("type", source), type=("type", target))
+def _bits(rewrite: Rewrite, tensor: Tensor, target: int) -> Tensor:
+    """The bits of a tensor as another dtype."""
+    return rewrite.op("Bitcast", tensor, type=target)
 
 
-def _seed(rewrite: Rewrite) -> str:
+def _seed(rewrite: Rewrite) -> Tensor:
     """The seed, int64 [2], as what seeds are stored as."""
-    return cast(rewrite, rewrite.inputs[0], rewrite.type("Tseed"), DT_INT64)
+    return cast(rewrite, rewrite.inputs[0], DT_INT64)
 
 
-def _key(rewrite: Rewrite, seed: str) -> str:
-    return _bits(
-        rewrite, vector_slice(rewrite, seed, 0, 1, DT_INT64), DT_INT64, DT_UINT64
-    )
+def _key(rewrite: Rewrite, seed: Tensor) -> Tensor:
+    return _bits(rewrite, vector_slice(rewrite, seed, 0, 1), DT_UINT64)
 
 
-def _counter(rewrite: Rewrite, seed: str) -> str:
-    second = vector_slice(rewrite, seed, 1, 2, DT_INT64)
-    both = concat(rewrite, [second, rewrite.constant([0], DT_INT64)], DT_INT64)
-    return _bits(rewrite, both, DT_INT64, DT_UINT64)
+def _counter(rewrite: Rewrite, seed: Tensor) -> Tensor:
+    second = vector_slice(rewrite, seed, 1, 2)
+    both = concat(rewrite, [second, rewrite.constant([0], DT_INT64)])
+    return _bits(rewrite, both, DT_UINT64)
 
 
 def _key_counter(rewrite: Rewrite) -> None:
@@ -134,18 +129,12 @@ def _algorithm(rewrite: Rewrite) -> None:
     rewrite.done([rewrite.constant(_PHILOX)])
 
 
-def _seed_of(rewrite: Rewrite, key: str, counter: str) -> str:
+def _seed_of(rewrite: Rewrite, key: Tensor, counter: Tensor) -> Tensor:
     """The seed of an older op for a key and a counter, int64 [2]."""
-    key = _bits(rewrite, key, DT_UINT64, DT_INT64)
-    counter = _bits(rewrite, counter, DT_UINT64, DT_INT64)
-    count = binary(
-        rewrite,
-        "AddV2",
-        vector_slice(rewrite, counter, 0, 1, DT_INT64),
-        vector_slice(rewrite, counter, 1, 2, DT_INT64),
-        DT_INT64,
-    )
-    return concat(rewrite, [key, count], DT_INT64)
+    key = _bits(rewrite, key, DT_INT64)
+    counter = _bits(rewrite, counter, DT_INT64)
+    low, high = (vector_slice(rewrite, counter, i, i + 1) for i in (0, 1))
+    return concat(rewrite, [key, rewrite.op("AddV2", low, high)])
 
 
 def _full_integers(rewrite: Rewrite) -> None:
@@ -156,45 +145,31 @@ def _full_integers(rewrite: Rewrite) -> None:
     """
     shape, key, counter = rewrite.inputs[:3]
     dtype = rewrite.type("dtype")
-    shape = cast(rewrite, shape, rewrite.type("Tshape"), DT_INT32)
+    shape = cast(rewrite, shape, DT_INT32)
     wide = dtype in (DT_INT64, DT_UINT64)
-    count = rewrite.add(
-        "Prod",
-        [shape, rewrite.constant([0])],
-        T=("type", DT_INT32),
-        Tidx=("type", DT_INT32),
-        keep_dims=True,
-    )
+    count = rewrite.op("Prod", shape, rewrite.constant([0]), keep_dims=True)
+    drawn = count
     if not wide:
-        half = binary(rewrite, "AddV2", count, rewrite.constant(1), DT_INT32)
-        half = binary(rewrite, "FloorDiv", half, rewrite.constant(2), DT_INT32)
+        half = rewrite.op("AddV2", count, rewrite.constant(1))
+        drawn = rewrite.op("FloorDiv", half, rewrite.constant(2))
     least = rewrite.constant(-(2**63), DT_INT64)
-    numbers = rewrite.add(
+    numbers = rewrite.op(
         "StatelessRandomUniformInt",
-        [
-            count if wide else half,
-            _seed_of(rewrite, key, counter),
-            least,
-            rewrite.constant(2**63 - 1, DT_INT64),
-        ],
-        dtype=("type", DT_INT64),
-        T=("type", DT_INT32),
-        Tseed=("type", DT_INT64),
+        drawn,
+        _seed_of(rewrite, key, counter),
+        least,
+        rewrite.constant(2**63 - 1, DT_INT64),
     )
     # They are counted from the least on.
-    numbers = binary(rewrite, "BitwiseXor", numbers, least, DT_INT64)
+    numbers = rewrite.op("BitwiseXor", numbers, least)
     if not wide:
-        halves = _bits(rewrite, numbers, DT_INT64, DT_INT32)
-        numbers = reshape(rewrite, halves, rewrite.constant([-1]), DT_INT32)
-        numbers = rewrite.add(
-            "Slice",
-            [numbers, rewrite.constant([0]), count],
-            T=("type", DT_INT32),
-            Index=("type", DT_INT32),
-        )
-    own = DT_INT64 if wide else DT_INT32
-    numbers = reshape(rewrite, numbers, shape, own)
-    rewrite.done([_bits(rewrite, numbers, own, dtype) if dtype != own else numbers])
+        halves = _bits(rewrite, numbers, DT_INT32)
+        numbers = rewrite.op("Reshape", halves, rewrite.constant([-1]))
+        numbers = rewrite.op("Slice", numbers, rewrite.constant([0]), count)
+    numbers = rewrite.op("Reshape", numbers, shape)
+    if numbers.dtype != dtype:
+        numbers = _bits(rewrite, numbers, dtype)
+    rewrite.done([numbers])
 
 
 def _stateless(older: str, bounds: int = 0) -> Callable[[Rewrite], None]:
@@ -209,15 +184,8 @@ def _stateless(older: str, bounds: int = 0) -> Callable[[Rewrite], None]:
         shape, key, counter = rewrite.inputs[:3]
         seed = _seed_of(rewrite, key, counter)
         more = rewrite.inputs[4 : 4 + bounds]
-        rewrite.done(
-            rewrite.emit(
-                older,
-                [shape, seed] + more,
-                dtype=rewrite.attr("dtype"),
-                T=("type", rewrite.type("Tshape")),
-                Tseed=("type", DT_INT64),
-            )
-        )
+        attrs = rewrite.attrs("dtype")
+        rewrite.done(rewrite.ops(older, shape, seed, *more, **attrs))
 
     return rule
 
@@ -229,78 +197,30 @@ def _gamma(rewrite: Rewrite) -> None:
     ones in each run, also where the seed is the same.
     """
     shape, _, _, _, alpha = rewrite.inputs
-    dtype = rewrite.type("dtype")
-    everywhere = rewrite.add(
-        "BroadcastTo",
-        [alpha, shape],
-        T=("type", dtype),
-        Tidx=("type", rewrite.type("shape_dtype")),
-    )
+    everywhere = rewrite.op("BroadcastTo", alpha, shape)
     one_each = rewrite.constant(np.zeros([0], np.int32))
-    rewrite.done(
-        rewrite.emit(
-            "RandomGamma",
-            [one_each, everywhere],
-            S=("type", DT_INT32),
-            T=("type", dtype),
-            seed=0,
-            seed2=0,
-        )
-    )
+    rewrite.done(rewrite.ops("RandomGamma", one_each, everywhere, seed=0, seed2=0))
 
 
 def _poisson(rewrite: Rewrite) -> None:
     """Poisson-distributed numbers; other ones in each run, as those of gamma."""
     shape, _, rates = rewrite.inputs
-    rate_type = rewrite.type("Rtype")
-    everywhere = rewrite.add(
-        "BroadcastTo",
-        [rates, shape],
-        T=("type", rate_type),
-        Tidx=("type", rewrite.type("T")),
-    )
-    rewrite.done(
-        rewrite.emit(
-            "RandomPoissonV2",
-            [rewrite.constant(np.zeros([0], np.int32)), everywhere],
-            S=("type", DT_INT32),
-            R=("type", rate_type),
-            dtype=rewrite.attr("dtype"),
-            seed=0,
-            seed2=0,
-        )
-    )
+    everywhere = rewrite.op("BroadcastTo", rates, shape)
+    one_each = rewrite.constant(np.zeros([0], np.int32))
+    attrs = dict(rewrite.attrs("dtype"), seed=0, seed2=0)
+    rewrite.done(rewrite.ops("RandomPoissonV2", one_each, everywhere, **attrs))
 
 
 def _shuffle(rewrite: Rewrite) -> None:
     """Another order than in 2.21: that of random numbers, the same for a seed."""
     value, key, counter = rewrite.inputs[:3]
-    dtype = rewrite.attr("T")
-    shape = rewrite.add("Shape", [value], T=dtype, out_type=("type", DT_INT32))
-    count = vector_slice(rewrite, shape, 0, 1, DT_INT32)
-    numbers = rewrite.add(
-        "StatelessRandomUniform",
-        [count, _seed_of(rewrite, key, counter)],
-        dtype=("type", DT_FLOAT),
-        T=("type", DT_INT32),
-        Tseed=("type", DT_INT64),
-    )
-    scalar = reshape(
-        rewrite, count, rewrite.constant(np.zeros([0], np.int32)), DT_INT32
-    )
-    order = rewrite.emit(
-        "TopKV2", [numbers, scalar], T=("type", DT_FLOAT), sorted=True
-    )[1]
-    rewrite.done(
-        rewrite.emit(
-            "GatherV2",
-            [value, order, rewrite.constant(0)],
-            Tparams=dtype,
-            Tindices=("type", DT_INT32),
-            Taxis=("type", DT_INT32),
-            batch_dims=0,
-        )
-    )
+    count = vector_slice(rewrite, shape_of(rewrite, value), 0, 1)
+    seed = _seed_of(rewrite, key, counter)
+    numbers = rewrite.op("StatelessRandomUniform", count, seed, dtype=DT_FLOAT)
+    one = rewrite.constant(np.zeros([0], np.int32))
+    scalar = rewrite.op("Reshape", count, one)
+    order = rewrite.ops("TopKV2", numbers, scalar, sorted=True)[1]
+    rewrite.done([gather(rewrite, value, order)])
 
 
 def _read_and_skip(rewrite: Rewrite) -> None:
@@ -309,20 +229,12 @@ def _read_and_skip(rewrite: Rewrite) -> None:
     The algorithm is Philox, or to be chosen, which is Philox on a CPU.
     """
     resource, _, delta = rewrite.inputs
-    value = rewrite.add("ReadVariableOp", [resource], dtype=("type", DT_INT64))
-    skipped = rewrite.control(
-        "RngSkip",
-        [
-            resource,
-            rewrite.constant(_PHILOX, DT_INT64),
-            cast(rewrite, delta, DT_UINT64, DT_INT64),
-        ],
-        wait=[value],
-    )
+    value = rewrite.op("ReadVariableOp", resource, dtype=DT_INT64)
+    philox = rewrite.constant(_PHILOX, DT_INT64)
+    by = cast(rewrite, delta, DT_INT64)
+    skipped = rewrite.run("RngSkip", resource, philox, by, after=[value])
     # Whoever has the value has it after the skip, as with the one op.
-    rewrite.done(
-        rewrite.emit("Identity", [value], wait=[skipped], T=("type", DT_INT64))
-    )
+    rewrite.done(rewrite.ops("Identity", value, after=[skipped]))
 
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {

@@ -26,10 +26,10 @@ def widen(rewrite: Rewrite, key: str) -> bool:
     op, small = rewrite.node.op, rewrite.type(key)
     if key != "T" or small not in _SMALL or op not in _SAME_TYPE | {"AsString"}:
         return False
-    wide = [cast(rewrite, tensor, small, DT_INT32) for tensor in rewrite.inputs]
+    wide = [cast(rewrite, tensor, DT_INT32) for tensor in rewrite.inputs]
     attrs = rewrite.attrs(*_FORMAT) if op == "AsString" else {}
-    result = rewrite.add(op, wide, T=("type", DT_INT32), **attrs)
+    result = rewrite.op(op, *wide, **attrs)
     if op in _SAME_TYPE:
-        result = cast(rewrite, result, DT_INT32, small)
+        result = cast(rewrite, result, small)
     rewrite.done([result])
     return True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
-from ...ir.dtypes import DT_BOOL, DT_INT32, DT_INT64
+from ...ir.builder import Tensor
+from ...ir.dtypes import DT_INT32, DT_INT64
 from ...ir.rewriter import Rewrite, Unlowerable
-from .arithmetic import binary, cast, column, concat, reshape, vector_slice
+from .arithmetic import cast, column, concat, gather, size_of, vector_slice
 from .counts import rows_of_matrix, rows_of_splits, weights_or_ones
 
 __all__ = ["OPS"]
@@ -19,13 +20,13 @@ def _dense(rewrite: Rewrite) -> None:
     rank = rewrite.scope.shape(values)
     if rank is None or len(rank) not in (1, 2):
         raise Unlowerable("DenseCountSparseOutput of a tensor of unknown rank")
-    row_of, rows, _ = rows_of_matrix(rewrite, values, rewrite.type("T"))
-    _count(rewrite, values, weights, row_of, rows if len(rank) == 2 else "")
+    row_of, rows, _ = rows_of_matrix(rewrite, values)
+    _count(rewrite, values, weights, row_of, rows if len(rank) == 2 else None)
 
 
 def _ragged(rewrite: Rewrite) -> None:
     splits, values, weights = rewrite.inputs
-    row_of, rows = rows_of_splits(rewrite, splits, values, rewrite.type("T"))
+    row_of, rows = rows_of_splits(rewrite, splits, values)
     _count(rewrite, values, weights, row_of, rows)
 
 
@@ -34,16 +35,22 @@ def _sparse(rewrite: Rewrite) -> None:
     rank = rewrite.scope.shape(dense_shape)
     if rank is None or rank[0] not in (1, 2):
         raise Unlowerable("SparseCountSparseOutput of a tensor of unknown rank")
-    row_of = cast(rewrite, column(rewrite, indices, 0, DT_INT64), DT_INT64, DT_INT32)
+    row_of = cast(rewrite, column(rewrite, indices, 0), DT_INT32)
     if rank[0] == 1:
-        row_of = rewrite.add("ZerosLike", [row_of], T=("type", DT_INT32))
-        _count(rewrite, values, weights, row_of, "")
+        row_of = rewrite.op("ZerosLike", row_of)
+        _count(rewrite, values, weights, row_of, None)
         return
-    rows = vector_slice(rewrite, dense_shape, 0, 1, DT_INT64)
-    _count(rewrite, values, weights, row_of, cast(rewrite, rows, DT_INT64, DT_INT32))
+    rows = vector_slice(rewrite, dense_shape, 0, 1)
+    _count(rewrite, values, weights, row_of, cast(rewrite, rows, DT_INT32))
 
 
-def _count(rewrite: Rewrite, values: str, weights: str, row_of: str, rows: str) -> None:
+def _count(
+    rewrite: Rewrite,
+    values: Tensor,
+    weights: Tensor,
+    row_of: Tensor,
+    rows: Optional[Tensor],
+) -> None:
     """Numbers each row and value, sums over equal numbers, and sorts these.
 
     Args:
@@ -52,102 +59,57 @@ def _count(rewrite: Rewrite, values: str, weights: str, row_of: str, rows: str) 
         0, which the op refuses.
       weights: of each value, or none at all for counts.
       row_of: the row of each value, an int32 vector.
-      rows: how many rows there are, int32; empty where the result is a vector.
+      rows: how many rows there are, int32; None where the result is a vector.
     """
     flat = rewrite.constant([-1])
     most = rewrite.attr("maxlength").i
-    values = reshape(rewrite, values, flat, rewrite.type("T"))
-    values = cast(rewrite, values, rewrite.type("T"), DT_INT64)
-    zero = rewrite.constant(0, DT_INT64)
-    there = binary(rewrite, "GreaterEqual", values, zero, DT_INT64)
+    values = cast(rewrite, rewrite.op("Reshape", values, flat), DT_INT64)
+    there = rewrite.op("GreaterEqual", values, rewrite.constant(0, DT_INT64))
     if most > 0:
-        bound = rewrite.constant(most, DT_INT64)
-        below = binary(rewrite, "Less", values, bound, DT_INT64)
-        there = rewrite.add("LogicalAnd", [there, below])
-    places = rewrite.add("Where", [there], T=("type", DT_BOOL))
-    places = reshape(rewrite, places, flat, DT_INT64)
-    dtype = rewrite.type("output_type")
-    weights = weights_or_ones(rewrite, weights, values, dtype, DT_INT64)
+        below = rewrite.op("Less", values, rewrite.constant(most, DT_INT64))
+        there = rewrite.op("LogicalAnd", there, below)
+    places = rewrite.op("Reshape", rewrite.op("Where", there), flat)
+    weights = weights_or_ones(rewrite, weights, values)
     values, weights, row_of = (
-        _gather(rewrite, one, places, kind, DT_INT64)
-        for one, kind in ((values, DT_INT64), (weights, dtype), (row_of, DT_INT32))
+        gather(rewrite, one, places) for one in (values, weights, row_of)
     )
     size = _size(rewrite, values, most)
-    row_of = cast(rewrite, row_of, DT_INT32, DT_INT64)
-    numbers = binary(rewrite, "Mul", row_of, size, DT_INT64)
-    numbers = binary(rewrite, "AddV2", numbers, values, DT_INT64)
+    numbers = rewrite.op("Mul", cast(rewrite, row_of, DT_INT64), size)
+    numbers = rewrite.op("AddV2", numbers, values)
     numbers, sums = _sums(rewrite, numbers, weights)
-    size_1d = reshape(rewrite, size, rewrite.constant([1]), DT_INT64)
-    if not rows:
-        numbers = reshape(rewrite, numbers, rewrite.constant([-1, 1]), DT_INT64)
+    size_1d = rewrite.op("Reshape", size, rewrite.constant([1]))
+    if rows is None:
+        numbers = rewrite.op("Reshape", numbers, rewrite.constant([-1, 1]))
         rewrite.done([numbers, sums, size_1d])
         return
-    indices = rewrite.add(
-        "Pack",
-        [
-            binary(rewrite, op, numbers, size, DT_INT64)
-            for op in ("FloorDiv", "FloorMod")
-        ],
-        N=2,
-        T=("type", DT_INT64),
-        axis=1,
-    )
-    rows = reshape(rewrite, rows, rewrite.constant([1]), DT_INT32)
-    shape = [cast(rewrite, rows, DT_INT32, DT_INT64), size_1d]
-    rewrite.done([indices, sums, concat(rewrite, shape, DT_INT64)])
+    both = [rewrite.op(op, numbers, size) for op in ("FloorDiv", "FloorMod")]
+    indices = rewrite.op("Pack", both, axis=1)
+    rows = rewrite.op("Reshape", rows, rewrite.constant([1]))
+    shape = [cast(rewrite, rows, DT_INT64), size_1d]
+    rewrite.done([indices, sums, concat(rewrite, shape)])
 
 
-def _sums(rewrite: Rewrite, numbers: str, weights: str) -> Tuple[str, str]:
+def _sums(rewrite: Rewrite, numbers: Tensor, weights: Tensor) -> Tuple[Tensor, Tensor]:
     """The different numbers, ascending, and the sum of the weights of each."""
-    dtype = rewrite.type("output_type")
-    numbers, segment = rewrite.emit(
-        "Unique", [numbers], T=("type", DT_INT64), out_idx=("type", DT_INT32)
-    )
-    count = rewrite.add(
-        "Size", [numbers], T=("type", DT_INT64), out_type=("type", DT_INT32)
-    )
-    sums = rewrite.add(
-        "UnsortedSegmentSum",
-        [weights, segment, count],
-        T=("type", dtype),
-        Tindices=("type", DT_INT32),
-        Tnumsegments=("type", DT_INT32),
-    )
+    numbers, segment = rewrite.ops("Unique", numbers, out_idx=DT_INT32)
+    count = size_of(rewrite, numbers)
+    sums = rewrite.op("UnsortedSegmentSum", weights, segment, count)
     if rewrite.attr("binary_output").b:
-        sums = rewrite.add("OnesLike", [sums], T=("type", dtype))
-    turned = rewrite.add("Neg", [numbers], T=("type", DT_INT64))
-    _, order = rewrite.emit(
-        "TopKV2", [turned, count], T=("type", DT_INT64), sorted=True
-    )
-    numbers = _gather(rewrite, numbers, order, DT_INT64, DT_INT32)
-    return numbers, _gather(rewrite, sums, order, dtype, DT_INT32)
+        sums = rewrite.op("OnesLike", sums)
+    turned = rewrite.op("Neg", numbers)
+    _, order = rewrite.ops("TopKV2", turned, count, sorted=True)
+    return gather(rewrite, numbers, order), gather(rewrite, sums, order)
 
 
-def _gather(rewrite: Rewrite, vector: str, places: str, dtype: int, kind: int) -> str:
-    return rewrite.add(
-        "GatherV2",
-        [vector, places, rewrite.constant(0)],
-        Tparams=("type", dtype),
-        Tindices=("type", kind),
-        Taxis=("type", DT_INT32),
-        batch_dims=0,
-    )
-
-
-def _size(rewrite: Rewrite, values: str, most: int) -> str:
+def _size(rewrite: Rewrite, values: Tensor, most: int) -> Tensor:
     """How many different values there are: int64."""
     if most > 0:
         return rewrite.constant(most, DT_INT64)
     least = max(int(rewrite.attr("minlength").i) - 1, 0)
-    candidates: List[str] = [values, rewrite.constant([least], DT_INT64)]
-    largest = rewrite.add(
-        "Max",
-        [concat(rewrite, candidates, DT_INT64), rewrite.constant(np.int32(0))],
-        T=("type", DT_INT64),
-        Tidx=("type", DT_INT32),
-        keep_dims=False,
-    )
-    return binary(rewrite, "AddV2", largest, rewrite.constant(1, DT_INT64), DT_INT64)
+    candidates = concat(rewrite, [values, rewrite.constant([least], DT_INT64)])
+    axis = rewrite.constant(np.int32(0))
+    largest = rewrite.op("Max", candidates, axis, keep_dims=False)
+    return rewrite.op("AddV2", largest, rewrite.constant(1, DT_INT64))
 
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {

@@ -7,11 +7,12 @@ put in.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
+from ...ir.builder import Tensor
 from ...ir.dtypes import DT_INT32, DT_INT64, DT_STRING
 from ...ir.rewriter import Rewrite
-from .arithmetic import binary, cast, column, vector_slice
+from .arithmetic import cast, column, size_of, vector_slice
 
 __all__ = ["ATTRIBUTES", "say_dtypes"]
 
@@ -74,103 +75,62 @@ def _with_offset(rewrite: Rewrite) -> bool:
     vocabulary = rewrite.attr("vocab_size").i
     if vocabulary >= 0:
         # Where the file has less, this ends in an error, as it should.
-        lines = rewrite.add(
-            "Slice",
-            [lines, rewrite.constant([0]), rewrite.constant([vocabulary])],
-            T=("type", DT_STRING),
-            Index=("type", DT_INT32),
-        )
+        begin, size = rewrite.constant([0]), rewrite.constant([vocabulary])
+        lines = rewrite.op("Slice", lines, begin, size)
         count = rewrite.constant(vocabulary)
     parts = [
         _part(rewrite, lines, count, place, dtype)
         for place, dtype in zip(places, dtypes)
     ]
-    types = dict(Tkey=("type", dtypes[0]), Tval=("type", dtypes[1]))
-    filled = rewrite.control("InitializeTableV2", [table] + parts, **types)
+    filled = rewrite.run("InitializeTableV2", table, *parts)
     rewrite.drop([filled])
     return True
 
 
-def _lines(rewrite: Rewrite, filename: str) -> Tuple[str, str]:
+def _lines(rewrite: Rewrite, filename: Tensor) -> Tuple[Tensor, Tensor]:
     """The lines of a file, and how many there are."""
-    text = rewrite.add("ReadFile", [filename])
+    text = rewrite.op("ReadFile", filename)
     empty = rewrite.constant("", DT_STRING)
     # TensorFlow's reader skips these wherever they are.
-    text = rewrite.add("RegexReplace", [text, rewrite.constant("\r", DT_STRING), empty])
-    text = rewrite.add(
-        "Reshape",
-        [text, rewrite.constant([1])],
-        T=("type", DT_STRING),
-        Tshape=("type", DT_INT32),
-    )
+    text = rewrite.op("RegexReplace", text, rewrite.constant("\r", DT_STRING), empty)
+    text = rewrite.op("Reshape", text, rewrite.constant([1]))
     lines = _split(rewrite, text, "\n")[1]
-    count = _size(rewrite, lines)
+    count = size_of(rewrite, lines)
     # What is after the last end of a line is a line if there is anything.
-    last = vector_slice(rewrite, lines, -1, 0, DT_STRING)
-    nothing = rewrite.add("Equal", [last, empty], T=("type", DT_STRING))
-    nothing = rewrite.add(
-        "Sum",
-        [
-            rewrite.add("Cast", [nothing], SrcT=("type", 10), DstT=("type", DT_INT32)),
-            rewrite.constant([0]),
-        ],
-        T=("type", DT_INT32),
-        Tidx=("type", DT_INT32),
-        keep_dims=False,
-    )
-    count = binary(rewrite, "Sub", count, nothing, DT_INT32)
-    size = rewrite.add("Pack", [count], T=("type", DT_INT32), N=1, axis=0)
-    lines = rewrite.add(
-        "Slice",
-        [lines, rewrite.constant([0]), size],
-        T=("type", DT_STRING),
-        Index=("type", DT_INT32),
-    )
-    return lines, count
+    last = vector_slice(rewrite, lines, -1, 0)
+    nothing = cast(rewrite, rewrite.op("Equal", last, empty), DT_INT32)
+    nothing = rewrite.op("Sum", nothing, rewrite.constant([0]), keep_dims=False)
+    count = rewrite.op("Sub", count, nothing)
+    size = rewrite.op("Pack", [count], axis=0)
+    return rewrite.op("Slice", lines, rewrite.constant([0]), size), count
 
 
-def _part(rewrite: Rewrite, lines: str, count: str, place: int, dtype: int) -> str:
+def _part(
+    rewrite: Rewrite, lines: Tensor, count: Tensor, place: int, dtype: int
+) -> Tensor:
     """Of each line, what is a key or a value."""
     if place == _LINE_NUMBER:
         first = rewrite.constant(rewrite.attr("offset").i, DT_INT64)
-        last = binary(
-            rewrite, "Add", first, cast(rewrite, count, DT_INT32, DT_INT64), DT_INT64
-        )
-        numbers = rewrite.add(
-            "Range",
-            [first, last, rewrite.constant(1, DT_INT64)],
-            Tidx=("type", DT_INT64),
-        )
-        return cast(rewrite, numbers, DT_INT64, dtype)
+        last = rewrite.op("Add", first, cast(rewrite, count, DT_INT64))
+        one = rewrite.constant(1, DT_INT64)
+        return cast(rewrite, rewrite.op("Range", first, last, one), dtype)
     if place != _WHOLE_LINE:
         delimiter = rewrite.attr("delimiter").s
         indices, values, shape = _split(rewrite, lines, delimiter)
-        fields = rewrite.add(
-            "SparseToDense",
-            [indices, shape, values, rewrite.constant("", DT_STRING)],
-            T=("type", DT_STRING),
-            Tindices=("type", DT_INT64),
-            validate_indices=True,
+        empty = rewrite.constant("", DT_STRING)
+        fields = rewrite.op(
+            "SparseToDense", indices, shape, values, empty, validate_indices=True
         )
-        lines = column(rewrite, fields, place, DT_STRING)
+        lines = column(rewrite, fields, place)
     if dtype == DT_STRING:
         return lines
-    return rewrite.add("StringToNumber", [lines], out_type=("type", dtype))
+    return rewrite.op("StringToNumber", lines, out_type=dtype)
 
 
-def _split(rewrite: Rewrite, strings: str, separator: Any) -> Any:
+def _split(rewrite: Rewrite, strings: Tensor, separator: Any) -> List[Tensor]:
     """Indices, values and shape of what a vector of strings is split into."""
-    return rewrite.emit(
-        "StringSplitV2",
-        [strings, rewrite.constant(separator, DT_STRING)],
-        maxsplit=-1,
-    )
-
-
-def _size(rewrite: Rewrite, vector: str) -> str:
-    return rewrite.add(
-        "Size", [vector], T=("type", DT_STRING), out_type=("type", DT_INT32)
-    )
+    separator = rewrite.constant(separator, DT_STRING)
+    return rewrite.ops("StringSplitV2", strings, separator, maxsplit=-1)
 
 
 ATTRIBUTES: Dict[Any, Callable[[Rewrite], bool]] = {(_FILL, "offset"): _with_offset}

@@ -6,21 +6,22 @@ from typing import Any, Callable, Dict, List, Sequence
 
 from hub_compat._tf import tf
 
+from ...ir.builder import Tensor
 from ...ir.dtypes import DT_INT32
 from ...ir.graph import split_tensor
 from ...ir.rewriter import Rewrite, Unlowerable
 from ...opdata.replacements import graph_for
-from .arithmetic import cast
+from .arithmetic import cast, shape_of
 
 __all__ = ["OPS"]
 
 
-def _insert(rewrite: Rewrite, inputs: Sequence[str], *tags: str) -> str:
+def _insert(rewrite: Rewrite, inputs: Sequence[Tensor], *tags: str) -> Tensor:
     """Adds a graph of tools/make_replacements.py; returns its output."""
     graph_def = graph_for(*tags)
     if graph_def is None:
         raise Unlowerable("{} of {}".format(rewrite.node.op, ", ".join(tags)))
-    outputs: Dict[str, List[str]] = {
+    outputs: Dict[str, List[Tensor]] = {
         "input_{}".format(i): [tensor] for i, tensor in enumerate(inputs)
     }
     for node in graph_def.node:
@@ -40,10 +41,7 @@ def _image_projective_transform(rewrite: Rewrite) -> None:
     inverse, which is not the same thing at the borders and in between.
     """
     images, transforms, output_shape, fill = rewrite.inputs
-    dtype = rewrite.type("dtype")
-    shape = rewrite.add(
-        "Shape", [images], T=("type", dtype), out_type=("type", DT_INT32)
-    )
+    shape = shape_of(rewrite, images)
     op = rewrite.node.op
     places = _insert(
         rewrite,
@@ -51,7 +49,7 @@ def _image_projective_transform(rewrite: Rewrite) -> None:
         "{}/from {}".format(op, rewrite.attr("fill_mode").s.decode().upper()),
     )
     tag = "{}/{}".format(op, rewrite.attr("interpolation").s.decode().upper())
-    name = tf.as_dtype(dtype).name
+    name = tf.as_dtype(images.dtype).name
     rewrite.done([_insert(rewrite, [images, places, fill], tag, name)])
 
 
@@ -64,7 +62,7 @@ def _of_dtype(rewrite: Rewrite) -> None:
 def _tensor_scatter(rewrite: Rewrite) -> None:
     """The greatest or least of an element and its updates, by rows of the tensor."""
     tensor, indices, updates = rewrite.inputs
-    indices = cast(rewrite, indices, rewrite.type("Tindices"), DT_INT32)
+    indices = cast(rewrite, indices, DT_INT32)
     dtype = tf.as_dtype(rewrite.type("T")).name
     op = rewrite.node.op
     rewrite.done([_insert(rewrite, [tensor, indices, updates], op, dtype)])
