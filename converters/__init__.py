@@ -46,7 +46,8 @@ def convert(
       tolerance: for that; by default that of ``hub_compat.verify()``.
       target: the oldest TensorFlow that must load the result, ``"tf1.15"``,
         ``"tf2.15"`` or ``"tf2.21"``. Newer ops are rewritten as ops that it has. A
-        model without newer ops is written as it is.
+        model without newer ops is written as it is. Or a format of TF1: ``"tf1-hub"``
+        for ``hub.Module``, ``"tf1-saved-model"`` for loaders that open a session.
       follow_links: treat symbolic links that lead out of the module as part of it.
         Its own folders, such as ``assets``, may be links in any case.
 

@@ -83,7 +83,7 @@ def run(source: Any, destination: Any, **options: Any) -> ConversionReport:
             lambda: _convert_once(arguments, directory, registry, clock),
         )
         warnings = result.warnings
-        if registry is None:
+        if registry is None and request.form is None:
             warnings += _not_for_this_tensorflow(request.detection, directory)
     result = dataclasses.replace(result, warnings=warnings)
     return _report(arguments, request.detection, result, clock.seconds())
@@ -138,9 +138,18 @@ def _registry(arguments: Arguments, detection: Detection) -> Optional[Registry]:
         from .verify import check_tolerance
 
         check_tolerance(arguments.tolerance)
-    registry = None if arguments.target is None else of_target(arguments.target)
-    dispatch.check_convertible(detection, registry)
+    registry = None
+    if arguments.target is not None and _form(arguments) is None:
+        registry = of_target(arguments.target)
+    dispatch.check_convertible(detection, registry, _form(arguments))
     return registry
+
+
+def _form(arguments: Arguments) -> Optional[str]:
+    """The format of TF1 that is the target; None for a TensorFlow."""
+    from .request import FORMS
+
+    return arguments.target if arguments.target in FORMS else None
 
 
 def _convert_once(
@@ -164,6 +173,7 @@ def _convert_once(
         arguments.link,
         links=links.ALL if arguments.follow_links else links.INSIDE,
         registry=registry,
+        form=_form(arguments),
     )
     with collector_paused():
         result = dispatch.run(request)

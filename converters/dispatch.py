@@ -7,6 +7,7 @@ from typing import Optional, Tuple
 
 from hub_compat._io import files, links
 from hub_compat._tf.runtime import is_newer
+from hub_compat.detector import detect
 from hub_compat.errors import FormatError
 from hub_compat.formats import Detection, Format
 
@@ -15,10 +16,12 @@ from .checkpoint.shards import BORROW
 from .lowering import lower_directory, lower_saved_model
 from .opdata import op_defs, targets
 from .opdata.targets import Registry
-from .request import ConversionRequest, ConversionResult, Tags
+from .request import HUB, SERVED, ConversionRequest, ConversionResult, Tags
+from .tf1_hub import write_tf1_form
 from .trial_loading import NothingLoads, find_exclusions, refusal
 
 __all__ = [
+    "as_hub_module",
     "check_convertible",
     "for_load",
     "for_save",
@@ -37,7 +40,9 @@ def run(request: ConversionRequest) -> ConversionResult:
       FormatError: the format is not converted.
       ConversionError, CorruptModuleError: the source cannot be.
     """
-    check_convertible(request.detection, request.registry)
+    check_convertible(request.detection, request.registry, request.form)
+    if request.form is not None:
+        return _run_backwards(request)
     if request.detection.format.is_tf2:
         return lower_saved_model(request)
     result = tf1_model.convert_tf1_model(request)
@@ -46,19 +51,56 @@ def run(request: ConversionRequest) -> ConversionResult:
     return _lower(request.detection, request.directory, request.registry, result)
 
 
-def check_convertible(detection: Detection, registry: Optional[Registry]) -> None:
+def _run_backwards(request: ConversionRequest) -> ConversionResult:
+    """Converts into a format of TF1."""
+    if request.detection.format.is_tf2:
+        return write_tf1_form(request)
+    between = files.join(request.directory, "reusable")
+    files.make_dirs(between)
+    first = dataclasses.replace(request, form=None, directory=between)
+    converted = tf1_model.convert_tf1_model(first)
+    second = dataclasses.replace(request, detection=detect(between))
+    result = write_tf1_form(second)
+    files.remove_tree(between)
+    return dataclasses.replace(
+        result,
+        unused_keys=converted.unused_keys,
+        bytes_copied=result.bytes_copied + converted.bytes_copied,
+        weight_bytes_read=result.weight_bytes_read + converted.weight_bytes_read,
+        warnings=converted.warnings
+        + tuple(w for w in result.warnings if w not in converted.warnings),
+    )
+
+
+# What is in each already.
+_OWN = {HUB: Format.TF1_HUB_MODULE, SERVED: Format.TF1_SAVED_MODEL}
+
+
+def check_convertible(
+    detection: Detection, registry: Optional[Registry], form: Optional[str] = None
+) -> None:
     """Refuses a format that is not converted.
 
     Args:
       detection: the source.
       registry: what the target knows; None without one.
+      form: the format of TF1 that is wanted; None for a TF2 SavedModel.
 
     Raises:
       FormatError: it is refused.
     """
+    if form is not None and detection.format is _OWN[form]:
+        raise FormatError(
+            "The model is in the format of target={!r} already, and needs no "
+            "conversion: copy the directory. Received: {!r}".format(
+                form, detection.path
+            )
+        )
     if detection.format in _TF1:
         return
     if detection.format.is_tf2:
+        if form is not None:
+            return
         # No loader of TensorFlow's reads chunks; they are written as one file.
         if registry is not None or detection.file.endswith(".cpb"):
             return
@@ -80,7 +122,9 @@ def make_loadable(
     request: ConversionRequest, result: ConversionResult
 ) -> ConversionResult:
     """Converts again, if TensorFlow refuses the result, without what it refuses."""
-    if request.detection.format.is_tf2 or refusal(request.directory) is None:
+    if request.form is not None or request.detection.format.is_tf2:
+        return result
+    if refusal(request.directory) is None:
         return result
     return run_without_refused(request) or result
 
@@ -97,6 +141,11 @@ def run_without_refused(request: ConversionRequest) -> Optional[ConversionResult
     files.remove_tree(request.directory)
     files.make_dirs(request.directory)
     return run(dataclasses.replace(request, exclusions=exclusions))
+
+
+def as_hub_module(detection: Detection, directory: str) -> None:
+    """Writes a TF2 SavedModel as a TF1 Hub module into an empty directory."""
+    run(ConversionRequest(detection, directory, links=links.FILES, form=HUB))
 
 
 def for_load(

@@ -11,7 +11,20 @@ from hub_compat.formats import Detection, Omission, VerificationReport
 from .checkpoint.shards import AUTO
 from .opdata.targets import Registry
 
-__all__ = ["NOTHING", "ConversionRequest", "ConversionResult", "Exclusions", "Tags"]
+__all__ = [
+    "FORMS",
+    "HUB",
+    "NOTHING",
+    "SERVED",
+    "ConversionRequest",
+    "ConversionResult",
+    "Exclusions",
+    "Tags",
+]
+
+# The targets that are no TensorFlow, but a format of TF1.
+HUB, SERVED = "tf1-hub", "tf1-saved-model"
+FORMS = (HUB, SERVED)
 
 Tags = Tuple[str, ...]
 
@@ -56,6 +69,7 @@ class ConversionRequest:
       tags: the only variant to convert; None for all.
       whole: whether the other variants come along.
       exclusions: what to leave out; None where TensorFlow was not asked.
+      form: of ``FORMS``, for a result that is of TF1; None for a TF2 SavedModel.
     """
 
     detection: Detection
@@ -68,6 +82,7 @@ class ConversionRequest:
     tags: Optional[Tags] = None
     whole: bool = True
     exclusions: Optional[Exclusions] = None
+    form: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)

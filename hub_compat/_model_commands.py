@@ -45,7 +45,8 @@ def define_convert(values: flags.FlagValues) -> None:
         "target",
         None,
         "The oldest TensorFlow that must load OUT, such as tf1.15. Newer ops are "
-        "rewritten as ops that it has. DIR may then be a TF2 SavedModel, too.",
+        "rewritten as ops that it has. DIR may then be a TF2 SavedModel, too. Or "
+        "tf1-hub, tf1-saved-model: a TF1 Hub module or a TF1 SavedModel of it.",
         values,
     )
     flags.DEFINE_enum(

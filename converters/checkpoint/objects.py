@@ -19,7 +19,7 @@ from .bundle import TensorEntry
 from .crc32c import crc32c, mask
 from .index import CheckpointIndex, read_index
 
-__all__ = ["check_object_checkpoint"]
+__all__ = ["check_object_checkpoint", "checkpoint_keys"]
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # A variable's value; other attributes belong to tables and to Keras.
@@ -68,6 +68,45 @@ def check_object_checkpoint(directory: str, saved_model: Any) -> CheckpointIndex
                 "it knows no variable {!r}".format(node.variable.name), directory
             )
     return index
+
+
+def checkpoint_keys(
+    directory: str, saved_model: Any, index: CheckpointIndex
+) -> Dict[int, str]:
+    """The keys of the values of variables, by the number of the object.
+
+    Args:
+      directory: the model.
+      saved_model: its proto.
+      index: the index of its checkpoint, which ``check_object_checkpoint`` gave.
+
+    Raises:
+      CorruptModuleError: the checkpoint is damaged.
+    """
+    nodes = _objects(index, directory)
+    objects = saved_model.meta_graphs[0].object_graph_def.nodes
+    found: Dict[int, str] = {}
+    pairs = list(_matches(objects, nodes, directory))
+    there: Dict[int, int] = {}
+    for number, other in pairs:
+        there.setdefault(number, other)
+    for number, other in pairs:
+        # An optimizer's variables for others are no children of it.
+        slots = {
+            (slot.slot_name, slot.original_variable_node_id): slot.slot_variable_node_id
+            for slot in nodes[other].slot_variables
+        }
+        for slot in objects[number].slot_variables:
+            original = there.get(slot.original_variable_node_id, -1)
+            if (slot.slot_name, original) in slots:
+                own = slots[slot.slot_name, original]
+                there.setdefault(slot.slot_variable_node_id, own)
+    for number, other in there.items():
+        if objects[number].WhichOneof("kind") == "variable":
+            for attribute in nodes[other].attributes:
+                if attribute.name == _VALUE:
+                    found.setdefault(number, attribute.checkpoint_key)
+    return found
 
 
 def _objects(index: CheckpointIndex, directory: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from hub_compat._tf import function_pb2
 from hub_compat._tf.registered_gradients import PREFIX, captured_name
 
+from ..backend import canonical
 from ..ir.functions import set_attr
 from ..ir.graph import arg_types
 from ..passes.custom_gradients import is_swish
@@ -55,7 +56,7 @@ def keep_gradients(
     nodes = _nodes_with_gradients(library)
     digest = hashlib.sha256()
     for function in sorted(functions):
-        digest.update(functions[function].SerializeToString(deterministic=True))
+        digest.update(canonical.serialize(functions[function]))
     names: Dict[str, str] = {}
     for op_type in sorted(set(registered) & set(nodes)):
         gradient = _gradient(meta_graph, functions, registered[op_type])

@@ -97,7 +97,8 @@ def of_target(name: str) -> Registry:
     if name not in TARGETS:
         raise ConversionError(
             "Unknown target. Choose one of {}. Received: {!r}".format(
-                ", ".join(map(repr, TARGETS)), name
+                ", ".join(map(repr, list(TARGETS) + ["tf1-hub", "tf1-saved-model"])),
+                name,
             )
         )
     target = TARGETS[name]

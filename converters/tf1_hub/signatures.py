@@ -1,0 +1,167 @@
+"""What a TF2 SavedModel offers for calling, as signatures of a TF1 graph."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from ..ir.calls import called_by
+from .objects import Objects, Trace
+from .structures import Leaf, Part
+
+__all__ = ["Callable", "Entry", "callables", "choose", "renamed", "signature_traces"]
+
+_CALL = "__call__"
+# as_dict returns all outputs, where __call__ returns one of several.
+_CALLS = ("as_dict", _CALL)
+_KERAS = "_tf_keras"
+_LISTS = ("variables", "trainable_variables", "regularization_losses", "signatures")
+
+
+class Entry(NamedTuple):
+    """A signature of one variant.
+
+    Attributes:
+      name: its name.
+      trace: the function behind it, with the inputs' names.
+      outputs: the names of the outputs, each with its place among the trace's.
+    """
+
+    name: str
+    trace: Trace
+    outputs: Tuple[Tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, name: str, trace: Trace) -> Entry:
+        """All outputs of a trace."""
+        outputs = tuple((leaf.name, i) for i, leaf in enumerate(trace.outputs))
+        return cls(name, trace, outputs)
+
+
+class Callable(NamedTuple):
+    """An object that can be called, and its traces.
+
+    Attributes:
+      name: the attribute that it is of the root; ``"default"`` is the root itself.
+      traces: the traces.
+    """
+
+    name: str
+    traces: List[Trace]
+
+    def trace(self, training: bool) -> Optional[Trace]:
+        """The trace for a mode; None where there is none."""
+        return choose(self.traces, training)
+
+
+def choose(traces: Sequence[Trace], training: bool) -> Optional[Trace]:
+    """Of several traces the one that takes most.
+
+    That is the one with most inputs, and of these the one whose inputs have most
+    dimensions of any size. Traces with arguments that are not at their defaults are no
+    candidates.
+    """
+    fit = [t for t in traces if not t.flags and t.training in (None, training)]
+    if not fit:
+        return None
+    return max(fit, key=lambda t: (len(t.inputs), t.unknowns(), -traces.index(t)))
+
+
+def callables(objects: Objects, signatures: Sequence[str]) -> List[Callable]:
+    """The root, if it can be called, and what hangs on it and can.
+
+    Of a Keras model's attributes, which are its layers, only those that are the names
+    of signatures.
+    """
+    root = objects.children(0)
+    found = []
+    if _CALL in root:
+        found.append(Callable("default", _traces(objects, 0, root)))
+    is_keras = _is_keras(objects, 0)
+    for name, number in sorted(root.items()):
+        if name.startswith("_") or name in _LISTS or name in _CALLS:
+            continue
+        if name not in signatures and (is_keras or _is_keras(objects, number)):
+            continue
+        kind = objects.kind(number)
+        traces: List[Trace] = []
+        if kind == "function":
+            traces = objects.traces(number)
+        elif kind == "user_object":
+            traces = _traces(objects, number, objects.children(number))
+        if any(trace.inputs for trace in traces):
+            found.append(Callable(name, traces))
+    return found
+
+
+def _traces(objects: Objects, number: int, own: Dict[str, int]) -> List[Trace]:
+    for name in _CALLS:
+        if name in own and objects.kind(own[name]) == "function":
+            return objects.traces(own[name])
+    return []
+
+
+def _is_keras(objects: Objects, number: int) -> bool:
+    node = objects.proto.nodes[number]
+    return bool(node.user_object.identifier.startswith(_KERAS))
+
+
+def signature_traces(objects: Objects, meta_graph: Any) -> Dict[str, Trace]:
+    """The functions behind ``signatures``, by name."""
+    holder = objects.children(0).get("signatures")
+    if holder is None:
+        return {}
+    calls = _calls(meta_graph)
+    found = {}
+    for name, number in sorted(objects.children(holder).items()):
+        function = objects.function(number)
+        if function not in objects.proto.concrete_functions:
+            continue
+        made = objects.concrete(function)
+        order = _order(meta_graph, name, calls.get(function))
+        if order is None:
+            bare = objects.proto.nodes[number].bare_concrete_function
+            order = list(bare.argument_keywords)
+        by_name = {leaf.name: leaf for leaf in made.inputs}
+        infos = meta_graph.signature_def[name].inputs
+        for key in infos:
+            part = Part(infos[key].dtype, infos[key].tensor_shape)
+            by_name.setdefault(key, Leaf(key, (part,)))
+        inputs = tuple(by_name[key] for key in order)
+        found[name] = made._replace(inputs=inputs)
+    return found
+
+
+def _calls(meta_graph: Any) -> Dict[str, Any]:
+    """The first call of each function in the graph for sessions."""
+    found: Dict[str, Any] = {}
+    for node in meta_graph.graph_def.node:
+        for name in called_by(node):
+            found.setdefault(name, node)
+    return found
+
+
+def _order(meta_graph: Any, name: str, call: Any) -> Optional[List[str]]:
+    """The names of a signature's inputs in the order of its function's arguments.
+
+    The graph for sessions says so. Keywords do only up to a TensorFlow that has names
+    of its own (2.12 and newer).
+    """
+    if call is None or name not in meta_graph.signature_def:
+        return None
+    places = {}
+    for key, info in meta_graph.signature_def[name].inputs.items():
+        tensor = info.name[:-2] if info.name.endswith(":0") else info.name
+        for i, given in enumerate(call.input):
+            if given in (tensor, info.name):
+                places[i] = key
+    if len(places) < len(meta_graph.signature_def[name].inputs):
+        return None
+    if sorted(places) != list(range(len(places))):
+        return None
+    return [places[i] for i in sorted(places)]
+
+
+def renamed(trace: Trace, names: Sequence[str]) -> Trace:
+    """A trace whose inputs have other names."""
+    inputs = tuple(leaf._replace(name=name) for leaf, name in zip(trace.inputs, names))
+    return trace._replace(inputs=inputs)
