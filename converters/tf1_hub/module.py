@@ -155,7 +155,7 @@ class _Builder:
             if trace is None:
                 self._warnings.append(
                     "{!r} is called with arguments that are no tensors and have no "
-                    "defaults; it is left out".format(called.name)
+                    "defaults; it is skipped".format(called.name)
                 )
             else:
                 found[called.name] = Entry.of(called.name, self._with_names(trace))
