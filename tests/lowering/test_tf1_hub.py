@@ -47,7 +47,7 @@ def calls_of(name: str, wanted: Dict[str, Any]) -> List[Tuple[str, tf1_module.Ca
     for call in wanted:
         given = wanted[call]["in"]
         if name in LISTS and "#0" in given:
-            given = {key: given["#%d" % i] for i, key in enumerate(LISTS[name])}
+            given = {key: given["#{}".format(i)] for i, key in enumerate(LISTS[name])}
         signature = call.split(":")[1] if ":" in call else "default"
         found.append((call, tf1_module.Call(signature, given, call == "train")))
     return found
