@@ -26,6 +26,7 @@ _HOME = {
     "detect": "hub_compat.detector",
     "Detection": "hub_compat.formats",
     "errors": "hub_compat",
+    "eval_function_for_module": "hub_compat.module",
     "export_reusable": "hub_compat.exporter",
     "Format": "hub_compat.formats",
     "get_attached_message": "hub_compat.attachments",
@@ -36,6 +37,7 @@ _HOME = {
     "LatestModuleExporter": "hub_compat.estimator",
     "load": "hub_compat.loader",
     "load_module_spec": "hub_compat.module_spec",
+    "Module": "hub_compat.module",
     "ModuleSpec": "hub_compat.module_spec",
     "register_module_for_export": "hub_compat.estimator",
     "register_resolver": "hub_compat._handles.resolving",
@@ -49,8 +51,6 @@ __all__ = sorted(_HOME)
 
 # What tensorflow_hub has, or once had, and what does it here.
 _INSTEAD = {
-    "Module": "load(directory, tags, fill_collections=True, name='module')",
-    "eval_function_for_module": "load(directory), called in eager execution",
     "image_embedding_column": "KerasLayer(directory)",
     "sparse_text_embedding_column": "KerasLayer(directory)",
     "text_embedding_column": "KerasLayer(directory)",
@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     # Or that of keras2, whose interface is the same.
     from hub_compat.keras3 import KerasLayer as KerasLayer
     from hub_compat.loader import load as load
+    from hub_compat.module import Module as Module
+    from hub_compat.module import eval_function_for_module as eval_function_for_module
     from hub_compat.module_fn import add_signature as add_signature
     from hub_compat.module_fn import attach_message as attach_message
     from hub_compat.module_fn import create_module_spec as create_module_spec

@@ -12,6 +12,7 @@ for the same situation, so an old ``except ValueError`` keeps working::
     |-- VariantError (ValueError, RuntimeError, KeyError)   no such tag set
     |-- SignatureError (KeyError, ValueError)   no such signature
     |-- InputError (TypeError, ValueError)    a signature does not take these inputs
+    |-- GraphError (RuntimeError, ValueError)   a Module cannot be made or used here
     |-- ConversionError (ValueError)        a module that cannot be converted
     |   `-- UnknownOpError (LookupError)    an op this TensorFlow does not have
     |-- LayerError (ValueError, TypeError)  a KerasLayer cannot be made or called so
@@ -41,6 +42,7 @@ __all__ = [
     "CorruptModuleError",
     "DestinationError",
     "FormatError",
+    "GraphError",
     "HandleError",
     "HubCompatError",
     "InputError",
@@ -93,6 +95,10 @@ class VariantError(HubCompatError, ValueError, RuntimeError, KeyError):
 
 class SignatureError(HubCompatError, KeyError, ValueError):
     """The module has no signature of that name, or it was skipped."""
+
+
+class GraphError(HubCompatError, RuntimeError, ValueError):
+    """A Module cannot be made, applied or exported in this graph."""
 
 
 class InputError(HubCompatError, TypeError, ValueError):

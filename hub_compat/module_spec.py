@@ -10,6 +10,7 @@ from typing import (
     FrozenSet,
     Iterable,
     List,
+    Mapping,
     Optional,
     Sequence,
     Tuple,
@@ -20,6 +21,9 @@ from hub_compat import _guard, _preflight
 from hub_compat._handles.resolving import resolve
 from hub_compat._io import files
 from hub_compat._modules import checkpoints, reading, writing
+from hub_compat._modules.graph_parts import GraphParts
+from hub_compat._modules.importing import ModuleImpl
+from hub_compat._modules.saved_keys import keys_of_savers
 from hub_compat._modules.tensor_info import ParsedTensorInfo, parse
 from hub_compat.attachments import COLLECTION, read_attachments
 from hub_compat.converters.ir.model import root_tags
@@ -55,6 +59,8 @@ class ModuleSpec:
       checkpoint: the prefix of the files with the values of variables; None where
         there are none, and the graph's own initializers count.
       default_tags: the variant that is meant by no tags.
+      keys: for each variant, the keys in the checkpoint of those variables that are
+        there under other names than their own.
 
     Raises:
       VariantError: two of them have the same tags.
@@ -63,10 +69,13 @@ class ModuleSpec:
 
     def __init__(
         self,
-        meta_graphs: Sequence[Any],
+        meta_graphs: Sequence[Any] = (),
         checkpoint: Optional[str] = None,
         default_tags: _Tags = None,
+        keys: Optional[Mapping[FrozenSet[str], Mapping[str, str]]] = None,
     ) -> None:
+        self._keys = dict(keys or {})
+        self._parts: Dict[FrozenSet[str], GraphParts] = {}
         self._meta_graphs: Dict[FrozenSet[str], Any] = {}
         self._checkpoint = checkpoint
         self._default_tags = frozenset(default_tags or ())
@@ -207,6 +216,21 @@ class ModuleSpec:
         graphs = [self._meta_graphs[tags] for tags in self.get_tags()]
         writing.write_module(files.as_path(path), graphs, values)
 
+    def _create_impl(self, name: str, trainable: bool, tags: _Tags) -> ModuleImpl:
+        """Imports a variant into the graph at hand, into an unused scope."""
+        wanted = self.resolve_tags(tags)
+        meta_graph = self.meta_graph(tags)
+        if wanted not in self._parts:
+            self._parts[wanted] = GraphParts(meta_graph)
+        return ModuleImpl(
+            self._parts[wanted],
+            meta_graph,
+            self._checkpoint,
+            self._keys.get(wanted, {}),
+            trainable,
+            name,
+        )
+
     @property
     def checkpoint(self) -> Optional[str]:
         """The prefix of the files with the values of variables, or None."""
@@ -218,23 +242,32 @@ class ModuleSpec:
         Raises:
           VariantError: there is no such variant.
         """
+        return self._meta_graphs[self.resolve_tags(tags)]
+
+    def resolve_tags(self, tags: _Tags = None) -> FrozenSet[str]:
+        """The tags of a variant; of the one that is meant by none.
+
+        Raises:
+          VariantError: there is no such variant.
+        """
         wanted = frozenset(tags or ())
-        if wanted not in self._meta_graphs and not wanted:
+        known = [frozenset(own) for own in self.get_tags()]
+        if wanted not in known and not wanted:
             wanted = self._default_tags
-        if wanted not in self._meta_graphs:
+        if wanted not in known:
             raise VariantError(
                 "No such graph variant: the module has {}. Received: tags={!r}".format(
-                    ", ".join(str(sorted(known)) for known in self.get_tags()),
+                    ", ".join(str(sorted(own)) for own in known) or "none",
                     sorted(tags or ()),
                 )
             )
-        return self._meta_graphs[wanted]
+        return wanted
 
     def signature_name(self, signature: Optional[str], tags: _Tags = None) -> str:
         """The name of a signature; of the one that is meant by none."""
         if signature:
             return signature
-        names = self.get_signature_names(tags)
+        names = list(self.get_signature_names(tags))
         return next((name for name in _DEFAULTS if name in names), _DEFAULTS[0])
 
     def signature_def(self, signature: Optional[str], tags: _Tags = None) -> Any:
@@ -276,8 +309,11 @@ def load_module_spec(handle: Any) -> ModuleSpec:
         for meta_graph in graphs:
             for name in set(meta_graph.collection_def) - reading.SUPPORTED_COLLECTIONS:
                 del meta_graph.collection_def[name]
+        if native:
+            return ModuleSpec(graphs, checkpoint)
         known = [tuple(sorted(graph.meta_info_def.tags)) for graph in graphs]
-        return ModuleSpec(graphs, checkpoint, () if native else root_tags(known))
+        keys = keys_of_savers(graphs)
+        return ModuleSpec(graphs, checkpoint, root_tags(known), keys)
 
 
 def create_module_spec_from_saved_model(
@@ -304,7 +340,7 @@ def create_module_spec_from_saved_model(
             for name in {*_DROPPED, *(drop_collections or ())}:
                 if name in meta_graph.collection_def:
                     del meta_graph.collection_def[name]
-        return ModuleSpec(graphs, checkpoint)
+        return ModuleSpec(graphs, checkpoint, keys=keys_of_savers(graphs))
 
 
 def _read(directory: str) -> Tuple[List[Any], str, bool]:

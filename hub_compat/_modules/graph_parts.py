@@ -1,0 +1,344 @@
+"""The parts of a module's graph that are imported: its state, and its signatures."""
+
+from __future__ import annotations
+
+import collections
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Set,
+    Tuple,
+)
+
+from hub_compat._tf import (
+    control_flow_pb2,
+    meta_graph_pb2,
+    tf,
+    types_pb2,
+    variable_pb2,
+)
+from hub_compat._tf.runtime import registered_op
+from hub_compat.converters.ir.graph import node_of, split_tensor
+from hub_compat.errors import CorruptModuleError, FormatError
+
+from .reading import ASSET_PATHS
+from .tensor_info import names_of
+
+__all__ = ["GraphParts", "Part"]
+
+_VARIABLES = ("variables", "trainable_variables", "model_variables")
+_CONTEXTS = {
+    "cond_context": control_flow_pb2.CondContextDef,
+    "while_context": control_flow_pb2.WhileContextDef,
+}
+_COLOCATED = b"loc:@"
+
+
+class Part:
+    """A part of a graph that is to be imported.
+
+    Attributes:
+      meta_graph: its nodes and collections.
+      fed: names of tensors that are replaced.
+      colocated: names of nodes that must be on the device of others.
+    """
+
+    def __init__(self, meta_graph: Any, fed: List[str], colocated: List[str]) -> None:
+        self.meta_graph = meta_graph
+        self.fed = fed
+        self.colocated = colocated
+
+
+class GraphParts:
+    """Cuts a MetaGraphDef.
+
+    A graph that has TF1 loops or conditionals is imported whole: each of their contexts
+    names all of its nodes.
+
+    Args:
+      meta_graph: the proto, which stays as it is.
+    """
+
+    def __init__(self, meta_graph: Any) -> None:
+        self._meta_graph = meta_graph
+        self._nodes = {node.name: node for node in meta_graph.graph_def.node}
+        self._inputs: Dict[str, List[str]] = {}
+        self._users: Optional[Dict[str, List[str]]] = None
+        self._whole = any(name in meta_graph.collection_def for name in _CONTEXTS)
+        ops = {node.op for node in meta_graph.graph_def.node}
+        stateful = {op for op in ops if _is_state(op)}
+        self.state: FrozenSet[str] = frozenset(
+            name for name, node in self._nodes.items() if node.op in stateful
+        )
+
+    def state_part(self, trainable: bool, valued: bool) -> Part:
+        """The part with the variables, tables and assets.
+
+        Args:
+          trainable: whether it has the losses of regularization, too.
+          valued: whether the variables get values from elsewhere, and need no
+            initializers of their own.
+        """
+        keys = ["variables", "model_variables", "table_initializer", ASSET_PATHS]
+        keys += sorted(_CONTEXTS)
+        if trainable:
+            keys += ["trainable_variables", "regularization_losses"]
+        part = meta_graph_pb2.MetaGraphDef()
+        needed = set(self.state)
+        for key in keys:
+            if key not in self._meta_graph.collection_def:
+                continue
+            collection = self._meta_graph.collection_def[key]
+            if key in _VARIABLES:
+                for data in collection.bytes_list.value:
+                    definition = variable_pb2.VariableDef.FromString(data)
+                    if valued:
+                        # It is replaced; all that counts is that it is there.
+                        definition.initializer_name = node_of(definition.variable_name)
+                        definition.initial_value_name = ""
+                    needed.update(_names_in(definition))
+                    values = part.collection_def[key].bytes_list.value
+                    values.append(definition.SerializeToString(deterministic=True))
+                continue
+            part.collection_def[key].CopyFrom(collection)
+            needed.update(map(node_of, collection.node_list.value))
+        if self._whole:
+            needed = set(self._nodes)
+        self._fill(part, self._ancestors(needed, ()))
+        return Part(part, [], [])
+
+    def signature_part(
+        self, signature: Any, trainable: bool, in_function: bool
+    ) -> Part:
+        """The part that computes a signature.
+
+        Args:
+          signature: its SignatureDef.
+          trainable: whether it has the update ops, too.
+          in_function: whether it goes into a function, which runs all of its ops:
+            then only what the outputs need is in it. Else it has all that depends on
+            the inputs, for programs that fetch tensors between.
+        """
+        fed = [name for info in signature.inputs.values() for name in names_of(info)]
+        outputs = [n for info in signature.outputs.values() for n in names_of(info)]
+        part = meta_graph_pb2.MetaGraphDef()
+        keys = [ASSET_PATHS, *sorted(_CONTEXTS)]
+        if trainable:
+            keys.append("update_ops")
+        roots = {node_of(name) for name in outputs + fed}
+        for key in keys:
+            if key in self._meta_graph.collection_def:
+                collection = self._meta_graph.collection_def[key]
+                part.collection_def[key].CopyFrom(collection)
+                roots.update(map(node_of, collection.node_list.value))
+        stops: FrozenSet[str] = frozenset()
+        if in_function:
+            stops = self._replaced(fed)
+            needed = self._ancestors(roots, stops)
+            needed = self._with_whole_contexts(part, needed, stops)
+        elif self._whole:
+            needed = set(self._nodes)
+        else:
+            roots.update(self._fed_by({node_of(name) for name in fed}))
+            needed = self._ancestors(roots, ())
+        self._fill(part, needed)
+        fed += [name + ":0" for name in self.state if name in needed]
+        colocated = []
+        for node in part.graph_def.node:
+            if node.name in self.state or node.name in stops:
+                _make_placeholder(node, self._dtype(node))
+            elif "_class" in node.attr:
+                colocated.append(node.name)
+        return Part(part, fed, colocated)
+
+    def _dtype(self, node: Any) -> int:
+        """The dtype of the only output of a node."""
+        op = registered_op(node.op)
+        arg = op.output_arg[0]
+        if arg.type_attr:
+            return int(node.attr[arg.type_attr].type)
+        return int(arg.type)
+
+    def _replaced(self, fed: Iterable[str]) -> FrozenSet[str]:
+        """The nodes of which the inputs replace all outputs."""
+        counts: Dict[str, Set[int]] = collections.defaultdict(set)
+        for name in fed:
+            node, index = split_tensor(name)
+            counts[node].add(index)
+        found = set()
+        for name in counts:
+            op = registered_op(self._node(name).op)
+            plain = op is not None and len(op.output_arg) == 1
+            if plain and not (
+                op.output_arg[0].number_attr or op.output_arg[0].type_list_attr
+            ):
+                found.add(name)
+        return frozenset(found)
+
+    def _fill(self, part: Any, needed: Collection[str]) -> None:
+        source = self._meta_graph
+        info = part.meta_info_def
+        info.tensorflow_version = source.meta_info_def.tensorflow_version
+        if source.graph_def.versions.producer > tf.version.GRAPH_DEF_VERSION:
+            # With it, attributes that are new and have their defaults are left out.
+            info.stripped_op_list.CopyFrom(source.meta_info_def.stripped_op_list)
+        part.graph_def.versions.CopyFrom(source.graph_def.versions)
+        if source.graph_def.library.function or source.graph_def.library.gradient:
+            part.graph_def.library.CopyFrom(source.graph_def.library)
+        part.graph_def.node.extend(
+            node for node in source.graph_def.node if node.name in needed
+        )
+        for node in part.graph_def.node:
+            if "_class" in node.attr:
+                _drop_colocation(node, needed)
+
+    def _ancestors(self, roots: Iterable[str], stops: Collection[str]) -> Set[str]:
+        found: Set[str] = set()
+        stack = list(roots)
+        while stack:
+            name = stack.pop()
+            if name in found:
+                continue
+            found.add(name)
+            if name not in stops:
+                stack.extend(self._inputs_of(name))
+        return found
+
+    def _with_whole_contexts(
+        self, part: Any, needed: Set[str], stops: Collection[str]
+    ) -> Set[str]:
+        """Adds all nodes of the loops and conditionals that some of them are in."""
+        contexts: List[Tuple[str, bytes, FrozenSet[str]]] = []
+        for key, kind in _CONTEXTS.items():
+            if key in part.collection_def:
+                for data in part.collection_def[key].bytes_list.value:
+                    contexts.append((key, data, _nodes_of(kind.FromString(data))))
+                del part.collection_def[key]
+        left = contexts
+        grown = True
+        while grown:
+            grown = False
+            for context in list(left):
+                if not context[2].isdisjoint(needed):
+                    left = [other for other in left if other is not context]
+                    inside = {name for name in context[2] if name in self._nodes}
+                    needed |= self._ancestors(inside, stops)
+                    grown = True
+        for context in contexts:
+            if context not in left:
+                part.collection_def[context[0]].bytes_list.value.append(context[1])
+        return needed
+
+    def _fed_by(self, names: Iterable[str]) -> Set[str]:
+        """The nodes that depend on others."""
+        if self._users is None:
+            self._users = {}
+            for name in self._nodes:
+                for used in self._inputs_of(name):
+                    self._users.setdefault(used, []).append(name)
+        found: Set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name not in found:
+                found.add(name)
+                stack.extend(self._users.get(name, ()))
+        return found
+
+    def _inputs_of(self, name: str) -> List[str]:
+        found = self._inputs.get(name)
+        if found is None:
+            found = [node_of(tensor) for tensor in self._node(name).input]
+            self._inputs[name] = found
+        return found
+
+    def _node(self, name: str) -> Any:
+        node = self._nodes.get(name)
+        if node is None:
+            raise CorruptModuleError(
+                "The module's graph needs a node that it does not have. Export the "
+                "module again. Received: {!r}".format(name)
+            )
+        return node
+
+
+def _is_state(op: str) -> bool:
+    """Whether nodes of an op hold state, to be shared by all applications."""
+    found = registered_op(op)
+    if found is None or not found.is_stateful or found.input_arg:
+        return False
+    if len(found.output_arg) != 1:
+        raise FormatError(
+            "The module's graph has a stateful op that does not have one output, as "
+            "the state of a module must have. Received: {!r} with {} outputs".format(
+                op, len(found.output_arg)
+            )
+        )
+    return True
+
+
+def _names_in(definition: Any) -> List[str]:
+    names = [
+        definition.variable_name,
+        definition.initializer_name,
+        definition.snapshot_name,
+        definition.initial_value_name,
+    ]
+    return [node_of(name) for name in names if name]
+
+
+def _nodes_of(context: Any) -> FrozenSet[str]:
+    """The nodes that the proto of a loop or conditional names."""
+    found: Set[str] = set()
+    stack = [context]
+    while stack:
+        message = stack.pop()
+        for field, value in message.ListFields():
+            if field.name in ("context_name",):
+                continue
+            if isinstance(value, str):
+                found.add(node_of(value))
+            elif hasattr(value, "ListFields"):
+                stack.append(value)
+            elif isinstance(value, Mapping) or hasattr(value, "items"):
+                for key, inner in value.items():
+                    found.update((node_of(key), node_of(inner)))
+            elif not isinstance(value, (bool, int, bytes)):
+                for item in value:
+                    if isinstance(item, str):
+                        found.add(node_of(item))
+                    else:
+                        stack.append(item)
+    return frozenset(found)
+
+
+def _drop_colocation(node: Any, kept: Collection[str]) -> None:
+    """Drops what says that a node is on the device of one that is not there."""
+    groups = node.attr["_class"].list.s
+    left = [
+        group
+        for group in groups
+        if not group.startswith(_COLOCATED)
+        or group[len(_COLOCATED) :].decode() in kept
+    ]
+    if not left:
+        del node.attr["_class"]
+    elif len(left) != len(groups):
+        groups[:] = left
+
+
+def _make_placeholder(node: Any, dtype: int) -> None:
+    """Makes a node one that is replaced: in a nested module, it must be no state."""
+    node.op = "Placeholder"
+    del node.input[:]
+    for key in list(node.attr):
+        if key != "shape":
+            del node.attr[key]
+    # Types of references are those of values, and this much.
+    node.attr["dtype"].type = dtype % (types_pb2.DT_FLOAT_REF - types_pb2.DT_FLOAT)

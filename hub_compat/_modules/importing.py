@@ -1,0 +1,199 @@
+"""A module in a graph: its state, and each application of a signature."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional
+
+import numpy as np
+
+from hub_compat._tf import tf
+from hub_compat._tf.gradients import register_control_flow_gradients
+from hub_compat._tf.graphs import capture, import_into, is_function, slice_of
+from hub_compat._tf.loading import LOAD_ERRORS
+from hub_compat.converters.checkpoint.writer import Typed
+from hub_compat.converters.ir.graph import split_tensor
+from hub_compat.errors import CorruptModuleError, HubCompatError, UnknownOpError
+
+from . import colocation, tensor_info
+from .graph_parts import GraphParts, Part
+
+__all__ = ["ModuleImpl"]
+
+
+class ModuleImpl:
+    """A module that was imported into the graph at hand.
+
+    Args:
+      parts: the variant's graph.
+      meta_graph: its MetaGraphDef.
+      values: the prefix of the checkpoint with the variables' values, and the keys in
+        it, by the variables' names in the module; None for their own initializers.
+      trainable: whether its variables are trained.
+      name: of the scope in the one that is open; no other may have it.
+
+    Attributes:
+      variable_map: variables by their names in the module; a partitioned one is a list
+        of its parts.
+    """
+
+    def __init__(
+        self,
+        parts: GraphParts,
+        meta_graph: Any,
+        checkpoint: Optional[str],
+        keys: Mapping[str, str],
+        trainable: bool,
+        name: str,
+    ) -> None:
+        register_control_flow_gradients()
+        self._parts = parts
+        self._meta_graph = meta_graph
+        self._trainable = trainable
+        graph = tf.compat.v1.get_default_graph()
+        self._scope = graph.unique_name(name, mark_as_used=False)
+        part = parts.state_part(trainable, valued=checkpoint is not None)
+        _share_in_scope(part, self._scope)
+        _import(part, name, {})
+        self._state = {
+            node + ":0": graph.get_tensor_by_name("{}/{}:0".format(self._scope, node))
+            for node in parts.state
+        }
+        self.variable_map = _variable_map(self._scope)
+        if checkpoint is not None and self.variable_map:
+            self._restore(checkpoint, keys)
+
+    def _restore(self, checkpoint: str, keys: Mapping[str, str]) -> None:
+        """Makes the variables' initializers read the checkpoint."""
+        wanted = {
+            keys.get(name, name): variable
+            for name, variable in self.variable_map.items()
+        }
+        try:
+            tf.compat.v1.train.init_from_checkpoint(checkpoint, wanted)
+        except LOAD_ERRORS as error:
+            raise CorruptModuleError(
+                "The module's checkpoint has not the values of its variables. It was "
+                "exported or fetched in part; get the module again ({}). Received: "
+                "{!r}".format(" ".join(str(error).split())[:400], checkpoint)
+            ) from error
+
+    def create_apply_graph(
+        self, signature: str, input_tensors: Mapping[str, Any], name: str
+    ) -> Dict[str, Any]:
+        """Applies a signature.
+
+        Args:
+          signature: its name.
+          input_tensors: tensors or composite tensors by name.
+          name: of the scope.
+
+        Returns:
+          The outputs by name.
+        """
+        graph = tf.compat.v1.get_default_graph()
+        definition = self._meta_graph.signature_def[signature]
+        # A copy without what the outputs do not need: functions run all of their ops.
+        in_function = is_function(graph)
+        part = self._parts.signature_part(definition, self._trainable, in_function)
+        given = tensor_info.feeds(definition.inputs, input_tensors)
+        feeds: Dict[str, Any] = {}
+        for tensor in sorted(part.fed):
+            value = given[tensor] if tensor in given else self._state[tensor]
+            feeds[tensor] = capture(value)
+        scope = graph.unique_name(name, mark_as_used=False)
+        _share_in_scope(part, scope)
+        _import(part, scope.rsplit("/", 1)[-1], feeds)
+        if not in_function:
+            colocation.follow_inputs(scope, feeds, part.colocated)
+
+        def find(tensor: str) -> Any:
+            node, index = split_tensor(tensor)
+            whole = "{}:{}".format(node, index)
+            if whole in feeds:
+                # An output that is an input has no op in the scope.
+                return feeds[whole]
+            return graph.get_tensor_by_name("{}/{}".format(scope, whole))
+
+        return tensor_info.fetches(definition.outputs, find)
+
+    def values(self, session: Any) -> Dict[str, Any]:
+        """The values of the variables in a session, by their names in the module."""
+        fetched = _run(session, self.variable_map)
+        return {
+            name: _typed(self.variable_map[name], value)
+            for name, value in fetched.items()
+        }
+
+
+def _run(session: Any, fetches: Any) -> Any:
+    """Runs a session; one that is monitored, without its hooks."""
+    if hasattr(session, "run_step_fn"):
+        return session.run_step_fn(lambda context: context.session.run(fetches))
+    return session.run(fetches)
+
+
+def _typed(variable: Any, value: Any) -> Typed:
+    if isinstance(variable, list):
+        first = slice_of(variable[0])
+        whole = np.zeros(first.full_shape, value[0].dtype)
+        for part, array in zip(variable, value):
+            place = slice_of(part)
+            whole[
+                tuple(
+                    slice(start, start + length)
+                    for start, length in zip(place.var_offset, place.var_shape)
+                )
+            ] = array
+        variable, value = variable[0], whole
+    array = np.asarray(value)
+    if array.dtype.names:
+        # Quantized values are of a dtype with one field.
+        array = array.view(array.dtype[0])
+    return Typed(variable.dtype.base_dtype.as_datatype_enum, array)
+
+
+def _import(part: Part, name: str, input_map: Mapping[str, Any]) -> None:
+    try:
+        import_into(part.meta_graph, name, input_map)
+    except HubCompatError:
+        raise
+    except LOAD_ERRORS + (KeyError, TypeError) as error:
+        raise UnknownOpError(
+            "TensorFlow {} does not import the module's graph, which TensorFlow {} "
+            "wrote. Use that TensorFlow, or import the packages first whose ops the "
+            "module has ({}). Received: {!r}".format(
+                tf.__version__,
+                part.meta_graph.meta_info_def.tensorflow_version or "of unknown version",
+                " ".join(str(error).split())[:600],
+                name,
+            )
+        ) from error
+
+
+def _share_in_scope(part: Part, scope: str) -> None:
+    """Gives resources that are found by name one for each instance of the module."""
+    for node in part.meta_graph.graph_def.node:
+        if "shared_name" in node.attr and node.attr["shared_name"].s:
+            name = node.attr["shared_name"].s.decode("utf-8", "replace")
+            shared = "{}/{}".format(scope, name)
+            node.attr["shared_name"].s = shared.encode("utf-8")
+
+
+def _variable_map(scope: str) -> Dict[str, Any]:
+    """The variables of a scope by their names in it; a list for a partitioned one."""
+    prefix = scope + "/"
+    wholes: Dict[str, Any] = {}
+    parts: Dict[str, List[Any]] = {}
+    for variable in tf.compat.v1.global_variables():
+        if not variable.op.name.startswith(prefix):
+            continue
+        name = variable.op.name[len(prefix) :]
+        place = slice_of(variable)
+        if place is None:
+            wholes[name] = variable
+        else:
+            parts.setdefault(place.full_name[len(prefix) :], []).append(variable)
+    for name, found in parts.items():
+        found.sort(key=lambda variable: list(slice_of(variable).var_offset))
+        wholes[name] = found
+    return wholes
