@@ -24,7 +24,7 @@ from ..ir.context import Context
 from ..ir.dtypes import DT_RESOURCE
 from ..ir.graph import Graph, data_inputs, resource_behind
 
-__all__ = ["run"]
+__all__ = ["annotate", "run"]
 
 # An argument of a function, by its place.
 _Argument = Tuple[str, int]
@@ -32,6 +32,11 @@ _Argument = Tuple[str, int]
 
 def run(graph: Graph, context: Context) -> None:
     """Annotates each function argument that receives a variable of the graph."""
+    annotate(graph)
+
+
+def annotate(graph: Graph) -> None:
+    """The pass, for a graph alone."""
     links = {name: _links(function) for name, function in graph.library.items()}
     found: Dict[_Argument, Set[bytes]] = {}
     stack: List[Tuple[_Argument, bytes]] = []

@@ -27,6 +27,7 @@ from hub_compat._tf.runtime import registered_op
 from hub_compat.converters.ir.graph import node_of, split_tensor
 from hub_compat.errors import CorruptModuleError, FormatError
 
+from .functions import annotated, bring_functions
 from .reading import ASSET_PATHS
 from .tensor_info import names_of
 
@@ -66,7 +67,7 @@ class GraphParts:
     """
 
     def __init__(self, meta_graph: Any) -> None:
-        self._meta_graph = meta_graph
+        self._meta_graph = meta_graph = annotated(meta_graph)
         self._nodes = {node.name: node for node in meta_graph.graph_def.node}
         self._inputs: Dict[str, List[str]] = {}
         self._users: Optional[Dict[str, List[str]]] = None
@@ -114,16 +115,17 @@ class GraphParts:
         return Part(part, [], [])
 
     def signature_part(
-        self, signature: Any, trainable: bool, in_function: bool
+        self, signature: Any, trainable: bool, in_function: bool, more: bool = True
     ) -> Part:
         """The part that computes a signature.
 
         Args:
           signature: its SignatureDef.
           trainable: whether it has the update ops, too.
-          in_function: whether it goes into a function, which runs all of its ops:
-            then only what the outputs need is in it. Else it has all that depends on
-            the inputs, for programs that fetch tensors between.
+          in_function: whether it goes into a function, which runs all of its ops.
+          more: whether it has all that depends on the inputs, rather than what the
+            outputs need: for programs that fetch other tensors. In a function, it has
+            not.
         """
         fed = [name for info in signature.inputs.values() for name in names_of(info)]
         outputs = [n for info in signature.outputs.values() for n in names_of(info)]
@@ -145,7 +147,8 @@ class GraphParts:
         elif self._whole:
             needed = set(self._nodes)
         else:
-            roots.update(self._fed_by({node_of(name) for name in fed}))
+            if more:
+                roots.update(self._fed_by({node_of(name) for name in fed}))
             needed = self._ancestors(roots, ())
         self._fill(part, needed)
         fed += [name + ":0" for name in self.state if name in needed]
@@ -189,14 +192,13 @@ class GraphParts:
             # With it, attributes that are new and have their defaults are left out.
             info.stripped_op_list.CopyFrom(source.meta_info_def.stripped_op_list)
         part.graph_def.versions.CopyFrom(source.graph_def.versions)
-        if source.graph_def.library.function or source.graph_def.library.gradient:
-            part.graph_def.library.CopyFrom(source.graph_def.library)
         part.graph_def.node.extend(
             node for node in source.graph_def.node if node.name in needed
         )
         for node in part.graph_def.node:
             if "_class" in node.attr:
                 _drop_colocation(node, needed)
+        bring_functions(part, source.graph_def.library)
 
     def _ancestors(self, roots: Iterable[str], stops: Collection[str]) -> Set[str]:
         found: Set[str] = set()

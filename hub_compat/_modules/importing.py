@@ -8,7 +8,14 @@ import numpy as np
 
 from hub_compat._tf import tf
 from hub_compat._tf.gradients import register_control_flow_gradients
-from hub_compat._tf.graphs import capture, import_into, is_function, slice_of
+from hub_compat._tf.graphs import (
+    capture,
+    import_into,
+    is_function,
+    names_in_use,
+    restore_names,
+    slice_of,
+)
 from hub_compat._tf.loading import LOAD_ERRORS
 from hub_compat.converters.checkpoint.writer import Typed
 from hub_compat.converters.ir.graph import split_tensor
@@ -94,24 +101,37 @@ class ModuleImpl:
         definition = self._meta_graph.signature_def[signature]
         # A copy without what the outputs do not need: functions run all of their ops.
         in_function = is_function(graph)
-        part = self._parts.signature_part(definition, self._trainable, in_function)
         given = tensor_info.feeds(definition.inputs, input_tensors)
         feeds: Dict[str, Any] = {}
-        for tensor in sorted(part.fed):
-            value = given[tensor] if tensor in given else self._state[tensor]
-            feeds[tensor] = capture(value)
         scope = graph.unique_name(name, mark_as_used=False)
-        _share_in_scope(part, scope)
-        _import(part, scope.rsplit("/", 1)[-1], feeds)
+        taken = names_in_use(graph)
+        for more in (True, False):
+            part = self._parts.signature_part(
+                definition, self._trainable, in_function, more
+            )
+            for tensor in sorted(part.fed):
+                if tensor not in feeds:
+                    value = given[tensor] if tensor in given else self._state[tensor]
+                    feeds[tensor] = capture(value)
+            used = {tensor: feeds[tensor] for tensor in part.fed}
+            _share_in_scope(part, scope)
+            try:
+                _import(part, scope.rsplit("/", 1)[-1], used)
+                break
+            except UnknownOpError:
+                # What the outputs do not need may not fit these inputs.
+                if not more:
+                    raise
+                restore_names(graph, taken)
         if not in_function:
-            colocation.follow_inputs(scope, feeds, part.colocated)
+            colocation.follow_inputs(scope, used, part.colocated)
 
         def find(tensor: str) -> Any:
             node, index = split_tensor(tensor)
             whole = "{}:{}".format(node, index)
-            if whole in feeds:
+            if whole in used:
                 # An output that is an input has no op in the scope.
-                return feeds[whole]
+                return used[whole]
             return graph.get_tensor_by_name("{}/{}".format(scope, whole))
 
         return tensor_info.fetches(definition.outputs, find)

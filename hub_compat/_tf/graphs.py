@@ -15,6 +15,8 @@ __all__ = [
     "is_function",
     "is_inside",
     "keeps_state",
+    "names_in_use",
+    "restore_names",
     "set_colocation",
     "slice_of",
 ]
@@ -119,6 +121,22 @@ def import_into(
     tf.compat.v1.train.import_meta_graph(
         meta_graph, import_scope=scope, input_map=dict(input_map or {})
     )
+
+
+def names_in_use(graph: Any) -> Any:
+    """The names that a graph has given away, for ``restore_names()``.
+
+    Private: ``_names_in_use`` (1.15 to 2.21). Without it, an import that is tried again
+    has another name.
+    """
+    return dict(getattr(graph, "_names_in_use", ()))
+
+
+def restore_names(graph: Any, names: Any) -> None:
+    """Makes the names free that an import has taken and not used."""
+    if hasattr(graph, "_names_in_use"):
+        graph._names_in_use.clear()
+        graph._names_in_use.update(names)
 
 
 def set_colocation(op: Any, groups: List[bytes]) -> None:
