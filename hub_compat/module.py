@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 from hub_compat._modules import inputs as _inputs
 from hub_compat._modules.scopes import state_scope
@@ -54,7 +54,7 @@ class Module:
     ) -> None:
         self._spec = as_module_spec(spec)
         self._trainable = trainable
-        self._tags = resolve_tags(self._spec, tags)
+        self._tags = self._spec.resolve_tags(tags)
         with build_state() as graph:
             self._graph = graph
             scope = state_scope(name, mark_name_scope_used=False)
@@ -102,7 +102,7 @@ class Module:
                     "eager execution" if tf.executing_eagerly() else repr(graph)
                 )
             )
-        chosen = signature_name(self._spec, signature, self._tags)
+        chosen = self._spec.signature_name(signature, self._tags)
         infos = self._spec.get_input_info_dict(chosen, self._tags)
         _inputs.check_types(infos, chosen, "input")
         outputs = self._spec.get_output_info_dict(chosen, self._tags)
@@ -194,7 +194,7 @@ class Module:
         return self._scope
 
 
-def as_module_spec(spec: Any) -> Any:
+def as_module_spec(spec: Any) -> ModuleSpec:
     """A spec, or that of a handle.
 
     Raises:
@@ -208,21 +208,6 @@ def as_module_spec(spec: Any) -> Any:
         "Unknown module spec type: expected a ModuleSpec, or the directory or another "
         "handle of a model. Received: {!r}, of type {}".format(spec, type(spec))
     )
-
-
-def resolve_tags(spec: Any, tags: Optional[Iterable[str]]) -> FrozenSet[str]:
-    """The tags of a variant of a spec.
-
-    Raises:
-      VariantError: there is none.
-    """
-    found: FrozenSet[str] = spec.resolve_tags(tags)
-    return found
-
-
-def signature_name(spec: Any, signature: Optional[str], tags: Any) -> str:
-    """The name of a signature of a spec, or of the one that is meant by none."""
-    return str(spec.signature_name(signature, tags))
 
 
 @contextlib.contextmanager
@@ -268,7 +253,7 @@ def eval_function_for_module(
             signature: Optional[str] = None,
             as_dict: Optional[bool] = None,
         ) -> Any:
-            name = signature_name(module._spec, signature, module._tags)
+            name = module._spec.signature_name(signature, module._tags)
             # The error for a name that is not there is that of the spec.
             module.get_input_info_dict(name)
             given = _inputs.name_inputs(inputs, fed[name])

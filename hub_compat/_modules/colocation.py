@@ -15,7 +15,7 @@ __all__ = ["follow_inputs"]
 _PREFIX = b"loc:@"
 
 
-class _Rule(object):
+class _Rule:
     """What becomes of one constraint.
 
     Attributes:

@@ -326,8 +326,7 @@ def _drop_colocation(node: Any, kept: Collection[str]) -> None:
     left = [
         group
         for group in groups
-        if not group.startswith(_COLOCATED)
-        or group[len(_COLOCATED) :].decode() in kept
+        if not group.startswith(_COLOCATED) or group[len(_COLOCATED) :].decode() in kept
     ]
     if not left:
         del node.attr["_class"]

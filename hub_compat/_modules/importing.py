@@ -183,7 +183,8 @@ def _import(part: Part, name: str, input_map: Mapping[str, Any]) -> None:
             "wrote. Use that TensorFlow, or import the packages first whose ops the "
             "module has ({}). Received: {!r}".format(
                 tf.__version__,
-                part.meta_graph.meta_info_def.tensorflow_version or "of unknown version",
+                part.meta_graph.meta_info_def.tensorflow_version
+                or "of unknown version",
                 " ".join(str(error).split())[:600],
                 name,
             )

@@ -54,11 +54,9 @@ def name_inputs(inputs: Any, known: Mapping[str, Any]) -> Dict[str, Any]:
     elif isinstance(inputs, dict):
         named = inputs
     elif len(known) == 1:
-        named = {key: inputs for key in known}
+        named = dict.fromkeys(known, inputs)
     elif not known:
-        raise InputError(
-            "Signature expects no inputs. Received: {!r}".format(inputs)
-        )
+        raise InputError("Signature expects no inputs. Received: {!r}".format(inputs))
     else:
         raise InputError(
             "Signature expects multiple inputs. Use a dict. Its keys are {}. Received: "
@@ -76,9 +74,7 @@ def name_inputs(inputs: Any, known: Mapping[str, Any]) -> Dict[str, Any]:
     return named
 
 
-def convert_all(
-    inputs: Any, infos: Mapping[str, ParsedTensorInfo]
-) -> Dict[str, Any]:
+def convert_all(inputs: Any, infos: Mapping[str, ParsedTensorInfo]) -> Dict[str, Any]:
     """The inputs of a call as tensors, by their names.
 
     Raises:

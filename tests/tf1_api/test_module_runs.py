@@ -115,7 +115,9 @@ class _Run:
     def check_updates(self, updates: List[Any]) -> None:
         """The values of variables after the update ops have run."""
         read = {
-            name: [v.read_value() for v in (found if isinstance(found, list) else [found])]
+            name: [
+                v.read_value() for v in (found if isinstance(found, list) else [found])
+            ]
             for name, found in self.module.variable_map.items()
         }
         values = self.run(read, updates)

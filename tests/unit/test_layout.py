@@ -131,6 +131,7 @@ _FLOORS = (
     "loader saver _tf1_form",
     "_keras attachments exporter _modules",
     "module_spec",
+    "module",
     "module_fn estimator",
     "image_util",
     "keras2 keras3",
