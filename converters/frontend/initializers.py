@@ -60,5 +60,4 @@ def drop_unneeded(graph: Graph, context: Context) -> None:
     A graph for training has optimizers and queues that no signature knows of; they
     need no conversion.
     """
-    wanted = context.wanted() + ["^" + op for op in context.initializers]
-    graph.keep(graph.slice(wanted), HANDLE_OPS)
+    graph.keep(graph.slice(context.needed()), HANDLE_OPS)

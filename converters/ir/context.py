@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
+
+from hub_compat.errors import ConversionError
 
 from .graph import node_of, normal
 from .model import Model
@@ -96,7 +98,36 @@ class Context:
 
     def wanted(self) -> List[str]:
         """All that is wanted of the graph: tensors, and control names of nodes."""
-        return self.fetches + self.losses + ["^" + op for op in self.update_ops]
+        return self.fetches + self.beside()
+
+    def beside(self) -> List[str]:
+        """What every signature may have to compute beside its outputs."""
+        return self.losses + ["^" + op for op in self.update_ops]
+
+    def needed(self) -> List[str]:
+        """All that is wanted of the graph, and what fills tables and the like."""
+        return self.wanted() + ["^" + op for op in self.initializers]
+
+    def leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Drops signatures, by number.
+
+        Raises:
+          ConversionError: no signature is left.
+        """
+        if len(reasons) == len(self.signatures):
+            raise ConversionError(_sentence(reasons[0]))
+        gone: Set[str] = set()
+        kept: Set[str] = set()
+        for number, signature in enumerate(self.signatures):
+            if number in reasons:
+                reason = _sentence(reasons[number])
+                self.model.leave_out_signature(self.tags, signature.name, reason)
+            parts = signature.flat_inputs() + signature.flat_outputs()
+            (gone if number in reasons else kept).update(p.tensor for p in parts)
+        self.fetches = [f for f in self.fetches if f not in gone or f in kept]
+        self.signatures = [
+            s for number, s in enumerate(self.signatures) if number not in reasons
+        ]
 
     def warn(self, message: str, *values: Any) -> None:
         """Adds a warning about this variant to the conversion's report."""
@@ -106,3 +137,7 @@ class Context:
     def warn_all(self, messages: Sequence[str]) -> None:
         """Adds warnings that name no variant."""
         self.model.warnings.extend(messages)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -102,6 +102,7 @@ class Graph(Place):
         to return.
       last_reads: nodes that read when all else has run, and the variable they read.
       stopped: Exits of loops that no gradient goes through.
+      copies: nodes that give memory of their own, whatever their op is.
       started: nodes of variables that a pass added, and what they begin with.
       added: names of the nodes that were not in the file, in the order of time.
     """
@@ -123,6 +124,7 @@ class Graph(Place):
         self.fetched: Dict[str, str] = {}
         self.last_reads: Dict[str, str] = {}
         self.stopped: Set[str] = set()
+        self.copies: Set[str] = set()
         self.started: Dict[str, Any] = {}
         self.added: List[str] = []
         self._outputs: Dict[str, List[Output]] = {}

@@ -23,7 +23,7 @@ from ..ir.dtypes import DT_STRING
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, attr_or_default
 
-__all__ = ["run"]
+__all__ = ["of_references", "run"]
 
 
 def run(graph: Graph, context: Context) -> None:
@@ -33,9 +33,30 @@ def run(graph: Graph, context: Context) -> None:
             _Counter(graph, node).replace()
 
 
+def of_references(graph: Graph) -> None:
+    """Does the same with reference variables, as far as resources may be their memory.
+
+    What follows a write to a reference cannot follow one that gives a number, too.
+    """
+    ops = {node.op for node in graph.nodes.values()}
+    if "CountUpTo" not in ops or "AssignVariableOp" not in ops:
+        return
+    for node in list(graph.nodes.values()):
+        if node.op == "CountUpTo":
+            _Counter(graph, node, "Identity", "AssignAdd").replace()
+
+
 class _Counter:
-    def __init__(self, graph: Graph, node: Any) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        node: Any,
+        read: str = "ReadVariableOp",
+        write: str = "AssignAddVariableOp",
+    ) -> None:
         self._graph = graph
+        self._read = read
+        self._write = write
         self._node = node
         self._kind = ("type", node.attr["T"].type)
         self._limit = attr_or_default(node, graph.op_def(node.op), "limit").i
@@ -43,7 +64,10 @@ class _Counter:
     def replace(self) -> None:
         """The value is what the variable held; past the limit, an error."""
         handle = self._node.input[0]
-        read = self._add("ReadVariableOp", list(self._node.input), dtype=self._kind)
+        dtype = {"dtype" if self._read == "ReadVariableOp" else "T": self._kind}
+        read = self._add(self._read, list(self._node.input), **dtype)
+        # What the variable held stays so when it is written.
+        self._graph.copies.add(read)
         limit = self._constant(self._limit, self._kind[1], read)
         less = self._add("Less", [read, limit], T=self._kind)
         message = "Reached limit of {}".format(self._limit).encode()
@@ -53,9 +77,7 @@ class _Counter:
             T=("types", [DT_STRING]),
         )
         one = self._constant(1, self._kind[1], read)
-        written = self._add(
-            "AssignAddVariableOp", [handle, one, "^" + check], dtype=self._kind
-        )
+        written = self._add(self._write, [handle, one, "^" + check], **dtype)
         new = node_def_pb2.NodeDef(name=self._node.name, op="Identity")
         new.input.extend([read, "^" + written])
         set_attr(new, "T", self._kind)

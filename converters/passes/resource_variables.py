@@ -18,7 +18,8 @@ objects only track resource variables.
 
 Refused: a write whose op has no resource twin, and a ``STORED_AS`` variable that is
 used otherwise than read or assigned. ``obstacle`` finds both before the pass, so that
-only the signature is skipped. Warned of: memory that only a run decides about.
+only the signature is skipped. Signatures are skipped, too, if only a run can say whose
+memory they use (``references.doubts``).
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ from ..ir.dtypes import DT_RESOURCE, REF_OFFSET
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, attr_or_default, node_of, normal
 from ..ir.variable_reads import STORED_AS, add_bitcast, add_read
-from ..ir.variables import REFERENCE_OPS
+from ..ir.variables import HANDLE_OPS, REFERENCE_OPS
 from ..opdata.op_defs import builtin_ops
-from .references.late_reads import LateReads
+from . import counters
+from .references.doubts import refused
+from .references.late_reads import LateRead, LateReads
 from .references.late_values import LateValues
 from .references.spared_copies import find_references, hand_on_values, read_first
 
@@ -58,9 +61,17 @@ _ASSIGNMENTS = {
 
 
 def run(graph: Graph, context: Context) -> None:
-    """Turns the variables of a graph into resource variables."""
-    for doubt in make_resources(graph, context.ends()):
-        context.warn("{}", doubt)
+    """Turns the variables of a graph into resource variables.
+
+    Raises:
+      ConversionError: no signature is left.
+    """
+    while True:
+        doubts = make_resources(graph, context.ends(), context.beside())
+        if not doubts:
+            break
+        context.leave_out(doubts)
+        graph.keep(graph.slice(context.needed()), HANDLE_OPS)
     context.fetches += graph.fetched.values()
 
 
@@ -70,16 +81,20 @@ def read_losses(graph: Graph, context: Context) -> None:
 
 
 def make_resources(
-    graph: Graph, signatures: Sequence[Tuple[Sequence[str], Set[str]]] = ()
-) -> List[str]:
+    graph: Graph,
+    signatures: Sequence[Tuple[Sequence[str], Set[str]]] = (),
+    beside: Sequence[str] = (),
+) -> Mapping[int, str]:
     """Turns the variables of a graph into resource variables that TF2 has.
 
     Args:
       graph: the graph.
       signatures: what each signature returns, and what it is fed.
+      beside: what all of them compute as well.
 
     Returns:
-      Warnings of what the graph alone does not say.
+      The signatures that could have other values than in a session, by number, and
+      why. If there are any, the variables are as they were.
 
     Raises:
       ConversionError: an op writes through a reference, and has no twin for
@@ -87,7 +102,8 @@ def make_resources(
     """
     _store_bits(graph)
     if not any(node.op in REFERENCE_OPS for node in graph.nodes.values()):
-        return []
+        return {}
+    counters.of_references(graph)
     references = graph.references
     hand_on_values(graph)
     references.update(find_references(graph, list(graph.nodes)))
@@ -103,6 +119,22 @@ def make_resources(
         {name: [t > REF_OFFSET for t in types] for name, types in declared.items()},
     )
     reads = late.of_nodes() + late.of_outputs(signatures)
+    without = refused(graph, late.doubts(signatures), signatures, beside)
+    if without:
+        return without
+    _rewrite(graph, signatures, declared, late, reads)
+    return {}
+
+
+def _rewrite(
+    graph: Graph,
+    signatures: Sequence[Tuple[Sequence[str], Set[str]]],
+    declared: Mapping[str, List[int]],
+    late: LateReads,
+    reads: Sequence[LateRead],
+) -> None:
+    """Makes handles of variables, and reads where sessions read."""
+    references = graph.references
     values = LateValues(graph, late)
     controls = {
         (name, i): late.controls(name, i)
@@ -110,10 +142,11 @@ def make_resources(
         for i, dtype in enumerate(types)
         if dtype <= REF_OFFSET
     }
+    reshaped = late.reshaped()
     for name in list(graph.nodes):
         node = graph.nodes[name]
         if node.op in REFERENCE_OPS:
-            graph.replace(_handle(graph, node))
+            graph.replace(_handle(graph, node, name in reshaped))
         elif name in declared:
             _use(graph, node, declared[name], references, controls)
     graph.redirect(graph.aliases)
@@ -121,7 +154,6 @@ def make_resources(
     for read in reads:
         values.read(read)
     values.share()
-    return late.doubts()
 
 
 def _store_bits(graph: Graph) -> None:
@@ -165,13 +197,19 @@ def value_of(graph: Graph, tensor: str) -> str:
     return name + ":0"
 
 
-def _handle(graph: Graph, node: node_def_pb2.NodeDef) -> node_def_pb2.NodeDef:
+def _handle(
+    graph: Graph, node: node_def_pb2.NodeDef, reshaped: bool
+) -> node_def_pb2.NodeDef:
     handle = node_def_pb2.NodeDef(name=node.name, op="VarHandleOp")
     op = graph.op_def(node.op)
     dtype = node.attr["dtype"].type
     set_attr(handle, "dtype", ("type", STORED_AS.get(dtype, dtype)))
     handle.attr["shape"].CopyFrom(node.attr["shape"])
-    if node.op == "Variable":
+    if reshaped:
+        # It is assigned values of another shape, which a handle would refuse.
+        handle.attr["shape"].shape.Clear()
+        handle.attr["shape"].shape.unknown_rank = True
+    elif node.op == "Variable":
         # The oldest op writes an unknown shape as a scalar's; its checkpoint
         # entry knows better, and a handle of unknown shape holds any.
         if not node.attr["shape"].shape.dim:

@@ -75,6 +75,8 @@ class _Temporary:
             op = _WRITES[node.op]
             taken = [node.input[1]] if op == "Identity" else [before, node.input[1]]
             self._become(node, op, taken)
+            # It was written to memory of the variable's own.
+            graph.copies.add(name)
             before = name
         for name, value in values.items():
             node = graph.nodes[name]

@@ -150,6 +150,43 @@ def _same_name(v1: Any, x: Any, variable: Any) -> Any:
         return again * 1.5
 
 
+def _unshaped(v1: Any, name: str = "other") -> Any:
+    return v1.get_variable(
+        name, initializer=v1.ones([2, 3]), use_resource=False, validate_shape=False
+    )
+
+
+def _longer(v1: Any, x: Any, other: Any) -> Any:
+    """Assigns a value that is longer by as much as x, if that is positive."""
+    more = v1.zeros([v1.cast(v1.maximum(x, 0.0), "int32")])
+    longer = v1.concat([v1.reshape(other + 1.0, [-1]), more], 0)
+    return v1.assign(other, longer[:, None], validate_shape=False)
+
+
+def _resized(v1: Any, x: Any, variable: Any) -> Any:
+    """What was read before shows the write if that is of the same size."""
+    other = _unshaped(v1)
+    before = v1.identity(other)
+    with v1.control_dependencies([before]):
+        written = _longer(v1, x, other)
+    with v1.control_dependencies([written]):
+        return v1.reduce_sum(before + 0.5) + 100.0 * v1.reduce_sum(other)
+
+
+def _resized_after(v1: Any, x: Any, variable: Any) -> Any:
+    """There was another write before; a part is used, and what was read returned."""
+    other = _unshaped(v1)
+    before = v1.identity(other)
+    with v1.control_dependencies([before]):
+        added = v1.assign_add(other, v1.ones_like(before) * 3)
+    with v1.control_dependencies([added]):
+        written = _longer(v1, x, other)
+    with v1.control_dependencies([written]):
+        row = v1.reshape(before, [-1])[1] * 2
+    with v1.control_dependencies([row]):
+        return v1.identity(before)
+
+
 BUILDS: List[Build] = [
     _same_name,
     _conditional,
@@ -168,6 +205,8 @@ BUILDS: List[Build] = [
     _snapshot,
     _through_functions,
     _returned,
+    _resized,
+    _resized_after,
 ]
 
 
@@ -248,63 +287,70 @@ def _given_to_resource(v1: Any, x: Any, variable: Any) -> Any:
         return _after_write(v1, variable, x + 0)
 
 
-def _in_an_array(v1: Any, x: Any, variable: Any) -> Any:
-    array = v1.TensorArray(v1.float32, 1).write(0, variable.value())
-    return _after_write(v1, variable, array.flow, lambda _: array.read(0))
+def _resized_twice(v1: Any, x: Any, variable: Any) -> Any:
+    other = _unshaped(v1)
+    before = v1.identity(other)
+    with v1.control_dependencies([before]):
+        written = _longer(v1, x, other)
+    with v1.control_dependencies([written]):
+        written = _longer(v1, 3 - x, other)
+    with v1.control_dependencies([written]):
+        return v1.reduce_sum(before + 0.5)
 
 
-def _in_a_queue(v1: Any, x: Any, variable: Any) -> Any:
-    queue = v1.FIFOQueue(3, [v1.float32], [START.shape])
-    with v1.control_dependencies([queue.enqueue([variable.value()])]):
-        return _after_write(v1, variable, x + 0, lambda _: queue.dequeue())
+def _resized_in_a_branch(v1: Any, x: Any, variable: Any) -> Any:
+    other = _unshaped(v1)
+    before = v1.identity(other)
+    with v1.control_dependencies([before]):
+        done = v1.cond(
+            x > 0, lambda: v1.shape(_longer(v1, x, other)), lambda: v1.shape(other)
+        )
+    with v1.control_dependencies([done]):
+        return v1.reduce_sum(before + 0.5)
 
 
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (_in_an_array, "keeps the memory of the variable 'in_an_array/v'"),
-        (_in_a_queue, "keeps the memory of the variable 'in_a_queue/v'"),
         (_row_of_input, "passes on the memory of the variable 'row_of_input/v'"),
         (_given_to_resource, "'given_to_resource/v' to the resource variable"),
+        (_resized_twice, "memory of the variable 'resized_twice/other'"),
+        (_resized_in_a_branch, "memory of the variable 'resized_in_a_branch/other'"),
     ],
 )
-def test_what_only_a_run_knows_is_named(
+def test_what_only_a_run_knows_is_refused(
     build: Build, words: str, tmp_path: Path
 ) -> None:
-    """A warning names the node and the variable, where a session may differ."""
-    _export(tmp_path / "module", [build])
-    warnings = hub.convert(tmp_path / "module", tmp_path / "out").warnings
-    assert [line for line in warnings if words in line], warnings
-
-
-def test_a_write_of_another_shape_leaves_what_was_read(tmp_path: Path) -> None:
-    """The variable gets new memory; the warning says that a run decides."""
+    """The error names node and variable; other signatures have their values."""
     import tensorflow as tf
 
-    v1 = tf.compat.v1
-
-    def _grown(v1: Any, x: Any, variable: Any) -> Any:
-        other = v1.get_variable(
-            "other", initializer=v1.ones([2]), use_resource=False, validate_shape=False
-        )
-        before = v1.identity(other)
-        with v1.control_dependencies([before]):
-            grown = v1.assign(
-                other, v1.concat([[x], v1.reshape(before, [-1])], 0), False
-            )
-        with v1.control_dependencies([grown]):
-            return v1.reduce_sum(before + 0.5) + 100.0 * v1.reduce_sum(other)
-
-    wanted = _export(tmp_path / "module", [_grown])["grown"]
+    wanted = _export(tmp_path / "module", [build, _row])
     report = hub.convert(tmp_path / "module", tmp_path / "out")
-    assert [line for line in report.warnings if "'grown/other'" in line]
+    assert [line for line in report.warnings if words in line], report.warnings
     with runtimes.Runtime(lambda: hub.load(tmp_path / "module")) as run:
-        given = tf.constant(0.0) if run.eager else v1.placeholder("float", [])
-        call = run.loaded.signatures["grown"]
-        if run.eager:
-            found = [run.run(call(x=tf.constant(x))["y"]) for x in GIVEN]
-        else:
-            output = call(x=given)["y"]
-            run.run(())
-            found = [run.session.run(output, {given: x}) for x in GIVEN]
-    np.testing.assert_allclose(found, wanted)
+        with pytest.raises(hub.errors.SignatureError) as error:
+            run.loaded.signatures[_name(build)]
+        assert words in str(error.value)
+        assert "use_resource=True" in str(error.value)
+        value = run.run(run.loaded.signatures["row"](x=tf.constant(GIVEN[0]))["y"])
+    np.testing.assert_allclose(value, wanted["row"][0])
+
+
+def _same_size(v1: Any, x: Any, variable: Any) -> Any:
+    """Without validate_shape, but of one size: the memory stays the variable's."""
+    with v1.control_dependencies([variable.value()]):
+        turned = v1.reshape(variable * x, [8, 8])
+        written = v1.assign(variable, turned, validate_shape=False)
+    with v1.control_dependencies([written]):
+        return v1.reduce_sum(variable.value()) + x
+
+
+def test_a_write_of_the_same_size_is_no_doubt(tmp_path: Path) -> None:
+    """The graph states the number of elements of all that is assigned."""
+    import tensorflow as tf
+
+    wanted = _export(tmp_path / "module", [_same_size])["same_size"]
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "module")) as run:
+        call = run.loaded.signatures["same_size"]
+        found = run.run(call(x=tf.constant(GIVEN[0]))["y"])
+    np.testing.assert_allclose(found, wanted[0])

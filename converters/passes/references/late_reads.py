@@ -35,7 +35,10 @@ from ...ir.graph import (
     topological,
 )
 from ...ir.variables import REFERENCE_OPS
-from .aliases import FORWARDS, Alias, Aliases
+from .aliases import FORWARDS, Alias, Aliases, kind
+from .doubts import Doubt, Taker, UnsureReads, find_apart
+from .keepers import Keepers, Signature
+from .memory import static_shape, static_size
 from .shared_memory import find_sharing
 from .sharing import Sharing
 
@@ -43,16 +46,7 @@ __all__ = ["LateRead", "LateReads"]
 
 # Resources that take over each other's memory; a loop of views has no end.
 _MOST_ROUNDS = 8
-# What keeps tensors for another node.
-_KEEPERS = (
-    "BarrierInsert",
-    "MapStage",
-    "OrderedMapStage",
-    "QueueEnqueue",
-    "Stage",
-    "StackPush",
-    "TensorArrayWrite",
-)
+_CONTROL_FLOW = ("Enter", "Merge", "Switch")
 # Takes what comes first, and does not wait for the rest.
 _ONE_INPUT = ("Merge", "RefMerge")
 
@@ -67,6 +61,7 @@ class LateRead:
       tensor: what it takes.
       alias: what that is.
       controls: what the read has to wait for.
+      resizer: the write that leaves the memory as it was, if it changes the size.
     """
 
     node: Optional[str]
@@ -74,6 +69,7 @@ class LateRead:
     tensor: str
     alias: Alias
     controls: List[str]
+    resizer: str = ""
 
 
 class LateReads:
@@ -101,8 +97,7 @@ class LateReads:
         self._by_name: Dict[str, List[str]] = {}
         self._behind: Dict[str, int] = {}
         self._in_turn: Dict[str, int] = {}
-        self._doubts: Dict[Tuple[str, str], str] = {}
-        self._keepers: List[str] = []
+        self._unsure = UnsureReads()
         # Resource variables that are the memory of others.
         self.sharing: Dict[str, Sharing] = {}
         if any(self._is_write(name) for name in declared):
@@ -134,8 +129,6 @@ class LateReads:
             alias = self.aliases.get(self.target(name))
             if alias is None or alias.chooser or self._graph.outputs(name)[1:]:
                 return False
-            if self._graph.nodes[name].op == "CountUpTo":
-                return False
             if self._may_resize(self._graph.nodes[name]):
                 return False
         return bool(writes)
@@ -161,7 +154,6 @@ class LateReads:
         """The inputs that nodes have to read for themselves."""
         if not self._bits:
             return []
-        self._keepers = self._kept()
         found = []
         for name in self._graph.nodes:
             for i, edge in enumerate(data_inputs(self._graph, name)):
@@ -205,27 +197,29 @@ class LateReads:
                     found["^" + edge.node] = None
         return sorted(found)
 
-    def of_outputs(
-        self, signatures: Iterable[Tuple[Sequence[str], Set[str]]]
-    ) -> List[LateRead]:
+    def of_outputs(self, signatures: Iterable[Signature]) -> List[LateRead]:
         """The outputs of signatures that are variables which they write.
 
         Args:
           signatures: outputs and inputs of each.
         """
         found: Dict[str, LateRead] = {}
-        for outputs, fed in signatures if self._bits else ():
+        for number, (outputs, fed) in enumerate(signatures if self._bits else ()):
             names = set(self._graph.slice(outputs, fed))
             for tensor in map(normal, outputs):
                 alias = self.aliases.get(tensor)
-                if alias is None or alias.path or tensor in found or tensor in fed:
+                if alias is None or alias.path or tensor in fed:
                     continue
-                written = self._written(names)
-                node, taker = node_of(tensor), "what a signature returns"
-                self._doubt_new_memory(alias, self._behind, written, node, taker)
+                written = self.written(names)
+                node = node_of(tensor)
+                resizer = self._resizer(alias, written, node)
+                if resizer:
+                    found[tensor] = LateRead(None, 0, tensor, alias, [], resizer)
+                    continue
+                self._doubt_new_memory(alias, self._behind, written, node, number)
                 written &= ~self._resizing
                 if self._shows(alias, self._behind, written, node):
-                    if self._doubtful(alias, taker):
+                    if self._doubtful(alias, number) or tensor in found:
                         continue
                     after = ["^" + node]
                     found[tensor] = LateRead(None, 0, tensor, alias, after)
@@ -245,13 +239,15 @@ class LateReads:
             done = 0
             for edge in inputs:
                 done |= behind[edge.node]
-            taker = "node {!r}".format(name)
-            self._doubt_new_memory(alias, behind, done, node_of(tensor), taker)
+            resizer = self._resizer(alias, done, node_of(tensor))
+            if resizer:
+                return LateRead(name, place, tensor, alias, [], resizer)
+            self._doubt_new_memory(alias, behind, done, node_of(tensor), name)
             if self._shows(alias, behind, done & ~self._resizing, ""):
                 break
         else:
             return None
-        if self._doubtful(alias, taker):
+        if self._doubtful(alias, name):
             return None
         others = [edge for edge in inputs if edge.tensor != tensor]
         writes = 0
@@ -260,63 +256,53 @@ class LateReads:
         controls = ["^" + node_of(tensor)] + self._controls(others, writes)
         return LateRead(name, place, tensor, alias, controls)
 
-    def doubts(self) -> List[str]:
-        """Warnings of values that may differ in a session: only a run decides."""
-        unsure = [
-            "node {!r} passes on the memory of the variable {!r}, or a copy; only a "
-            "run decides which. In a session, {} may show later writes. In the "
-            "converted model it does not.".format(node, variable, taker)
-            for (node, variable), taker in self._doubts.items()
-        ]
-        return unsure + self._shared() + self._keepers
+    def doubts(self, signatures: Sequence[Signature]) -> List[Doubt]:
+        """What a session may give of other values than the converted model does.
 
-    def _kept(self) -> List[str]:
-        """Memory that arrays, stacks and queues keep while it is written."""
-        keepers = [
-            (name, edge.tensor)
-            for name, node in self._graph.nodes.items()
-            if node.op.startswith(_KEEPERS)
-            for edge in data_inputs(self._graph, name)
-        ]
-        return [
-            "node {!r}, a {}, keeps the memory of the variable {!r}. In a session, its "
-            "elements show later writes. The converted model keeps a copy.".format(
-                name, self._graph.nodes[name].op, variable
-            )
-            for name, tensor in keepers
-            for variable in self._variables_of(tensor)
-            if self._bits.get(variable, 0) & ~self._behind[name]
-        ]
+        Args:
+          signatures: outputs and inputs of each; those of ``of_outputs``.
+        """
+        if not self._bits:
+            return []
+        found = self._unsure.doubts()
+        found += find_apart(self._graph, self)
+        return found + Keepers(self._graph, self, signatures).doubts()
 
-    def _variables_of(self, tensor: str) -> List[str]:
+    def variables_of(self, tensor: str) -> List[str]:
         """The variables whose memory a tensor may be."""
         alias = self.aliases.get(tensor)
         return [] if alias is None else self._variables(alias)
 
-    def _shared(self) -> List[str]:
-        """Resource variables that are given the memory of a reference variable."""
-        found = []
-        for name, node in self._graph.nodes.items() if self._bits else ():
-            if node.op != "AssignVariableOp":
-                continue
-            if any(name in each.assigns for each in self.sharing.values()):
-                continue
-            handle, value = data_inputs(self._graph, name)[:2]
-            alias = self.aliases.get(value.tensor)
-            for variable in self._variables(alias) if alias is not None else ():
-                if variable in self._bits:
-                    found.append(
-                        "node {!r} assigns the variable {!r} to the resource "
-                        "variable {!r}. In a session both share one memory from "
-                        "then on: a write to the first changes the second. The "
-                        "converted model keeps them apart.".format(
-                            name, variable, handle.node
-                        )
-                    )
+    def writes_to(self, variable: str) -> int:
+        """The writes to a variable, a bit for each."""
+        return self._bits.get(variable, 0)
+
+    def written(self, names: Iterable[str]) -> int:
+        """The writes among some nodes."""
+        found = 0
+        for name in names:
+            if name in self._writers:
+                found |= self._writers[name][0]
         return found
 
+    def done_before(self, name: str) -> int:
+        """The writes that come before a node."""
+        found = 0
+        for edge in self._graph.inputs(name):
+            found |= self._behind[edge.node]
+        return found
+
+    def done_in_turn(self, name: str) -> int:
+        """The writes that come before a node in its own iteration, itself included."""
+        return self._in_turn[name]
+
     def _doubt_new_memory(
-        self, alias: Alias, behind: Mapping[str, int], done: int, node: str, taker: str
+        self,
+        alias: Alias,
+        behind: Mapping[str, int],
+        done: int,
+        node: str,
+        taker: Taker,
     ) -> None:
         """Notes an alias of what a write may have left behind.
 
@@ -324,14 +310,32 @@ class LateReads:
         another one. What was read before stays what it was.
         """
         if self._shows(alias, behind, done & self._resizing, node):
-            for variable in self._variables(alias):
-                self._doubts.setdefault((node, variable), taker)
+            self._unsure.add(node, self._variables(alias), taker)
 
-    def _doubtful(self, alias: Alias, taker: str) -> bool:
+    def _resizer(self, alias: Alias, done: int, since: str) -> str:
+        """The write that may have given the variable new memory, if it is the last.
+
+        A run decides; what was read is what the variable held just before, or what it
+        was given. Empty if there is none, or if more than one write, or other control
+        flow, is involved.
+        """
+        if alias.chooser or alias.path or alias.unsure or not self._resizing:
+            return ""
+        shown = done & self._bits.get(alias.variable, 0)
+        shown &= ~self._behind.get(alias.read or since, 0)
+        names = [n for n, (bit, _) in self._writers.items() if bit & shown]
+        last = [n for n in names if self._writers[n][0] & self._resizing]
+        if len(last) != 1 or shown & ~self._behind[last[0]]:
+            return ""
+        needed = self._graph.slice(["^" + last[0]])
+        if any(kind(self._graph, name) in _CONTROL_FLOW for name in needed):
+            return ""
+        return last[0]
+
+    def _doubtful(self, alias: Alias, taker: Taker) -> bool:
         node = self.aliases.unsure(alias)
         if node:
-            for variable in self._variables(alias):
-                self._doubts.setdefault((node, variable), taker)
+            self._unsure.add(node, self._variables(alias), taker)
         return bool(node)
 
     def _variables(self, alias: Alias) -> List[str]:
@@ -354,6 +358,8 @@ class LateReads:
         """
         if not alias.chooser:
             known = behind.get(alias.read or since, 0)
+            # What may copy has seen these, whether it does or not.
+            known |= behind.get(alias.unsure, 0)
             return bool(done & self._bits.get(alias.variable, 0) & ~known)
         for entry in self.aliases.entries(alias.chooser).values():
             found = done & self._bits.get(entry.alias.variable, 0)
@@ -366,14 +372,6 @@ class LateReads:
             if found:
                 return True
         return False
-
-    def _written(self, names: Set[str]) -> int:
-        """The writes among some nodes."""
-        found = 0
-        for name in names:
-            if name in self._writers:
-                found |= self._writers[name][0]
-        return found
 
     def _is_write(self, name: str) -> bool:
         op = self._graph.nodes[name].op
@@ -421,11 +419,37 @@ class LateReads:
         self._add_writes_behind(order, self._in_turn, WAYS_BACK)
 
     def _may_resize(self, node: Any) -> bool:
-        """Whether a node may give a variable another shape, and so other memory."""
+        """Whether a node may give a variable other memory.
+
+        An Assign without validate_shape does where the number of elements changes.
+        """
+        if not self._unvalidated(node):
+            return False
+        twins = {t for r in self._writers[node.name][1] for t in self._twins(r)}
+        held = [twin + ":0" for twin in twins]
+        for name, (_, roots) in self._writers.items():
+            if self._graph.nodes[name].op == "Assign" and roots & twins:
+                held.append(data_inputs(self._graph, name)[1].tensor)
+        sizes = {static_size(self._graph, tensor) for tensor in held}
+        return len(sizes) != 1 or None in sizes
+
+    def _unvalidated(self, node: Any) -> bool:
         if node.op != "Assign":
             return False
         op = self._graph.op_def(node.op)
         return not attr_or_default(node, op, "validate_shape").b
+
+    def reshaped(self) -> Set[str]:
+        """The variables that are given values of another shape than they declare."""
+        found: Set[str] = set()
+        for name, (_, roots) in self._writers.items() if self._bits else ():
+            if self._unvalidated(self._graph.nodes[name]):
+                value = data_inputs(self._graph, name)[1].tensor
+                shape = static_shape(self._graph, value)
+                for root in roots:
+                    if shape is None or shape != static_shape(self._graph, root + ":0"):
+                        found.update(self._twins(root))
+        return found
 
     def _twins(self, variable: str) -> List[str]:
         """The nodes that are the variable which a node is: a session knows the name."""

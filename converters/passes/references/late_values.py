@@ -41,13 +41,17 @@ class LateValues:
         self._ways: Dict[Tuple[str, ...], str] = {}
         self._which: Dict[str, str] = {}
         self._flags: Dict[str, str] = {}
+        # By writes that may change a size, reads just before.
+        self._before: Dict[str, str] = {}
         # What nodes write to, as a tensor.
         self.written = {name: late.target(name) for name in late.writes()}
 
     def read(self, late: LateRead) -> None:
         """Gives a node, or a signature, the value of a variable when it runs."""
         graph = self._graph
-        if late.alias.chooser:
+        if late.resizer:
+            tensor = self._resized(late)
+        elif late.alias.chooser:
             tensor = self._chosen(late)
         else:
             tensor = self._value(late, late.alias, "")
@@ -228,6 +232,39 @@ class LateValues:
             for each in (start, length)
         ]
         return self.add("Slice", base + "/part", [both] + bounds, T=dtype, Index=int32)
+
+    def _resized(self, late: LateRead) -> str:
+        """What was read before a write without ``validate_shape``.
+
+        Of the same number of elements, the write is to the same memory.
+        """
+        graph = self._graph
+        write = graph.nodes[late.resizer]
+        base = late.node or node_of(late.tensor)
+        if late.resizer not in self._before:
+            before = graph.unique_name(late.resizer + "/before")
+            after = ["^" + edge.node for edge in graph.inputs(late.resizer)[1:]]
+            dtype = self._dtypes[late.alias.variable]
+            add_read(graph, before, write.input[0], list(dict.fromkeys(after)), dtype)
+            graph.wait_for(late.resizer, [before])
+            self._before[late.resizer] = before
+        both = [write.input[1], self._before[late.resizer]]
+        dtype = ("type", graph.output(normal(both[1])).dtype)
+        int32 = ("type", DT_INT32)
+        sizes = [
+            self.add("Size", base + "/size", [tensor], T=dtype, out_type=int32)
+            for tensor in both
+        ]
+        asked = self.add("Equal", base + "/same_size", sizes, T=int32)
+        flat = [self._flat(base, tensor, dtype, late) for tensor in both]
+        values = self._one_of(base, asked, flat, sizes, dtype, late)
+        dims = self.add("Shape", base + "/shape", both[1:], T=dtype, out_type=int32)
+        tensor = self.add(
+            "Reshape", base + "/resized", [values, dims], T=dtype, Tshape=int32
+        )
+        for view in late.alias.views:
+            tensor = self._seen(late, view, tensor, base)
+        return tensor
 
     def _number_of(self, chooser: str) -> str:
         """A tensor that says what a chooser has chosen."""

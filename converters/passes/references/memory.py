@@ -25,7 +25,7 @@ from ...ir.constants import array_of
 from ...ir.dtypes import DT_COMPLEX64, DT_COMPLEX128
 from ...ir.graph import Graph, attr_or_default, data_inputs, node_of, split_tensor
 
-__all__ = ["SAME", "CHOOSES", "Handed", "handed", "static_shape"]
+__all__ = ["SAME", "CHOOSES", "Handed", "handed", "static_shape", "static_size"]
 
 # Outputs are inputs: the same tensor.
 SAME = frozenset(
@@ -75,6 +75,8 @@ def handed(graph: Graph, name: str, output: int) -> Optional[Handed]:
     """The input of a node whose memory one of its outputs is; None of most."""
     node = graph.nodes[name]
     op = node.op
+    if name in graph.copies:
+        return None
     if op in ("AddN", "MatrixBandPart"):
         return _if(_RULES[op](graph, name), Handed(0, view=False))
     if op == "IdentityN":
@@ -86,6 +88,8 @@ def handed(graph: Graph, name: str, output: int) -> Optional[Handed]:
         return Handed(0, view=False) if same else None
     if op in _VIEWS:
         return Handed(0)
+    if op in ("StackPush", "StackPushV2"):
+        return Handed(1, view=False)
     if op in _REDUCTIONS:
         return _if(_reduces_nothing(graph, name), Handed(0))
     if op in graph.library:
@@ -139,6 +143,14 @@ def static_shape(graph: Graph, tensor: str) -> Shape:
     if shape is None or shape.unknown_rank:
         return None
     return [dim.size if dim.size >= 0 else None for dim in shape.dim]
+
+
+def static_size(graph: Graph, tensor: str) -> Optional[int]:
+    """The number of a tensor's elements as the graph states it, or None."""
+    shape = static_shape(graph, tensor)
+    if shape is None or None in shape:
+        return None
+    return int(np.prod([dim or 0 for dim in shape], dtype=np.int64))
 
 
 def _constant(graph: Graph, name: str, place: int) -> Optional[np.ndarray]:

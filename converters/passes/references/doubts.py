@@ -1,0 +1,132 @@
+"""Where the graph does not say what a session gives, or functions cannot give it.
+
+A signature that depends on one of these is refused: it could give another value.
+"""
+
+from __future__ import annotations
+
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
+
+from ...ir.graph import Graph, data_inputs
+
+if TYPE_CHECKING:
+    from .late_reads import LateReads
+
+__all__ = ["WAY_OUT", "Doubt", "Taker", "UnsureReads", "find_apart", "refused"]
+
+WAY_OUT = (
+    "Export the model with the variable as a resource variable (use_resource=True), "
+    "or with a copy in that place, such as variable + 0."
+)
+# A node, or the number of a signature that returns the tensor.
+Taker = Union[str, int]
+
+
+class Doubt(NamedTuple):
+    """A value that could be another one than a session's.
+
+    Attributes:
+      reason: what is in doubt, and what to do about it.
+      nodes: the signatures that need one of these nodes depend on it.
+      signatures: and so do these, by number.
+    """
+
+    reason: str
+    nodes: FrozenSet[str] = frozenset()
+    signatures: FrozenSet[int] = frozenset()
+
+
+class UnsureReads:
+    """Reads of what may be a variable's memory or a copy: only a run decides."""
+
+    def __init__(self) -> None:
+        self._takers: Dict[Tuple[str, str], Dict[Taker, None]] = {}
+
+    def add(self, node: str, variables: Iterable[str], taker: Taker) -> None:
+        """Notes who takes what a node passes on of some variables."""
+        for variable in variables:
+            self._takers.setdefault((node, variable), {})[taker] = None
+
+    def doubts(self) -> List[Doubt]:
+        """What is in doubt, for each node and variable."""
+        return [
+            Doubt(
+                "node {!r} passes on the memory of the variable {!r}, or a copy; only "
+                "a run decides which, and so whether {} shows later writes. {}".format(
+                    node, variable, _named(next(iter(takers))), WAY_OUT
+                ),
+                frozenset(taker for taker in takers if isinstance(taker, str)),
+                frozenset(taker for taker in takers if isinstance(taker, int)),
+            )
+            for (node, variable), takers in self._takers.items()
+        ]
+
+
+def _named(taker: Taker) -> str:
+    if isinstance(taker, int):
+        return "what the signature returns"
+    return "node {!r}".format(taker)
+
+
+def find_apart(graph: Graph, late: LateReads) -> List[Doubt]:
+    """Resource variables that are given a reference variable, and do not follow it."""
+    found = []
+    for name, node in graph.nodes.items():
+        if node.op != "AssignVariableOp":
+            continue
+        if any(name in each.assigns for each in late.sharing.values()):
+            continue
+        handle, value = data_inputs(graph, name)[:2]
+        for variable in late.variables_of(value.tensor):
+            if late.writes_to(variable):
+                reason = (
+                    "node {!r} assigns the variable {!r} to the resource variable "
+                    "{!r}. In a session both share one memory from then on: a write to "
+                    "the first changes the second. {}"
+                ).format(name, variable, handle.node, WAY_OUT)
+                found.append(Doubt(reason, frozenset([name])))
+    return found
+
+
+def refused(
+    graph: Graph,
+    doubts: Sequence[Doubt],
+    signatures: Sequence[Tuple[Sequence[str], Set[str]]],
+    others: Sequence[str],
+) -> Mapping[int, str]:
+    """Which signatures depend on what is in doubt, by number, and why.
+
+    Args:
+      graph: the graph.
+      doubts: what is in doubt.
+      signatures: outputs and inputs of each.
+      others: what all of them compute beside their outputs, such as update ops.
+    """
+    beside = set(graph.slice(others)) if doubts else set()
+    found: Dict[int, str] = {}
+    for number, (outputs, fed) in enumerate(signatures if doubts else ()):
+        needed = beside.union(graph.slice(outputs, fed))
+        reason = _first(doubts, number, needed)
+        if reason is not None:
+            found[number] = reason
+    return found
+
+
+def _first(doubts: Sequence[Doubt], number: int, needed: Set[str]) -> Optional[str]:
+    for doubt in doubts:
+        if number in doubt.signatures or not needed.isdisjoint(doubt.nodes):
+            return doubt.reason
+    return None
