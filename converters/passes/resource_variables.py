@@ -38,6 +38,7 @@ from ..ir.variables import HANDLE_OPS, REFERENCE_OPS
 from ..opdata.op_defs import builtin_ops
 from . import counters
 from .references.doubts import refused
+from .references.keepers import find_doubts
 from .references.late_reads import LateRead, LateReads
 from .references.late_values import LateValues
 from .references.spared_copies import find_references, hand_on_values, read_first
@@ -119,7 +120,7 @@ def make_resources(
         {name: [t > REF_OFFSET for t in types] for name, types in declared.items()},
     )
     reads = late.of_nodes() + late.of_outputs(signatures)
-    without = refused(graph, late.doubts(signatures), signatures, beside)
+    without = refused(graph, find_doubts(graph, late, signatures), signatures, beside)
     if without:
         return without
     _rewrite(graph, signatures, declared, late, reads)

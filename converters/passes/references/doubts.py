@@ -6,7 +6,6 @@ A signature that depends on one of these is refused: it could give another value
 from __future__ import annotations
 
 from typing import (
-    TYPE_CHECKING,
     Dict,
     FrozenSet,
     Iterable,
@@ -20,17 +19,16 @@ from typing import (
     Union,
 )
 
-from ...ir.graph import Graph, data_inputs
+from ...ir.graph import Graph
 
-if TYPE_CHECKING:
-    from .late_reads import LateReads
-
-__all__ = ["WAY_OUT", "Doubt", "Taker", "UnsureReads", "find_apart", "refused"]
+__all__ = ["WAY_OUT", "Doubt", "Signature", "Taker", "UnsureReads", "refused"]
 
 WAY_OUT = (
     "Export the model with the variable as a resource variable (use_resource=True), "
     "or with a copy in that place, such as variable + 0."
 )
+# Outputs and inputs.
+Signature = Tuple[Sequence[str], Set[str]]
 # A node, or the number of a signature that returns the tensor.
 Taker = Union[str, int]
 
@@ -81,30 +79,10 @@ def _named(taker: Taker) -> str:
     return "node {!r}".format(taker)
 
 
-def find_apart(graph: Graph, late: LateReads) -> List[Doubt]:
-    """Resource variables that are given a reference variable, and do not follow it."""
-    found = []
-    for name, node in graph.nodes.items():
-        if node.op != "AssignVariableOp":
-            continue
-        if any(name in each.assigns for each in late.sharing.values()):
-            continue
-        handle, value = data_inputs(graph, name)[:2]
-        for variable in late.variables_of(value.tensor):
-            if late.writes_to(variable):
-                reason = (
-                    "node {!r} assigns the variable {!r} to the resource variable "
-                    "{!r}. In a session both share one memory from then on: a write to "
-                    "the first changes the second. {}"
-                ).format(name, variable, handle.node, WAY_OUT)
-                found.append(Doubt(reason, frozenset([name])))
-    return found
-
-
 def refused(
     graph: Graph,
     doubts: Sequence[Doubt],
-    signatures: Sequence[Tuple[Sequence[str], Set[str]]],
+    signatures: Sequence[Signature],
     others: Sequence[str],
 ) -> Mapping[int, str]:
     """Which signatures depend on what is in doubt, by number, and why.

@@ -10,21 +10,16 @@ filled by unstack, scatter or split, ``enqueue_many``, barriers, accumulators, t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 from ...ir.graph import Graph, data_inputs
 from ...ir.variables import HANDLE_OPS
 from .aliases import FORWARDS
-from .doubts import WAY_OUT, Doubt
+from .doubts import WAY_OUT, Doubt, Signature
+from .late_reads import LateReads
 from .memory import handed
 
-if TYPE_CHECKING:
-    from .late_reads import LateReads
-
-__all__ = ["Keepers", "Signature"]
-
-# Outputs and inputs.
-Signature = Tuple[Sequence[str], Set[str]]
+__all__ = ["find_doubts"]
 
 # What keeps a tensor for the step, and what gives it again.
 _IN_STEP = (
@@ -55,7 +50,41 @@ _COPY = ("QueueEnqueueMany", "TensorListPushBackBatch")
 _PASS_ON = FORWARDS | {"Enter", "Exit", "Merge", "NextIteration", "Select", "Switch"}
 
 
-class Keepers:
+def find_doubts(
+    graph: Graph, late: LateReads, signatures: Sequence[Signature]
+) -> List[Doubt]:
+    """What a session may give of other values than the converted model does.
+
+    Args:
+      graph: the graph, with its references.
+      late: which tensors are memory, and the order of writes.
+      signatures: outputs and inputs of each.
+    """
+    kept = _Keepers(graph, late, signatures).doubts()
+    return late.doubts() + _apart(graph, late) + kept
+
+
+def _apart(graph: Graph, late: LateReads) -> List[Doubt]:
+    """Resource variables that are given a reference variable, and do not follow it."""
+    found = []
+    for name, node in graph.nodes.items():
+        if node.op != "AssignVariableOp":
+            continue
+        if any(name in each.assigns for each in late.sharing.values()):
+            continue
+        handle, value = data_inputs(graph, name)[:2]
+        for variable in late.variables_of(value.tensor):
+            if late.writes_to(variable):
+                reason = (
+                    "node {!r} assigns the variable {!r} to the resource variable "
+                    "{!r}. In a session both share one memory from then on: a write to "
+                    "the first changes the second. {}"
+                ).format(name, variable, handle.node, WAY_OUT)
+                found.append(Doubt(reason, frozenset([name])))
+    return found
+
+
+class _Keepers:
     """Finds the signatures to which a session would give what was written since.
 
     Args:

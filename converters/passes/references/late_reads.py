@@ -36,8 +36,7 @@ from ...ir.graph import (
 )
 from ...ir.variables import REFERENCE_OPS
 from .aliases import FORWARDS, Alias, Aliases, kind
-from .doubts import Doubt, Taker, UnsureReads, find_apart
-from .keepers import Keepers, Signature
+from .doubts import Doubt, Signature, Taker, UnsureReads
 from .memory import static_shape, static_size
 from .shared_memory import find_sharing
 from .sharing import Sharing
@@ -256,17 +255,9 @@ class LateReads:
         controls = ["^" + node_of(tensor)] + self._controls(others, writes)
         return LateRead(name, place, tensor, alias, controls)
 
-    def doubts(self, signatures: Sequence[Signature]) -> List[Doubt]:
-        """What a session may give of other values than the converted model does.
-
-        Args:
-          signatures: outputs and inputs of each; those of ``of_outputs``.
-        """
-        if not self._bits:
-            return []
-        found = self._unsure.doubts()
-        found += find_apart(self._graph, self)
-        return found + Keepers(self._graph, self, signatures).doubts()
+    def doubts(self) -> List[Doubt]:
+        """The reads of what may be memory or a copy, once all were looked for."""
+        return self._unsure.doubts()
 
     def variables_of(self, tensor: str) -> List[str]:
         """The variables whose memory a tensor may be."""
