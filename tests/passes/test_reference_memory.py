@@ -105,6 +105,16 @@ def _columns(v1: Any, x: Any, variable: Any) -> Any:
     return _after_write(v1, variable, variable[:, 1:])
 
 
+def _split_vector(v1: Any, x: Any, variable: Any) -> Any:
+    """Parts of a vector: TensorFlow 1.15 copies them, 2.6 and later share them."""
+    vector = v1.get_variable("vector", initializer=START.ravel(), use_resource=False)
+    parts = v1.split(vector, [16, 32, -1])
+    with v1.control_dependencies(parts):
+        written = v1.assign_add(vector, v1.ones_like(START.ravel()) * 100)
+    with v1.control_dependencies([written]):
+        return v1.concat(parts, 0) + x
+
+
 def _split(v1: Any, x: Any, variable: Any) -> Any:
     return _after_write(v1, variable, v1.split(variable, 2)[1])
 
@@ -200,6 +210,7 @@ BUILDS: List[Build] = [
     _row,
     _columns,
     _split,
+    _split_vector,
     _transposed,
     _moved_axis,
     _snapshot,

@@ -53,6 +53,10 @@ _REDUCTIONS = frozenset(
 # Bytes: a part of a tensor begins at a multiple of it, or is a copy
 # (EIGEN_MAX_ALIGN_BYTES in TensorFlow's build).
 _ALIGNMENT = 64
+# The producers (GraphDef.versions) of TensorFlow 2.4, where SplitV copies the parts of a
+# vector, and of 2.6, where those that are aligned share its memory. Found by trial.
+_COPIES_PARTS = 561
+_SHARES_PARTS = 808
 
 Shape = Optional[List[Optional[int]]]
 
@@ -289,13 +293,15 @@ def _split_v(graph: Graph, name: str) -> Optional[bool]:
         return True
     shape, lengths = _input_shape(graph, name), _constant(graph, name, 1)
     along = _along_rows(graph, name, _constant(graph, name, 2), 0)
-    if shape is None or len(shape) != 1:
+    if shape is None or len(shape) != 1 or graph.producer <= _COPIES_PARTS:
         return along
     if lengths is None or (np.any(lengths < 0) and shape[0] is None):
         return None
     rest = (shape[0] or 0) - int(lengths[lengths >= 0].sum())
     size = _size(graph, name)
-    return all((rest if n < 0 else int(n)) * size % _ALIGNMENT == 0 for n in lengths)
+    if any((rest if n < 0 else int(n)) * size % _ALIGNMENT for n in lengths):
+        return False
+    return None if graph.producer < _SHARES_PARTS else True
 
 
 def _unpack(graph: Graph, name: str) -> Optional[bool]:
