@@ -53,8 +53,8 @@ _REDUCTIONS = frozenset(
 # Bytes: a part of a tensor begins at a multiple of it, or is a copy
 # (EIGEN_MAX_ALIGN_BYTES in TensorFlow's build).
 _ALIGNMENT = 64
-# The producers (GraphDef.versions) of TensorFlow 2.4, where SplitV copies the parts of a
-# vector, and of 2.6, where those that are aligned share its memory. Found by trial.
+# GraphDef.versions of TensorFlow 2.4, where SplitV copies the parts of a vector, and of
+# 2.6, where those that are aligned share its memory. Found by trial.
 _COPIES_PARTS = 561
 _SHARES_PARTS = 808
 
