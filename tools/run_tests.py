@@ -83,15 +83,17 @@ VERSIONS = tuple(
 # handles of variables, and the only one that cannot restore what 2.21 writes of tables.
 _ALWAYS = ("tf2.8.4", "tf2.12.1")
 # What needs no TensorFlow runs in the oldest Python and in the newest; handles, which
-# other libraries fetch, with those of every runtime.
+# other libraries fetch, in each Python.
 _WITH_TENSORFLOW = "not exporters and (handles or not plain)"
+# What is the same in both modes of TensorFlow 1.15 runs in graph mode.
+_IN_A_MODE = "not exporters and not plain and not modeless"
 # TensorFlow 1.15 lets go of no function and no session's graph: one process would
 # come to 15 GB.
 LEGS = (
     Leg("tf221", "tf221", "eager", parts=4),
     Leg("tf215", "tf215", "eager", _WITH_TENSORFLOW, parts=4),
     Leg("tf115-graph", "tf115", "graph", parts=4),
-    Leg("tf115-eager", "tf115", "eager", _WITH_TENSORFLOW, parts=4),
+    Leg("tf115-eager", "tf115", "eager", _IN_A_MODE, parts=4),
     Leg("exporters", "exporters", "eager", marked="exporters"),
 ) + tuple(leg for leg in VERSIONS if leg.name in _ALWAYS)
 # A TF1 module and a SavedModel, with variables, statistics and a table.

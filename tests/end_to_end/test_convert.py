@@ -27,6 +27,7 @@ def module(name: str) -> Path:
     return expected.load_expected(name).path
 
 
+@pytest.mark.modeless
 @pytest.mark.parametrize("name", expected.module_names())
 def test_converting_twice_gives_identical_bytes(name: str, tmp_path: Path) -> None:
     """A conversion depends on nothing but its source."""
@@ -35,6 +36,7 @@ def test_converting_twice_gives_identical_bytes(name: str, tmp_path: Path) -> No
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
+@pytest.mark.modeless
 @pytest.mark.parametrize("name", expected.module_names())
 def test_result_has_the_bytes_that_are_written_down(name: str, tmp_path: Path) -> None:
     """Every file is the same in each TensorFlow: ``make digests`` writes them down."""
@@ -151,6 +153,7 @@ def damaged(tmp_path: Path, what: str) -> Path:
     return source
 
 
+@pytest.mark.modeless
 @pytest.mark.parametrize(
     "what",
     [
@@ -203,6 +206,7 @@ def test_moved_result_still_finds_its_assets(tmp_path: Path) -> None:
     assert Path(path.decode()).exists()
 
 
+@pytest.mark.modeless
 def test_two_processes_may_convert_to_one_destination(tmp_path: Path) -> None:
     """One wins, the other says that the destination exists; nothing is mixed."""
     code = (

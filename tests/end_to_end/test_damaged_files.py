@@ -292,6 +292,7 @@ for number, name in enumerate({names!r}):
 """
 
 
+@pytest.mark.modeless
 @pytest.mark.skipif(os.name == "nt", reason="another way of permissions")
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     """A user who may not read a file is told which."""

@@ -83,6 +83,7 @@ def assert_trained_as(found: Any, recorded: Any) -> None:
         )
 
 
+@pytest.mark.modeless
 @pytest.mark.parametrize("how", ["by_tag", "by_argument", "tf2_saved_model"])
 def test_old_training_loop_trains_as_with_hub_module(
     how: str, found: Any, recorded: Any
@@ -91,6 +92,7 @@ def test_old_training_loop_trains_as_with_hub_module(
     assert_trained_as(found[how], recorded["waits"])
 
 
+@pytest.mark.modeless
 def test_updates_run_once_without_update_ops_too(found: Any, recorded: Any) -> None:
     """A loop that ignores UPDATE_OPS updates; hub.Module would not."""
     assert_trained_as(found["does_not_wait"], recorded["waits"])
@@ -100,6 +102,7 @@ def test_updates_run_once_without_update_ops_too(found: Any, recorded: Any) -> N
     np.testing.assert_array_equal(np.float32(kept), start)
 
 
+@pytest.mark.modeless
 def test_collections_are_filled(found: Any) -> None:
     """The collections that training loops read hold what hub.Module adds."""
     recorded = expected.load_expected("image_bn")
@@ -113,11 +116,13 @@ def test_collections_are_filled(found: Any) -> None:
         assert found[how]["update_ops"] == 1
 
 
+@pytest.mark.modeless
 def test_training_resumes_in_a_monitored_session(found: Any, recorded: Any) -> None:
     """Two sessions, the second from the checkpoint of the first, train as one."""
     assert_trained_as(found["resume"], recorded["waits"])
 
 
+@pytest.mark.modeless
 def test_own_checkpoint_wins_over_the_weights_of_the_module(found: Any) -> None:
     """A Saver restores trained values; the initializers give the module's."""
     values = found["restore"]
@@ -131,6 +136,7 @@ def test_own_checkpoint_wins_over_the_weights_of_the_module(found: Any) -> None:
     assert values["fresh"][kernel] != values["trained"][kernel]
 
 
+@pytest.mark.modeless
 def test_applications_share_weights_and_loads_do_not(found: Any) -> None:
     """Both calls of one object follow its weights; another load of it keeps its own."""
     shared = found["share"]
@@ -145,6 +151,7 @@ def test_applications_share_weights_and_loads_do_not(found: Any) -> None:
     assert shared["variables"] == 2 * count
 
 
+@pytest.mark.modeless
 def test_tables_and_assets(found: Any) -> None:
     """A MonitoredTrainingSession fills tables; exports take their files along."""
     np.testing.assert_allclose(
@@ -153,6 +160,7 @@ def test_tables_and_assets(found: Any) -> None:
     assert len(found["tables"]["assets"]) == 1
 
 
+@pytest.mark.modeless
 def test_call_in_a_conditional_is_no_update_op(found: Any) -> None:
     """Nothing could wait for an op that may not run, in a branch or its function."""
     assert found["conditional"] == [0, 0]
@@ -168,6 +176,7 @@ def test_graph_in_an_eager_program(recorded: Any) -> None:
     assert_trained_as(found, recorded["waits"])
 
 
+@pytest.mark.modeless
 def test_variables_are_put_on_parameter_servers(found: Any) -> None:
     """A replica_device_setter places the module's variables as it does others."""
     (device,) = found["placed"]

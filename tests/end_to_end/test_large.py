@@ -49,6 +49,7 @@ def test_values(name: str, check: str, large: Dict[str, Any]) -> None:
     replay.OBJECT_CHECKS[check](recorded, runtimes.shared(recorded.path, load))
 
 
+@pytest.mark.modeless
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/io")
 @pytest.mark.parametrize("name", NAMES)
 def test_conversion_reads_no_weights(name: str, large: Dict[str, Any]) -> None:
@@ -68,6 +69,7 @@ def test_conversion_reads_no_weights(name: str, large: Dict[str, Any]) -> None:
     assert report.bytes_linked == weights
 
 
+@pytest.mark.modeless
 def test_a_classifier_calls_its_feature_vector(large: Dict[str, Any]) -> None:
     """A signature that holds another's nodes calls it; it does not repeat it."""
     with tempfile.TemporaryDirectory() as folder:

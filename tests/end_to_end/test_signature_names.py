@@ -251,6 +251,7 @@ def test_a_converted_directory_under_the_plain_loader(
         check(run, number, call, some=True)
 
 
+@pytest.mark.modeless
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_session_of_a_converted_directory(number: str, forms: Forms) -> None:
     """The loader for sessions, which TensorFlow Serving has, gives the same values."""

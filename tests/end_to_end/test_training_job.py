@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from ports import free_ports
 
-pytestmark = pytest.mark.tensorflow
+# The jobs are processes, which have no other mode.
+pytestmark = [pytest.mark.tensorflow, pytest.mark.modeless]
 
 # Seconds; a run takes a tenth.
 PATIENCE = 300

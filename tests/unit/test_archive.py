@@ -18,7 +18,7 @@ from hub_compat.converters.checkpoint import relabel
 from hub_compat.errors import CacheError, CorruptModuleError
 
 # What writes checkpoints imports TensorFlow.
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.modeless]
 
 SHARD = "variables/variables.data-00000-of-00001"
 # So many zeros are a thousandth of it.

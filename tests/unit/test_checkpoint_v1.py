@@ -14,7 +14,8 @@ import hub_compat as hub
 from hub_compat import errors
 from hub_compat.converters.checkpoint import v1 as checkpoint_v1
 
-pytestmark = pytest.mark.tensorflow
+# What is loaded is loaded in a graph.
+pytestmark = [pytest.mark.tensorflow, pytest.mark.modeless]
 
 VALUES: Dict[str, Any] = {
     "float": np.array([[1.5, -2.0], [3.0, 4.25]], np.float32),

@@ -16,7 +16,8 @@ from hub_compat import errors
 from hub_compat._parsing.full_proto import read_saved_model
 from hub_compat._tf import saved_model_pb2
 
-pytestmark = pytest.mark.tensorflow
+# What is loaded is loaded in a graph.
+pytestmark = [pytest.mark.tensorflow, pytest.mark.modeless]
 
 MODELS = ["image_bn/module", "tf1_simple_save/module", "tf221/keras2_functional/module"]
 

@@ -390,6 +390,7 @@ def test_detect_on_real_modules(name: str, capsys: Any) -> None:
     assert tags == set(recorded.variants)
 
 
+@pytest.mark.modeless
 @pytest.mark.tensorflow
 def test_convert_a_real_module(tmp_path: Path) -> None:
     """In a process of its own: a result, JSON alone on stdout, no chatter."""

@@ -12,7 +12,7 @@ import pytest
 import hub_compat as hub
 from hub_compat import errors
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.modeless]
 
 TF2_MODELS = (
     "keras2_functional",

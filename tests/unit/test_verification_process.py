@@ -104,6 +104,7 @@ def endless(tf: Any, v1: Any) -> Signatures:
     return {"bad": ({"x": x}, {"y": y}), "good": ({"x": x}, {"y": x * 2.0})}
 
 
+@pytest.mark.modeless
 def test_endless_signature_is_not_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> List[Any]:
     return found
 
 
+@pytest.mark.modeless
 def test_interrupt_ends_the_process(
     tmp_path: Path, started: List[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +203,7 @@ def test_without_an_interpreter_this_process_compares(
     assert started == []
 
 
+@pytest.mark.modeless
 @pytest.mark.parametrize("command", ["import sys; sys.exit(3)", "print('hello')"])
 def test_broken_interpreter_is_no_obstacle(
     command: str, tmp_path: Path, started: List[Any], monkeypatch: pytest.MonkeyPatch
@@ -304,6 +307,7 @@ def test_damaged_weights_of_the_original_are_no_comparison(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
 
+@pytest.mark.modeless
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux")
 def test_memory_of_the_program_does_not_count() -> None:
     """The process ends for what it has had itself, not for what its parent has."""
