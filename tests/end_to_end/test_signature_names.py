@@ -227,8 +227,10 @@ def test_a_loaded_module(number: str, forms: Forms, tmp_path: Path) -> None:
 
         check(run, number, call)
         hub.save(run.loaded, tmp_path / "saved", session=run.session)
-    with runtimes.Runtime(lambda: hub.load(tmp_path / "saved")) as run:
-        check(run, number, by_names(run.loaded), some=True)
+    # The same functions once more.
+    with runtimes.unoptimized():
+        with runtimes.Runtime(lambda: hub.load(tmp_path / "saved")) as run:
+            check(run, number, by_names(run.loaded), some=True)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -247,8 +249,10 @@ def test_a_converted_directory_under_the_plain_loader(
             return None
         return run.loaded.signatures[name](**inputs)
 
-    with runtimes.Runtime(lambda: tf.compat.v1.saved_model.load_v2(path)) as run:
-        check(run, number, call, some=True)
+    # The functions are those of test_a_loaded_module.
+    with runtimes.unoptimized():
+        with runtimes.Runtime(lambda: tf.compat.v1.saved_model.load_v2(path)) as run:
+            check(run, number, call, some=True)
 
 
 @pytest.mark.modeless

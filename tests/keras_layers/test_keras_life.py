@@ -28,10 +28,7 @@ pytestmark = pytest.mark.tensorflow
 
 @pytest.fixture(autouse=True)
 def _without_optimizer() -> Any:
-    """In sessions, whose optimizer has the same functions in test_modules.py."""
-    if executes_eagerly():
-        yield
-        return
+    """TensorFlow's optimizer has the same functions in test_modules.py."""
     with runtimes.unoptimized():
         yield
 
