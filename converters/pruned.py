@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from hub_compat._io import files
+from hub_compat._parsing.known_names import OBJECT_GRAPH
 from hub_compat._tf import saved_model_pb2
 from hub_compat.errors import ConversionError
 from hub_compat.formats import Detection
@@ -32,7 +33,6 @@ from .tf1_model import read_with_signature
 __all__ = ["Pruned", "write_pruned"]
 
 _NAME = "hub_compat_pruned"
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 class Pruned(NamedTuple):
@@ -186,7 +186,7 @@ def _write(
         None,
         files.join(variables, "variables"),
         {},
-        {_OBJECT_GRAPH: objects.checkpoint_graph(set())},
+        {OBJECT_GRAPH: objects.checkpoint_graph(set())},
     )
     files.write_bytes(
         files.join(directory, "saved_model.pb"), canonical.serialize(saved_model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from hub_compat._io import files as _files
+from hub_compat._parsing.known_names import OBJECT_GRAPH
 from hub_compat.errors import CorruptModuleError
 
 from .checkpoint import relabel, v1
@@ -18,8 +19,6 @@ from .ir.variable_reads import STORED_AS
 
 # What may give a variable another shape.
 _REPLACING = ("AssignVariableOp", *CALLS)
-# The checkpoint's key for the object graph (trackable/base.py).
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def say_shapes(model: Model, index: Optional[CheckpointIndex]) -> None:

@@ -26,6 +26,7 @@ from hub_compat._io import files as _files
 from hub_compat._io import links as _links
 from hub_compat._io.fingerprint import fingerprint
 from hub_compat._parsing.full_proto import read_saved_model
+from hub_compat._parsing.known_names import OBJECT_GRAPH
 from hub_compat.errors import ConversionError, CorruptModuleError
 from hub_compat.formats import Detection, Format
 from hub_compat.provenance import Provenance
@@ -49,7 +50,6 @@ from .omissions import (
 from .pipeline import add_variant
 from .request import NOTHING, ConversionRequest, ConversionResult, Exclusions
 from .source_values import (
-    OBJECT_GRAPH,
     map_variables,
     read_source_index,
     say_shapes,

@@ -17,6 +17,7 @@ from hub_compat._handles.resolving import resolve
 from hub_compat._io import files
 from hub_compat._loaded import origin
 from hub_compat._parsing import wire
+from hub_compat._parsing.known_names import ATTACHMENTS
 from hub_compat._parsing.varint import put_varint
 from hub_compat.detector import detect
 from hub_compat.errors import (
@@ -35,8 +36,6 @@ __all__ = [  # noqa: F822
     "read_attachments",
     "write_attachments",
 ]
-
-COLLECTION = "hub_module_attachments"
 
 _Tags = Tuple[str, ...]
 _Messages = Dict[str, bytes]
@@ -150,8 +149,8 @@ def _pick(variants: List[_Variant], wanted: Optional[_Tags], handle: str) -> _Me
         known.setdefault(variant.tags, {})
         for name, values in variant.collections.items():
             tags = variant.tags
-            if name != COLLECTION:
-                tags = tuple(name[len(COLLECTION) + 1 :].split(","))
+            if name != ATTACHMENTS:
+                tags = tuple(name[len(ATTACHMENTS) + 1 :].split(","))
             known.setdefault(tags, {}).update(read_attachments(values))
     if wanted is None:
         wanted = next((t for t in ((), ("serve",)) if t in known), variants[0].tags)
@@ -178,7 +177,7 @@ def _read_variant(meta_graph: wire.Message) -> _Variant:
             entry = meta_graph.message(field)
             parts = {part.number: part for part in entry.fields()}
             name = entry.text(parts[1]) if 1 in parts else ""
-            if name == COLLECTION or name.startswith(COLLECTION + "/"):
+            if name == ATTACHMENTS or name.startswith(ATTACHMENTS + "/"):
                 # A map entry without a value has an empty one.
                 collections[name] = (
                     _read_bytes_list(entry.message(parts[2])) if 2 in parts else []
@@ -193,7 +192,7 @@ def _read_bytes_list(collection: wire.Message) -> List[bytes]:
         if kind.number != 2:
             raise CorruptModuleError(
                 "The collection {!r} must hold bytes. Received: field {} of "
-                "CollectionDef".format(COLLECTION, kind.number)
+                "CollectionDef".format(ATTACHMENTS, kind.number)
             )
         items = collection.message(kind)
         values += [items.payload(item) for item in items.fields()]
@@ -206,7 +205,7 @@ def read_attachments(values: Iterable[bytes]) -> _Messages:
 
 
 def _parse_attachment(data: bytes) -> Tuple[str, bytes]:
-    message = wire.open_message(data, COLLECTION)
+    message = wire.open_message(data, ATTACHMENTS)
     key, value = "", b""
     for field in message.fields():
         if field.number == 1:
@@ -220,7 +219,7 @@ def write_attachments(meta_graph: Any, messages: Mapping[str, bytes]) -> None:
     """Attaches serialized messages, by key, to a MetaGraphDef."""
     if messages:
         # Field 1 and field 2 of a ModuleAttachment, each with its length.
-        meta_graph.collection_def[COLLECTION].bytes_list.value[:] = [
+        meta_graph.collection_def[ATTACHMENTS].bytes_list.value[:] = [
             b"".join(
                 bytes([number << 3 | 2]) + put_varint(len(part)) + part
                 for number, part in ((1, key.encode("utf-8")), (2, value))

@@ -10,6 +10,7 @@ from hub_compat._handles.resolving import resolve
 from hub_compat._loaded import origin
 from hub_compat._modules.tensor_info import parse
 from hub_compat._parsing.full_proto import read_saved_model
+from hub_compat._parsing.known_names import INTERNAL_SIGNATURES
 from hub_compat._tf import tf
 from hub_compat.detector import detect
 from hub_compat.errors import InputError, SignatureError
@@ -198,7 +199,7 @@ def _shapes_of_directory(handle: Any, signature: Optional[str]) -> Dict[str, Any
 
 
 def _pick(signature: Optional[str], names: List[str]) -> str:
-    known = [name for name in names if not name.startswith("__saved_model_")]
+    known = [name for name in names if not name.startswith(INTERNAL_SIGNATURES)]
     if signature is None:
         wanted = next((name for name in _SIGNATURES if name in known), None)
         signature = wanted or (known[0] if len(known) == 1 else "default")

@@ -25,7 +25,8 @@ from hub_compat._modules.graph_parts import GraphParts
 from hub_compat._modules.importing import ModuleImpl
 from hub_compat._modules.saved_keys import keys_of_savers
 from hub_compat._modules.tensor_info import ParsedTensorInfo, parse
-from hub_compat.attachments import COLLECTION, read_attachments
+from hub_compat._parsing.known_names import ATTACHMENTS, INTERNAL_SIGNATURES
+from hub_compat.attachments import read_attachments
 from hub_compat.converters.ir.model import root_tags
 from hub_compat.detector import detect
 from hub_compat.errors import (
@@ -41,7 +42,6 @@ __all__ = ["ModuleSpec", "create_module_spec_from_saved_model", "load_module_spe
 
 _Tags = Optional[Iterable[str]]
 # Signatures that TensorFlow keeps for itself begin with this.
-_INTERNAL = "__saved_model_"
 _DEFAULTS = ("default", "serving_default")
 # Of the program that wrote a SavedModel, and of no use in a module.
 _DROPPED = ("global_step", "legacy_init_op", "saved_model_main_op")
@@ -107,7 +107,9 @@ class ModuleSpec:
           VariantError: there is no such variant.
         """
         names = self.meta_graph(tags).signature_def
-        return sorted(name for name in names if not name.startswith(_INTERNAL))
+        return sorted(
+            name for name in names if not name.startswith(INTERNAL_SIGNATURES)
+        )
 
     def get_input_info_dict(
         self, signature: Optional[str] = None, tags: _Tags = None
@@ -156,8 +158,8 @@ class ModuleSpec:
         """
         collections = self.meta_graph(tags).collection_def
         values = (
-            collections[COLLECTION].bytes_list.value
-            if COLLECTION in collections
+            collections[ATTACHMENTS].bytes_list.value
+            if ATTACHMENTS in collections
             else ()
         )
         messages = read_attachments(values)

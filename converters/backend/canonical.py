@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Any, Collection, Dict, List, Optional, Set, Tuple
 
+from hub_compat._parsing.varint import varint
 from hub_compat._tf import node_def_pb2
 
 __all__ = ["serialize"]
@@ -119,17 +120,6 @@ def _reaching(descriptor: Any) -> Dict[str, Any]:
     return reach
 
 
-def _varint(buffer: bytearray, position: int) -> Tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = buffer[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-        shift += 7
-
-
 def _sort(
     buffer: bytearray, position: int, end: int, schema: _Fields, plain: Set[bytes]
 ) -> None:
@@ -144,13 +134,13 @@ def _sort(
         tag = buffer[position]
         position += 1
         if tag > 127:
-            tag, position = _varint(buffer, start)
+            tag, position = varint(buffer, start)
         wire_type = tag & 7
         if wire_type == 2:
             size = buffer[position]
             position += 1
             if size > 127:
-                size, position = _varint(buffer, position - 1)
+                size, position = varint(buffer, position - 1)
             known: Optional[Tuple[bool, Any]] = schema.get(tag >> 3)
             if known is not None and size:
                 if known[1]:
@@ -177,11 +167,11 @@ def _op(buffer: bytearray, position: int, end: int) -> bytes:
     """The op of a node; empty where it has no name."""
     if buffer[position] != 0x0A:  # name = 1
         return b""
-    size, position = _varint(buffer, position + 1)
+    size, position = varint(buffer, position + 1)
     position += size
     if position >= end or buffer[position] != 0x12:  # op = 2
         return b""
-    size, position = _varint(buffer, position + 1)
+    size, position = varint(buffer, position + 1)
     return bytes(buffer[position : position + size])
 
 
@@ -189,7 +179,7 @@ def _key(buffer: bytearray, position: int) -> Any:
     """The key of an entry: bytes, or a number, which TensorFlow's are not below 0."""
     # Field 1, written first.
     is_text = buffer[position] & 7 == 2
-    value, position = _varint(buffer, position + 1)
+    value, position = varint(buffer, position + 1)
     return bytes(buffer[position : position + value]) if is_text else value
 
 

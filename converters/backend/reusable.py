@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
+from hub_compat._parsing.known_names import ATTACHMENTS
 from hub_compat._tf import saved_model_pb2
 from hub_compat.errors import ConversionError
 
@@ -16,7 +17,6 @@ from ..ir.functions import Body
 from ..ir.graph import Graph
 from ..ir.model import (
     _SERVING_DEFAULT,
-    ATTACHMENTS,
     Model,
     VariantGraph,
     choose_callable,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from hub_compat._parsing.known_names import INIT_SIGNATURE
 from hub_compat._tf import attr_value_pb2
 
 from ..ir.dtypes import DT_STRING
@@ -211,8 +212,8 @@ class _SessionGraph:
         init = self.node("NoOp", _INIT_OP, control=self._init)
         collection = self._meta_graph.collection_def["saved_model_main_op"]
         collection.node_list.value.append(init)
-        signature = self._meta_graph.signature_def["__saved_model_init_op"]
-        output = signature.outputs["__saved_model_init_op"]
+        signature = self._meta_graph.signature_def[INIT_SIGNATURE]
+        output = signature.outputs[INIT_SIGNATURE]
         output.name = init
         output.tensor_shape.unknown_rank = True
 

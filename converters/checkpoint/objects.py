@@ -10,6 +10,7 @@ import struct
 from typing import Any, Dict, Iterator, Tuple
 
 from hub_compat._io import files
+from hub_compat._parsing.known_names import OBJECT_GRAPH
 from hub_compat._parsing.varint import Damage, varint
 from hub_compat._tf import trackable_object_graph_pb2
 from hub_compat.errors import CorruptModuleError
@@ -21,7 +22,6 @@ from .index import CheckpointIndex, read_index
 
 __all__ = ["check_object_checkpoint", "checkpoint_keys"]
 
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 # A variable's value; other attributes belong to tables and to Keras.
 _VALUE = "VARIABLE_VALUE"
 
@@ -111,7 +111,7 @@ def checkpoint_keys(
 
 def _objects(index: CheckpointIndex, directory: str) -> Any:
     """The nodes of the checkpoint's graph of objects."""
-    entry = index.entries.get(_OBJECT_GRAPH)
+    entry = index.entries.get(OBJECT_GRAPH)
     if entry is None:
         raise CorruptModuleError(
             "The checkpoint in variables/ is not that of a TF2 SavedModel: it has no "

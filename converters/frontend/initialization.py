@@ -23,6 +23,7 @@ from typing import (
 import numpy as np
 
 from hub_compat._io import files
+from hub_compat._parsing.known_names import INIT_SIGNATURE
 from hub_compat.errors import ConversionError, CorruptModuleError
 
 from ..ir.constants import array_of
@@ -51,7 +52,6 @@ __all__ = [
     "without_files",
 ]
 
-INIT_SIGNATURE = "__saved_model_init_op"
 # In the order in which loader_impl.py looks for it.
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 # The others read one tensor each, and are of TensorFlow before 0.12.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Collection, List, Sequence, Tuple
 
+from hub_compat._parsing.known_names import INTERNAL_SIGNATURES
 from hub_compat.errors import ConversionError, CorruptModuleError
 
 from ..ir.context import Context, Source
@@ -23,7 +24,6 @@ from .collections import asset_definitions, node_list, tensor_list
 __all__ = ["possible", "read_variant"]
 
 # Signatures that TensorFlow keeps for itself begin with this.
-_INTERNAL = "__saved_model_"
 # The producer of TensorFlow 1.4. What an older one says of the shape of an output, a
 # newer inference may contradict, and refuse the model for it.
 _SHAPES_AGREE = 24
@@ -112,7 +112,7 @@ def _read_signatures(
     errors = []
     definitions = context.meta_graph.signature_def
     for name in sorted(definitions):
-        if name.startswith(_INTERNAL):
+        if name.startswith(INTERNAL_SIGNATURES):
             continue
         excluded = exclusions.reason(context.tags, name)
         if excluded is not None:

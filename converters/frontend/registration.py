@@ -8,13 +8,14 @@ from typing import Any, Collection, List, Mapping
 
 import numpy as np
 
+from hub_compat._parsing.known_names import ATTACHMENTS
 from hub_compat.errors import ConversionError, CorruptModuleError
 
 from ..ir.context import Context
 from ..ir.dtypes import DT_RESOURCE, DT_STRING
 from ..ir.functions import Capture
 from ..ir.graph import Graph, node_of, normal, split_tensor
-from ..ir.model import ATTACHMENTS, Model, VariantGraph
+from ..ir.model import Model, VariantGraph
 from ..ir.signatures import Component, Signature, Value
 from ..ir.variables import Variable, find_variables
 from ..passes.resource_variables import value_of

@@ -9,7 +9,20 @@ from hub_compat.errors import CorruptModuleError
 
 from .dtypes import REF_OFFSET
 
-__all__ = ["arg_types", "attr_or_default", "set_attr", "set_by_definition"]
+__all__ = [
+    "GRADIENT",
+    "GRADIENT_OF_CALL",
+    "arg_types",
+    "attr_or_default",
+    "set_attr",
+    "set_by_definition",
+]
+
+# Names the gradient that a node has, instead of that of its op.
+GRADIENT = "_gradient_op_type"
+# TF 1.15 differentiates a nested call only where this is set; its loader replaces the
+# value by a name of its own.
+GRADIENT_OF_CALL = b"PartitionedCall-0"
 
 # By the type of an attribute (op_def.proto, AttrDef), the field of AttrValue.
 _FIELDS = {

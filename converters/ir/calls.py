@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping, Set
 
-from .functions import set_attr
+from .attributes import GRADIENT, GRADIENT_OF_CALL, set_attr
 from .graph import Graph
 
 __all__ = [
     "CALLS",
+    "PARTITIONED_CALLS",
     "call",
     "called_by",
     "called_functions",
@@ -21,7 +22,8 @@ __all__ = [
     "make_partitioned",
 ]
 
-
+# Ops that call one function, and do nothing else.
+PARTITIONED_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # By op that calls functions, how many inputs come before their arguments.
 CALLS = {
     "If": 1,
@@ -50,6 +52,7 @@ def make_partitioned(graph: Graph) -> None:
 
 
 def _rewrite_within(function: Any, functions: Mapping[str, Any]) -> None:
+    """The same in a function, where other nodes name an output by its argument."""
     outputs: Dict[str, str] = {}
     for node in function.node_def:
         if node.op in functions:
@@ -79,8 +82,7 @@ def call(node: Any, function: Any) -> None:
     set_attr(node, "f", ("func", signature.name))
     for name in ("config", "config_proto", "executor_type"):
         set_attr(node, name, b"")
-    # As in FunctionWriter.call().
-    set_attr(node, "_gradient_op_type", b"PartitionedCall-0")
+    set_attr(node, GRADIENT, GRADIENT_OF_CALL)
 
 
 def calling(library: Mapping[str, Any], wanted: Iterable[str]) -> Set[str]:
@@ -101,7 +103,7 @@ def calling(library: Mapping[str, Any], wanted: Iterable[str]) -> Set[str]:
 
 
 def called_by(node: Any) -> Set[str]:
-    """Names that a node has as its op or in its attributes."""
+    """The functions that a node may call: its op, and those in its attributes."""
     names = {node.op}
     for attr in node.attr.values():
         kind = attr.WhichOneof("value")
@@ -113,6 +115,9 @@ def called_by(node: Any) -> Set[str]:
 
 
 def called_functions(node: Any) -> List[str]:
-    """The functions that a node of ``CALLS`` calls."""
+    """The functions that a node of ``CALLS`` hands all its arguments to, in order.
+
+    Others that ``called_by`` finds, such as those in a list, take something else.
+    """
     attrs = [node.attr[key] for key in sorted(node.attr)]
     return [attr.func.name for attr in attrs if attr.HasField("func")]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
+from .calls import called_by
 from .dtypes import DT_RESOURCE
 from .graph import Graph, data_inputs, node_of, resource_behind
 
 __all__ = [
     "Determinism",
-    "called_functions",
     "is_random",
     "is_write",
     "written_resources",
@@ -161,7 +161,7 @@ class Determinism:
     def ops_of(self, node: Any) -> Set[str]:
         """The ops of a node and of the functions that it calls."""
         found = {node.op}
-        for name in called_functions(node):
+        for name in called_by(node):
             found |= self._function_ops(name)
         return found
 
@@ -174,17 +174,6 @@ class Determinism:
                 found |= self.ops_of(node)
             self._functions[name] = found
         return self._functions[name]
-
-
-def called_functions(node: Any) -> List[str]:
-    """The functions that a node may call: its op, and those that it names."""
-    names = [node.op]
-    for attr in node.attr.values():
-        if attr.HasField("func"):
-            names.append(attr.func.name)
-        elif attr.HasField("list"):
-            names += [function.name for function in attr.list.func]
-    return names
 
 
 def is_random(op: str) -> bool:

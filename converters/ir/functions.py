@@ -207,8 +207,7 @@ class FunctionWriter:
             config=b"",
             config_proto=b"",
             executor_type=b"",
-            # TF 1.15 differentiates a nested call only where this is set; its
-            # loader replaces the value by a name of its own.
+            # As GRADIENT_OF_CALL, but for the number.
             _gradient_op_type=b"PartitionedCall-%d" % number,
         )
         set_output_shapes(self.fdef.node_def[-1], [r.shape for r in body.results])

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .variables import Variable
 
 __all__ = [
-    "ATTACHMENTS",
     "Model",
     "Table",
     "VariantGraph",
@@ -35,10 +34,6 @@ __all__ = [
 
 
 _SERVING_DEFAULT = "serving_default"
-
-
-# The collection of messages attached by hub.attach_message.
-ATTACHMENTS = "hub_module_attachments"
 
 
 @dataclasses.dataclass(eq=False)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Set
 
+from .calls import called_by
 from .dtypes import DT_STRING
-from .effects import called_functions
 
 __all__ = ["OutsideOps", "warnings_of_model", "warnings_of_saved_model"]
 
@@ -160,7 +160,7 @@ class OutsideOps:
 
     def _of_node(self, node: Any) -> Set[str]:
         found = {node.op} if _is_outside(node) else set()
-        for name in called_functions(node):
+        for name in called_by(node):
             found |= self.of_function(name)
         return found
 

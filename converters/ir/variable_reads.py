@@ -19,8 +19,10 @@ from .dtypes import (
 from .functions import set_attr
 from .graph import Graph
 
-__all__ = ["STORED_AS", "add_bitcast", "add_read"]
+__all__ = ["READS", "STORED_AS", "add_bitcast", "add_read"]
 
+# Ops that take a variable's handle and only read it.
+READS = ("ReadVariableOp", "ResourceGather", "VariableShape")
 # Eager execution has no variables of qint16 and quint16 in any TensorFlow, nor of
 # uint32 and uint64 in TF 1.15 (AssignVariableOp has no kernel for them on a CPU):
 # they are kept as int16, uint16, int32 and int64, and read through Bitcast.

@@ -12,6 +12,7 @@ from typing import Any, Dict, Tuple
 import numpy as np
 
 from hub_compat._io import files
+from hub_compat._parsing.known_names import OBJECT_GRAPH
 from hub_compat._tf import attr_value_pb2, tf, trackable_object_graph_pb2
 from hub_compat.errors import UnknownOpError
 
@@ -118,7 +119,7 @@ def _contents(meta_graph: Any, source: str) -> Dict[int, Tuple[Any, Any]]:
         return {}
     reader = tf.compat.v1.train.NewCheckpointReader(prefix)
     held = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
-        reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
+        reader.get_tensor(OBJECT_GRAPH)
     )
     found: Dict[int, Tuple[Any, Any]] = {}
     seen = set()

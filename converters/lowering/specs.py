@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
+from hub_compat._parsing.varint import varint
 from hub_compat._tf import struct_pb2, tensor_pb2
 
 from ..ir.constants import array_of
@@ -117,20 +118,11 @@ def _kind(value: Any) -> Tuple[int, bytes]:
 
 def _field(data: bytes) -> Tuple[int, bytes]:
     """The number and the payload of the one field of a message, which is a message."""
-    key, start = _varint(data, 0)
+    key, start = varint(data, 0)
     if key & 7 != 2:
         return 0, b""
-    size, start = _varint(data, start)
+    size, start = varint(data, start)
     return key >> 3, data[start : start + size]
-
-
-def _varint(data: bytes, place: int) -> Tuple[int, int]:
-    found = shift = 0
-    while True:
-        found |= (data[place] & 127) << shift
-        place, shift = place + 1, shift + 7
-        if data[place - 1] < 128:
-            return found, place
 
 
 def _nothing() -> Any:

@@ -24,23 +24,22 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Set
 
-from ..ir.calls import calling
+from ..ir.attributes import GRADIENT
+from ..ir.calls import PARTITIONED_CALLS, calling
 from ..ir.context import Context
 from ..ir.graph import Graph
 from ..opdata.op_defs import builtin_ops
 
 __all__ = [
     "NOT_IN_THE_MODULE",
-    "is_swish",
     "find_lost",
+    "give_up",
+    "is_swish",
     "settle",
 ]
 
 # The name of a gradient that is not to be had; TensorFlow's LookupError shows it.
 NOT_IN_THE_MODULE = b"hub_compat: not in the module"
-
-_ATTRIBUTE = "_gradient_op_type"
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 def settle(graph: Graph, context: Context) -> None:
@@ -54,20 +53,39 @@ def _settle(nodes: Mapping[str, Any]) -> Set[str]:
     lost = set()
     for name, node in nodes.items():
         if _lost_gradient(node):
-            if node.op == "IdentityN" and is_swish(node.input[0], nodes):
-                del node.attr[_ATTRIBUTE]
-            else:
-                node.attr[_ATTRIBUTE].s = NOT_IN_THE_MODULE
+            if not give_up(node, nodes):
                 lost.add(name)
     return lost
 
 
+def give_up(node: Any, nodes: Mapping[str, Any]) -> bool:
+    """Takes away the name of a gradient that is not in the module.
+
+    Args:
+      node: has that name.
+      nodes: those beside it, by name.
+
+    Returns:
+      Whether the node is differentiated by its formula now, as swish is. Another raises
+      a LookupError, rather than being what the program did not mean.
+    """
+    if node.op == "IdentityN" and is_swish(node.input[0], nodes):
+        del node.attr[GRADIENT]
+        return True
+    node.attr[GRADIENT].s = NOT_IN_THE_MODULE
+    return False
+
+
 def _lost_gradient(node: Any) -> bool:
-    """Whether a node's gradient was a function that is not in the module."""
-    if _ATTRIBUTE not in node.attr or node.op in _CALLS:
+    """Whether a node's gradient was a function that is not in the module.
+
+    Lowering asks otherwise: TensorFlow 2 writes names of functions only, and some of
+    these it has kept.
+    """
+    if GRADIENT not in node.attr or node.op in PARTITIONED_CALLS:
         return False
     # The name of another op says that the gradient is that of the other.
-    return node.attr[_ATTRIBUTE].s.decode("utf-8", "replace") not in builtin_ops()
+    return node.attr[GRADIENT].s.decode("utf-8", "replace") not in builtin_ops()
 
 
 def find_lost(graph: Graph, context: Context) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Callable, Dict, Sequence
 
 from hub_compat._tf import node_def_pb2, tf
 
+from ..ir.attributes import GRADIENT
 from ..ir.builder import Tensor
 from ..ir.context import Context
 from ..ir.dtypes import DT_FLOAT, DT_INT32, DT_INT64
@@ -187,9 +188,9 @@ def _folded_batch_norm(site: Site, graph: Graph) -> None:
     """
     node = site.node
     # Looking an attribute up in the map itself would add it.
-    if "_gradient_op_type" not in node.attr:
+    if GRADIENT not in node.attr:
         return
-    if node.attr["_gradient_op_type"].s != b"FoldFusedBatchNormGrad":
+    if node.attr[GRADIENT].s != b"FoldFusedBatchNormGrad":
         return
     if node.attr["T"].type != DT_FLOAT or not site.attr("is_training").b:
         return
@@ -209,7 +210,7 @@ def _folded_batch_norm(site: Site, graph: Graph) -> None:
     one = site.constant(1.0, DT_FLOAT, beside=images)
     others = site.op("Maximum", site.op("Sub", count, one), one)
     variance = site.op("RealDiv", total, others)
-    attrs = {key: node.attr[key] for key in node.attr if key != "_gradient_op_type"}
+    attrs = {key: node.attr[key] for key in node.attr if key != GRADIENT}
     same = site.ops(node.op, *site.inputs, **attrs)
     # What is normalized has no gradient there.
     site.become(

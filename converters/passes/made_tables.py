@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Dict, Iterable, Mapping, Set
 
-from ..ir.calls import make_partitioned
+from ..ir.calls import PARTITIONED_CALLS, make_partitioned
 from ..ir.context import Context
 from ..ir.graph import Graph
 from ..ir.tables import is_table
@@ -27,8 +27,6 @@ from ..ir.variables import HANDLE_OPS
 from .control_flow.inlining import inline_call
 
 __all__ = ["run"]
-
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 def run(graph: Graph, context: Context) -> None:
@@ -48,12 +46,12 @@ def run(graph: Graph, context: Context) -> None:
     stack = [
         name
         for name, node in graph.nodes.items()
-        if node.op in _CALLS and node.attr["f"].func.name in wanted
+        if node.op in PARTITIONED_CALLS and node.attr["f"].func.name in wanted
     ]
     while stack:
         for name in inline_call(graph, stack.pop()):
             node = graph.nodes[name]
-            if node.op in _CALLS and node.attr["f"].func.name in wanted:
+            if node.op in PARTITIONED_CALLS and node.attr["f"].func.name in wanted:
                 stack.append(name)
             elif node.input and (node.op in HANDLE_OPS or is_table(graph, node.op)):
                 # Nothing that a call waits for is needed to make a table.
@@ -69,7 +67,7 @@ def _called_directly(graph: Graph, makers: Set[str]) -> Set[str]:
     callers: Dict[str, Set[str]] = {}
     for name, function in graph.library.items():
         for node in function.node_def:
-            if node.op in _CALLS:
+            if node.op in PARTITIONED_CALLS:
                 callers.setdefault(node.attr["f"].func.name, set()).add(name)
     found = _reached(callers, makers)
     endless = {n for n in found if n in _reached(callers, callers.get(n, ()))}

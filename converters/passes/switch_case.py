@@ -21,10 +21,10 @@ from typing import Any, List, Mapping
 
 from hub_compat._tf import attr_value_pb2, function_pb2, tf
 
+from ..ir.attributes import GRADIENT, GRADIENT_OF_CALL, set_attr
 from ..ir.calls import call
 from ..ir.context import Context
 from ..ir.dtypes import DT_BOOL, DT_INT32
-from ..ir.functions import set_attr
 from ..ir.graph import Graph
 from ..ir.names import Names
 
@@ -148,7 +148,7 @@ class _Maker:
         set_attr(node, "Tin", ("types", self._tin))
         set_attr(node, "Tout", ("types", self._tout))
         set_attr(node, "f", ("func", called))
-        set_attr(node, "_gradient_op_type", b"PartitionedCall-0")
+        set_attr(node, GRADIENT, GRADIENT_OF_CALL)
         return self._done(function)
 
     def _copy(self, branch: Any) -> str:

@@ -30,11 +30,11 @@ from ..ir.dtypes import DT_INT32, DT_RESOURCE
 from ..ir.functions import set_attr
 from ..ir.graph import Graph, data_inputs, resource_behind
 from ..ir.names import Names
+from ..ir.variable_reads import READS
 
 __all__ = ["run"]
 
 _WHILES = ("StatelessWhile", "While")
-_READS = ("ReadVariableOp", "ResourceGather", "VariableShape")
 # By place, the dtype of the variable whose value an argument becomes.
 _Places = Dict[int, int]
 
@@ -124,7 +124,7 @@ class _Values:
                 inner = {i - CALLS[node.op]: dtype for i, dtype in taken.items()}
                 if not self.only_read(node, inner):
                     return False
-            elif node.op not in _READS or set(taken) != {0}:
+            elif node.op not in READS or set(taken) != {0}:
                 return False
             elif "batch_dims" in node.attr and node.attr["batch_dims"].i:
                 return False

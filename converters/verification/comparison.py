@@ -21,6 +21,7 @@ import numpy as np
 
 from hub_compat._causes import cause
 from hub_compat._io import files
+from hub_compat._parsing.known_names import INTERNAL_SIGNATURES
 from hub_compat._tf import tf
 from hub_compat.errors import ConversionError, CorruptModuleError, VerificationError
 from hub_compat.formats import SignatureComparison
@@ -41,7 +42,6 @@ from .sessions import Original, runnable
 __all__ = ["LACKS", "VariantComparison"]
 
 # Signatures that TensorFlow keeps for itself begin with this.
-_INTERNAL = "__saved_model_"
 # Any that a model is unlikely to have.
 _SEED = 87654321
 # How often an output must be the same with another seed to be compared.
@@ -108,7 +108,7 @@ class VariantComparison:
         self._definitions = {
             name: meta_graph.signature_def[name]
             for name in sorted(meta_graph.signature_def)
-            if not name.startswith(_INTERNAL)
+            if not name.startswith(INTERNAL_SIGNATURES)
         }
         self._meta_graph, self._gone = runnable(meta_graph)
         self._graph = Graph(self._meta_graph)

@@ -10,15 +10,14 @@ from typing import Any
 from hub_compat._tf import meta_graph_pb2
 from hub_compat.errors import HubCompatError
 
-from ..ir.calls import calling, make_partitioned
+from ..ir.calls import PARTITIONED_CALLS, calling, make_partitioned
 from ..ir.graph import Graph
 from ..passes.control_flow.inlining import inline_call
 
 __all__ = ["flat_graph"]
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Models have functions in functions, ten deep or so; some call themselves.
-_MOST_CALLS = 200
+_MOSTPARTITIONED_CALLS = 200
 
 
 def flat_graph(meta_graph: Any, graph: Graph, ops: Any) -> Graph:
@@ -45,14 +44,18 @@ def flat_graph(meta_graph: Any, graph: Graph, ops: Any) -> Graph:
     try:
         make_partitioned(flat)
         wanted = calling(flat.library, held)
-        stack = [name for name, node in flat.nodes.items() if node.op in _CALLS]
-        for _ in range(_MOST_CALLS):
+        stack = [
+            name for name, node in flat.nodes.items() if node.op in PARTITIONED_CALLS
+        ]
+        for _ in range(_MOSTPARTITIONED_CALLS):
             while stack and flat.nodes[stack[-1]].attr["f"].func.name not in wanted:
                 stack.pop()
             if not stack:
                 break
             added = inline_call(flat, stack.pop())
-            stack += [name for name in added if flat.nodes[name].op in _CALLS]
+            stack += [
+                name for name in added if flat.nodes[name].op in PARTITIONED_CALLS
+            ]
     except (HubCompatError, KeyError):
         # An op that this TensorFlow does not know: then words will have to do.
         return graph

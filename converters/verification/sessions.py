@@ -15,7 +15,8 @@ from hub_compat._tf.runtime import has_op, registered_op
 from ..checkpoint.v1 import files_of
 from ..frontend import initialization
 from ..frontend.collections import asset_definitions, node_list
-from ..ir.effects import called_functions, is_random
+from ..ir.calls import called_by
+from ..ir.effects import is_random
 from ..ir.graph import Graph, node_of
 from ..lowering.attributes import MEANINGLESS
 from ..opdata.op_defs import builtin_ops
@@ -160,7 +161,7 @@ def runnable(meta_graph: Any) -> Tuple[Any, Dict[str, str]]:
         for name, function in library.items():
             if name not in bad_functions:
                 for node in function.node_def:
-                    for called in called_functions(node):
+                    for called in sorted(called_by(node)):
                         if called in bad_functions:
                             bad_functions[name] = bad_functions[called]
                             changed = True
@@ -171,7 +172,7 @@ def runnable(meta_graph: Any) -> Tuple[Any, Dict[str, str]]:
             users.setdefault(node_of(tensor), []).append(node.name)
         if not is_known(node.op) or ("", node.name) in odd:
             gone[node.name] = odd.get(("", node.name), node.op)
-        for called in called_functions(node):
+        for called in sorted(called_by(node)):
             if called in bad_functions:
                 gone[node.name] = bad_functions[called]
     if not gone and not bad_functions:

@@ -13,13 +13,12 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 import numpy as np
 
 from hub_compat._io import files
+from hub_compat._parsing.known_names import OBJECT_GRAPH
 from hub_compat._tf import tf, trackable_object_graph_pb2
 from hub_compat._tf.tracking import trackable_children
 from hub_compat.errors import CorruptModuleError, SaveError
 
 __all__ = ["keys_of_list", "prefix_in", "read", "variables_by_key", "write"]
-
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 def prefix_in(directory: str) -> str:
@@ -62,8 +61,8 @@ def _object_graph(prefix: str) -> Any:
     if files.exists(prefix + ".index"):
         with _damage(prefix):
             reader = tf.compat.v1.train.NewCheckpointReader(prefix)
-            if reader.has_tensor(_OBJECT_GRAPH):
-                graph.ParseFromString(reader.get_tensor(_OBJECT_GRAPH))
+            if reader.has_tensor(OBJECT_GRAPH):
+                graph.ParseFromString(reader.get_tensor(OBJECT_GRAPH))
     return graph
 
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, List
 
 from hub_compat._io import files, links
 from hub_compat._parsing.full_proto import read_saved_model
+from hub_compat._parsing.known_names import ATTACHMENTS
 from hub_compat._tf import types_pb2
 from hub_compat.converters.frontend.collections import asset_definitions
 from hub_compat.converters.ir.graph import node_of
@@ -35,7 +36,7 @@ SUPPORTED_COLLECTIONS = frozenset(
         "regularization_losses",
         "cond_context",
         "while_context",
-        "hub_module_attachments",
+        ATTACHMENTS,
         ASSET_PATHS,
     ]
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import List, NamedTuple, Optional, Tuple
 
 from hub_compat._parsing.chunked import ChunkedFile
+from hub_compat._parsing.known_names import INTERNAL_SIGNATURES
 from hub_compat._parsing.readers import (
     INT,
     SKIP,
@@ -32,7 +33,6 @@ __all__ = [
 
 # tf.saved_model keeps its initialisation op as a signature under such a name; no
 # loader offers it to callers.
-_INTERNAL_SIGNATURES = "__saved_model_"
 
 # message -> field number -> name and kind; a kind is one of the above or a message.
 # Numbers: saved_model.proto, meta_graph.proto, graph.proto, versions.proto,
@@ -137,7 +137,7 @@ def _read_meta_graph(reader: Reader, with_producer: bool) -> MetaGraph:
             # A map entry without a key has the key "".
             keys = [text for _, text in value.fields()]
             key = keys[-1] if keys else ""
-            if not key.startswith(_INTERNAL_SIGNATURES):
+            if not key.startswith(INTERNAL_SIGNATURES):
                 graph.signatures.append(key)
         else:
             graph.objects = _read_object_graph(value)

@@ -6,19 +6,17 @@ from typing import Any, Callable, Dict
 
 from hub_compat._tf.registered_gradients import PREFIX
 
-from ...ir.attributes import set_attr
+from ...ir.attributes import GRADIENT, GRADIENT_OF_CALL, set_attr
 from ...ir.builder import Tensor
 from ...ir.dtypes import FLOATING
 from ...ir.names import Names
 from ...ir.rewriter import Rewrite
-from ...passes.custom_gradients import NOT_IN_THE_MODULE, is_swish
+from ...passes.custom_gradients import NOT_IN_THE_MODULE, give_up
 from ...passes.switch_case import replace_case
 from .arithmetic import concat, emit_batch_norm, gather, shape_of, vector_slice
 from .einsum import rewrite_einsum
 
 __all__ = ["OPS", "RULES", "settle", "unsettled"]
-
-_ATTRIBUTE = "_gradient_op_type"
 
 
 def settle(rewrite: Rewrite, done: Dict[str, int]) -> None:
@@ -42,37 +40,29 @@ def unsettled(node: Any, producer: Callable[[str], Any]) -> bool:
 
 
 def _call(rewrite: Rewrite) -> str:
-    """A nested call is differentiated only where it says of which type it is.
-
-    The loader replaces the value by a name of its own.
-    """
-    if _ATTRIBUTE not in rewrite.node.attr:
-        set_attr(rewrite.node, _ATTRIBUTE, b"PartitionedCall-0")
+    """A nested call is differentiated only where it says of which type it is."""
+    if GRADIENT not in rewrite.node.attr:
+        set_attr(rewrite.node, GRADIENT, GRADIENT_OF_CALL)
     return ""
 
 
 def _custom(rewrite: Rewrite) -> str:
     """The gradient of a ``tf.custom_gradient`` function that is not in the model.
 
-    It was registered in the process of the writer. That of swish only saves memory; any
-    other raises a LookupError with this name, rather than being what the program did
-    not mean.
+    It was registered in the process of the writer.
     """
-    node = rewrite.node
-    if not _lost(node):
+    if not _lost(rewrite.node):
         return ""
-    if is_swish(node.input[0], rewrite.scope.producer.by_name()):
-        del node.attr[_ATTRIBUTE]
+    if give_up(rewrite.node, rewrite.scope.producer.by_name()):
         return "swish gets the gradient of its formula"
-    node.attr[_ATTRIBUTE].s = NOT_IN_THE_MODULE
     return "a custom gradient is refused"
 
 
 def _lost(node: Any) -> bool:
     """Whether a node's gradient is neither kept nor said to be lost."""
-    if _ATTRIBUTE not in node.attr:
+    if GRADIENT not in node.attr:
         return False
-    name = node.attr[_ATTRIBUTE].s
+    name = node.attr[GRADIENT].s
     return name != NOT_IN_THE_MODULE and not name.startswith(PREFIX.encode())
 
 
@@ -279,11 +269,11 @@ _THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
         or _averages(node, producer)
     ),
     "IdentityN": lambda node, producer: _lost(node),
-    "PartitionedCall": lambda node, producer: _ATTRIBUTE not in node.attr,
+    "PartitionedCall": lambda node, producer: GRADIENT not in node.attr,
     "RaggedTensorToTensor": lambda node, producer: node.attr["T"].type in FLOATING,
     "ResourceScatterNdAdd": lambda node, producer: True,
     "ResourceScatterNdSub": lambda node, producer: True,
     "ResourceScatterNdUpdate": lambda node, producer: True,
-    "StatefulPartitionedCall": lambda node, producer: _ATTRIBUTE not in node.attr,
+    "StatefulPartitionedCall": lambda node, producer: GRADIENT not in node.attr,
     "StatefulRandomBinomial": lambda node, producer: not _flat(node, producer),
 }

@@ -5,13 +5,13 @@ What is cast back is cut off as it would be in the small type.
 
 from __future__ import annotations
 
-from ...ir.dtypes import DT_INT32
+from ...ir.dtypes import DT_INT8, DT_INT16, DT_INT32, DT_UINT8, DT_UINT16
 from ...ir.rewriter import Rewrite
 from .arithmetic import cast
 
 __all__ = ["widen"]
 
-_SMALL = frozenset([4, 5, 6, 17])  # uint8, int16, int8, uint16
+_SMALL = frozenset([DT_UINT8, DT_INT16, DT_INT8, DT_UINT16])
 _SAME_TYPE = frozenset("AddV2 FloorMod Maximum Minimum Neg Pow Sign Square".split())
 _FORMAT = ("precision", "scientific", "shortest", "width", "fill")
 

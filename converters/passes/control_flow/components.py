@@ -14,12 +14,19 @@ from typing import Dict, List, Set
 from ...ir.graph import CONTROL_FLOW_OPS, Graph
 from .regions import Regions
 
-__all__ = ["ARRAY", "STACKS", "find_tangles", "has_control_flow", "is_control_flow"]
+__all__ = [
+    "ARRAY",
+    "PASSES_ON",
+    "STACKS",
+    "find_tangles",
+    "has_control_flow",
+    "is_control_flow",
+]
 
 ARRAY = "TensorArray"
 STACKS = ("Stack", "StackV2", "StackPush", "StackPushV2", "StackPop", "StackPopV2")
 # What hands an array on; of the rest of its ops some do, by an output of this name.
-_PASSES_ON = CONTROL_FLOW_OPS | {"Identity"}
+PASSES_ON = CONTROL_FLOW_OPS | {"Identity"}
 _FLOWS = ("handle", "grad_handle", "flow", "flow_out")
 
 
@@ -79,7 +86,7 @@ def _array_tensors(graph: Graph, regions: Regions) -> Set[str]:
         if op.startswith(ARRAY) or op in STACKS:
             if any(output.arg in _FLOWS for output in graph.outputs(name)):
                 found.add(name)
-        elif op in _PASSES_ON:
+        elif op in PASSES_ON:
             if any(
                 edge.node in found
                 for edge in graph.inputs(name)

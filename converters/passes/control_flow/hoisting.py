@@ -38,11 +38,11 @@ from ...ir.graph import (
     split_tensor,
 )
 from ...ir.tables import is_table, set_shared_name, shared_name
+from ...ir.variable_reads import READS
 from .regions import Regions, is_invariant
 
 __all__ = ["read_before"]
 
-_READS = ("ReadVariableOp", "ResourceGather", "VariableShape")
 _LOOK_UPS = ("LookupTableFindV2", "LookupTableSizeV2")
 
 
@@ -75,7 +75,7 @@ def read_before(
     hoisting = _Hoisting(graph, regions, written)
     for name in names:
         if regions.frames.get(name) or regions.guards.get(name):
-            if graph.nodes[name].op in _READS:
+            if graph.nodes[name].op in READS:
                 hoisting.read(name)
             elif graph.nodes[name].op not in _LOOK_UPS or not hoisting.look_up(name):
                 hoisting.name_tables(name)

@@ -20,20 +20,21 @@ from typing import Any, Collection, Dict, Iterable, List, Sequence, Set
 
 from hub_compat._tf import node_def_pb2
 
-from ...ir.calls import called_by, calling
+from ...ir.calls import PARTITIONED_CALLS, called_by, calling
 from ...ir.dtypes import DT_RESOURCE
 from ...ir.effects import Determinism, is_random, is_write
 from ...ir.functions import set_attr
 from ...ir.graph import Graph, data_inputs, node_of, normal
 from ...ir.tables import is_table
+from ...ir.variable_reads import READS
 from . import open_branches
 from .components import is_control_flow
 from .regions import Regions
 
 __all__ = ["inline_call", "inline_calls"]
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_READS = ("ReadVariableOp", "ResourceGather", "VarHandleOp", "VariableShape")
+# What a function may do whatever is taken of it.
+_NO_EFFECTS = READS + ("VarHandleOp",) + PARTITIONED_CALLS
 
 
 def inline_calls(graph: Graph, kept: Collection[str]) -> Set[str]:
@@ -55,12 +56,14 @@ def inline_calls(graph: Graph, kept: Collection[str]) -> Set[str]:
         return held
     wanted = calling(graph.library, held)
     wanted = {name for name in wanted if _can_be_inlined(graph, name)} - set(kept)
-    stack = [name for name, node in graph.nodes.items() if node.op in _CALLS]
+    stack = [name for name, node in graph.nodes.items() if node.op in PARTITIONED_CALLS]
     while stack:
         name = stack.pop()
         if graph.nodes[name].attr["f"].func.name in wanted:
             added = inline_call(graph, name)
-            stack += [each for each in added if graph.nodes[each].op in _CALLS]
+            stack += [
+                each for each in added if graph.nodes[each].op in PARTITIONED_CALLS
+            ]
     called = _called(graph, graph.nodes.values())
     for name in (held | wanted) - called:
         del graph.library[name]
@@ -92,7 +95,7 @@ def _effects(graph: Graph, names: Sequence[str]) -> List[str]:
     determinism = Determinism(graph)
 
     def is_effect(op: str) -> bool:
-        if op in graph.library or op in _READS + _CALLS or is_control_flow(op):
+        if op in graph.library or op in _NO_EFFECTS or is_control_flow(op):
             return False
         # What writes a reference is not marked.
         stateful = bool(graph.op_def(op).is_stateful) or is_write(op)

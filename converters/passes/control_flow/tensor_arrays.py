@@ -27,20 +27,18 @@ from ...ir.constants import int32_tensor, int32_value, shape_of
 from ...ir.dtypes import DT_INT32, DT_INT64, DT_STRING, DT_VARIANT
 from ...ir.functions import set_attr
 from ...ir.graph import (
-    CONTROL_FLOW_OPS,
     Graph,
     attr_or_default,
     data_inputs,
     normal,
     split_tensor,
 )
-from .components import ARRAY, STACKS
+from .components import ARRAY, PASSES_ON, STACKS
 from .regions import NotUnderstood
 from .static_sizes import computed_alike, length, range_limit
 
 __all__ = ["make_lists"]
 
-_PASSES_ON = CONTROL_FLOW_OPS | {"Identity"}
 _FLOW_INPUTS = ("flow_in",)
 
 # What ScatterNd puts together on each device: half, float, double, int32, int64.
@@ -126,7 +124,7 @@ def _kinds(graph: Graph, names: Sequence[str]) -> Dict[str, str]:
         if found == {""} or not found:
             continue
         kind = _kind(kinds, edges[0].tensor, edges[0].node)
-        if op not in _PASSES_ON or not kind or found - {kind, ""}:
+        if op not in PASSES_ON or not kind or found - {kind, ""}:
             raise NotUnderstood(
                 name,
                 "is not an op of TensorArrays, but has one, or its flow, as an input",
