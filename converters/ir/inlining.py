@@ -35,7 +35,7 @@ from typing import (
 
 from hub_compat.errors import CorruptModuleError
 
-from .calls import called_by
+from .calls import PARTITIONED_CALLS, called_by
 from .effects import is_random, is_write
 from .flat_graph import FlatGraph
 from .graph import arg_types, node_of
@@ -43,7 +43,6 @@ from .tensor_names import spell_out
 
 __all__ = ["Inlined", "Inliner", "Kind"]
 
-_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Nodes with state that change nothing.
 _READS = (
     "LookupTableFind",
@@ -197,7 +196,7 @@ class Inliner:
     def _kind_of(self, op: str) -> Kind:
         if is_write(op) or op.startswith("InitializeTable"):
             return Kind.WRITE
-        if op in ("If", "While", "Case", "NoOp") or op in _CALLS:
+        if op in ("If", "While", "Case", "NoOp") or op in PARTITIONED_CALLS:
             return Kind.NOTHING
         if not self._op_def(op).is_stateful:
             return Kind.NOTHING
@@ -256,7 +255,9 @@ class Inliner:
 
     def called(self, node: Any) -> Tuple[str, ...]:
         """The function in whose place its nodes go, if a node calls one."""
-        name = str(node.attr["f"].func.name if node.op in _CALLS else node.op)
+        name = str(
+            node.attr["f"].func.name if node.op in PARTITIONED_CALLS else node.op
+        )
         return (name,) if name in self.functions and name not in self._kept else ()
 
 

@@ -14,13 +14,11 @@ from hub_compat._tf import function_pb2
 from hub_compat._tf.registered_gradients import PREFIX, captured_name
 
 from ..backend import canonical
-from ..ir.functions import set_attr
-from ..ir.graph import arg_types
+from ..ir.attributes import GRADIENT, arg_types, set_attr
 from ..passes.custom_gradients import is_swish
 
 __all__ = ["keep_gradients"]
 
-_ATTRIBUTE = "_gradient_op_type"
 # Fields that TF < 2.5 does not know: FunctionDefLibrary.registered_gradients and
 # SavedObject.captured_tensor, each with two strings.
 _REGISTERED, _CAPTURED = 3, 12
@@ -70,7 +68,7 @@ def keep_gradients(
             done["a custom gradient is kept as a function"] += 1
     for op_type, name in names.items():
         for node in nodes[op_type]:
-            node.attr[_ATTRIBUTE].s = name.encode()
+            node.attr[GRADIENT].s = name.encode()
     known = getattr(library, "registered_gradients", None)
     if known is not None:
         rest = [g for g in known if g.registered_op_type not in names]
@@ -105,10 +103,10 @@ def _nodes_with_gradients(library: Any) -> Dict[str, List[Any]]:
     found: Dict[str, List[Any]] = {}
     for function in library.function:
         for node in function.node_def:
-            if node.op == "IdentityN" and _ATTRIBUTE in node.attr:
+            if node.op == "IdentityN" and GRADIENT in node.attr:
                 producers = {n.name: n for n in function.node_def}
                 if not is_swish(node.input[0], producers):
-                    key = node.attr[_ATTRIBUTE].s.decode("utf-8", "replace")
+                    key = node.attr[GRADIENT].s.decode("utf-8", "replace")
                     found.setdefault(key, []).append(node)
     return found
 

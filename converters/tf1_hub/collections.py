@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 
+from hub_compat._parsing.known_names import ATTACHMENTS
 from hub_compat._tf import meta_graph_pb2
 
 from ..ir.flat_functions import flat_library
 from ..ir.graph import node_of
-from ..ir.model import ATTACHMENTS
 from .structures import Leaf
 from .variants import VariantBuilder
 

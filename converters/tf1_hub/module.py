@@ -14,12 +14,12 @@ from typing import (
     Tuple,
 )
 
+from hub_compat._parsing.known_names import ATTACHMENTS
 from hub_compat._tf import saved_model_pb2
 from hub_compat.errors import ConversionError, CorruptModuleError
 
 from ..ir.flat_graph import FlatGraph
 from ..ir.inlining import Inliner
-from ..ir.model import ATTACHMENTS
 from .collections import write_meta_graph
 from .objects import Objects, Trace
 from .signatures import Callable as Called
