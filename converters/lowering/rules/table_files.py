@@ -7,7 +7,7 @@ put in.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ...ir.builder import Tensor
 from ...ir.dtypes import DT_INT32, DT_INT64, DT_STRING
@@ -78,11 +78,20 @@ def _with_offset(rewrite: Rewrite) -> bool:
         begin, size = rewrite.constant([0]), rewrite.constant([vocabulary])
         lines = rewrite.op("Slice", lines, begin, size)
         count = rewrite.constant(vocabulary)
-    parts = [
-        _part(rewrite, lines, count, place, dtype)
-        for place, dtype in zip(places, dtypes)
-    ]
-    filled = rewrite.run("InitializeTableV2", table, *parts)
+    # As TensorFlow's reader: there are lines, and none is empty.
+    some = rewrite.op("Greater", count, rewrite.constant(0))
+    checks = [_check(rewrite, some, "The vocabulary has no line: ", filename)]
+    full = rewrite.op("NotEqual", lines, rewrite.constant("", DT_STRING))
+    full = rewrite.op("All", full, rewrite.constant([0]), keep_dims=False)
+    checks.append(_check(rewrite, full, "The vocabulary has empty lines: ", filename))
+    parts = []
+    for place, dtype in zip(places, dtypes):
+        part, complete = _part(rewrite, lines, count, place, dtype)
+        parts.append(part)
+        if complete is not None:
+            said = "Lines of the vocabulary have too few columns: "
+            checks.append(_check(rewrite, complete, said, filename))
+    filled = rewrite.run("InitializeTableV2", table, *parts, after=checks)
     rewrite.drop([filled])
     return True
 
@@ -90,9 +99,10 @@ def _with_offset(rewrite: Rewrite) -> bool:
 def _lines(rewrite: Rewrite, filename: Tensor) -> Tuple[Tensor, Tensor]:
     """The lines of a file, and how many there are."""
     text = rewrite.op("ReadFile", filename)
+    # TensorFlow's reader drops one of these at the end of a line, and no other.
+    ends = rewrite.constant("\r(\n|\\z)", DT_STRING)
+    text = rewrite.op("RegexReplace", text, ends, rewrite.constant("\\1", DT_STRING))
     empty = rewrite.constant("", DT_STRING)
-    # TensorFlow's reader skips these wherever they are.
-    text = rewrite.op("RegexReplace", text, rewrite.constant("\r", DT_STRING), empty)
     text = rewrite.op("Reshape", text, rewrite.constant([1]))
     lines = _split(rewrite, text, "\n")[1]
     count = size_of(rewrite, lines)
@@ -105,26 +115,41 @@ def _lines(rewrite: Rewrite, filename: Tensor) -> Tuple[Tensor, Tensor]:
     return rewrite.op("Slice", lines, rewrite.constant([0]), size), count
 
 
+def _check(rewrite: Rewrite, holds: Tensor, text: str, filename: Tensor) -> str:
+    """Adds an Assert; returns its name."""
+    said = rewrite.constant(text, DT_STRING)
+    return rewrite.run("Assert", holds, [said, filename], summarize=3)
+
+
 def _part(
     rewrite: Rewrite, lines: Tensor, count: Tensor, place: int, dtype: int
-) -> Tensor:
-    """Of each line, what is a key or a value."""
+) -> Tuple[Tensor, Optional[Tensor]]:
+    """Of each line, what is a key or a value; and whether each line has it."""
+    complete = None
     if place == _LINE_NUMBER:
         first = rewrite.constant(rewrite.attr("offset").i, DT_INT64)
         last = rewrite.op("Add", first, cast(rewrite, count, DT_INT64))
         one = rewrite.constant(1, DT_INT64)
-        return cast(rewrite, rewrite.op("Range", first, last, one), dtype)
+        return cast(rewrite, rewrite.op("Range", first, last, one), dtype), None
     if place != _WHOLE_LINE:
         delimiter = rewrite.attr("delimiter").s
         indices, values, shape = _split(rewrite, lines, delimiter)
         empty = rewrite.constant("", DT_STRING)
+        # Maybe no line has so many.
+        least = rewrite.constant([0, place + 1], DT_INT64)
+        shape = rewrite.op("Maximum", shape, least)
         fields = rewrite.op(
             "SparseToDense", indices, shape, values, empty, validate_indices=True
         )
         lines = column(rewrite, fields, place)
+        there = column(rewrite, indices, 1)
+        here = rewrite.constant(place, DT_INT64)
+        there = cast(rewrite, rewrite.op("Equal", there, here), DT_INT32)
+        there = rewrite.op("Sum", there, rewrite.constant([0]), keep_dims=False)
+        complete = rewrite.op("Equal", there, count)
     if dtype == DT_STRING:
-        return lines
-    return rewrite.op("StringToNumber", lines, out_type=dtype)
+        return lines, complete
+    return rewrite.op("StringToNumber", lines, out_type=dtype), complete
 
 
 def _split(rewrite: Rewrite, strings: Tensor, separator: Any) -> List[Tensor]:
