@@ -12,6 +12,19 @@ from .metagraph import possible
 __all__ = ["drop_unneeded", "find"]
 
 
+# Given:
+#     set_weights = Assign(weights, RestoreV2(path, ["ema/weights"]))    the saver
+#     set_count = Assign(count, 0.0)                                     the init op
+#     fill = InitializeTableV2(table, keys, values)
+# Result: the same nodes, and in the context
+#     restored:     weights -> key "ema/weights" of the checkpoint
+#     initial:      count -> 0.0
+#     initializers: fill
+#
+# Afterwards, no pass needs the saver or the init op: context.initial and
+# context.initializers say what they do.
+#
+# Here, because it follows what a session would run: later passes replace ops.
 def find(graph: Graph, context: Context) -> None:
     """Finds the values of variables, and the nodes that fill tables and the like.
 
@@ -54,6 +67,21 @@ def find(graph: Graph, context: Context) -> None:
     context.fetches += [asset.tensor_info.name for asset in context.assets]
 
 
+# Given:
+#     y = Mul(x, value)                                     fetched
+#     update = AssignAddVariableOp(weights, x)              an update op
+#     step = ResourceApplyGradientDescent(weights, rate, x)
+#     unused = VarHandleOp
+# Result:
+#     y = Mul(x, value)
+#     update = AssignAddVariableOp(weights, x)
+#     unused = VarHandleOp                                  variables stay
+#
+# Afterwards, something of the result needs each node, but for variables: they are
+# part of the model even where no signature reads them.
+#
+# After "initial values", which looks at savers and init ops that go now. Before
+# "variables": an optimizer's op may have no twin for resources.
 def drop_unneeded(graph: Graph, context: Context) -> None:
     """Drops the nodes that a session would run for nothing that is wanted.
 

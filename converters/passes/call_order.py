@@ -29,6 +29,20 @@ __all__ = ["run"]
 _NOTHING_BEFORE = ("Const", "Placeholder", "PlaceholderWithDefault", "VarHandleOp")
 
 
+# Given:
+#     before = AssignAddVariableOp(total, x)
+#     taken = Neg(x, ^before)
+#     call = StatefulPartitionedCall(total, taken) {f: @add}
+#     y = ReadVariableOp(total, ^call)
+# Result:
+#     call/done_0 = Identity(call)
+#     y = ReadVariableOp(total, ^call, ^taken, ^call/done_0)
+#
+# Afterwards, a control edge from a call keeps its meaning when the runtime inlines
+# the call. In graphs without a write nothing could tell, and nothing changes.
+#
+# After "control outputs", which covers the effects inside the function; this pass
+# covers what is before and after them.
 def run(graph: Graph, context: Context) -> None:
     """Says in other edges what control edges from calls mean, if there are writes."""
     calls = any(node.op in CALLS for node in graph.nodes.values())

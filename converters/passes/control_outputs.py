@@ -30,6 +30,17 @@ from ..opdata.op_defs import builtin_ops
 __all__ = ["run"]
 
 
+# Given:
+#     show(a) -> a:    print = PrintV2("called");  noise = RandomUniform([2])
+#     outer(w, a) -> a:  call = StatefulPartitionedCall(w, a) {f: @add}
+# Result:
+#     show(a) -> a,    control results: print       drawing a number is no effect
+#     outer(w, a) -> a,  control results: call      add has its own already
+#
+# Afterwards, a control edge from a call waits for all effects of the function, unless
+# TF1 control flow is left in it.
+#
+# After "control flow": its new branches and bodies are functions, too.
 def run(graph: Graph, context: Context) -> None:
     """Makes what functions do, with handles or besides, run before what follows a call.
 

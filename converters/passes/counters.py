@@ -26,6 +26,18 @@ from ..ir.graph import Graph, attr_or_default
 __all__ = ["of_references", "run"]
 
 
+# Given:
+#     count = ResourceCountUpTo(step) {limit: 10}
+# Result:
+#     count/ReadVariableOp = ReadVariableOp(step)
+#     count/Assert = Assert(Less(count/ReadVariableOp, 10), "Reached limit of 10")
+#     count/AssignAddVariableOp = AssignAddVariableOp(step, 1, ^count/Assert)
+#     count = Identity(count/ReadVariableOp, ^count/AssignAddVariableOp)
+#
+# Afterwards, no ResourceCountUpTo of the graph is left. The control edges are the
+# op's own order: read, check, write, and only then the value.
+#
+# After "variables", which makes ResourceCountUpTo of CountUpTo.
 def run(graph: Graph, context: Context) -> None:
     """Makes of each ResourceCountUpTo a read, an assertion and an addition."""
     for node in list(graph.nodes.values()):

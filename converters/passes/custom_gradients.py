@@ -42,6 +42,18 @@ __all__ = [
 NOT_IN_THE_MODULE = b"hub_compat: not in the module"
 
 
+# Given:
+#     y = IdentityN(x) {_gradient_op_type: "CustomGradient-12"}
+#     z = IdentityN(Mul(x, Sigmoid(x)), x) {_gradient_op_type: "CustomGradient-3"}
+# Result:
+#     y = IdentityN(x) {_gradient_op_type: "hub_compat: not in the module"}
+#     z = IdentityN(Mul(x, Sigmoid(x)), x)
+#     context.lost: y
+#
+# Afterwards, no attribute names a gradient that another program may have registered.
+#
+# After "inlined calls": nodes that came into the graph are nodes of the graph now,
+# so context.lost names them too.
 def settle(graph: Graph, context: Context) -> None:
     """Makes swish differentiable, and the names of lost gradients harmless."""
     for function in graph.library.values():
@@ -88,6 +100,18 @@ def _lost_gradient(node: Any) -> bool:
     return node.attr[GRADIENT].s.decode("utf-8", "replace") not in builtin_ops()
 
 
+# Given:
+#     library.gradient: clip -> clip_gradient
+#     clip(a): Identity(a)
+#     outer(a): PartitionedCall(a) {f: @clip}
+# Result: the same functions, and
+#     context.custom: clip, outer
+#
+# Afterwards, context.custom holds each function with a custom gradient, and each that
+# calls one, at any depth.
+#
+# Before "inlined calls", which leaves these functions alone: the gradient belongs to
+# the function, and its nodes alone would get another one.
 def find_lost(graph: Graph, context: Context) -> None:
     """Finds functions that TensorFlow 2 would differentiate wrongly, or not at all."""
     # TensorFlow 2 ignores the GradientDefs of a library.

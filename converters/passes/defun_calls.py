@@ -21,6 +21,18 @@ from ..ir.graph import Graph
 __all__ = ["run"]
 
 
+# Given:
+#     y = twice(x)
+#     twice(a):  first = double(a);  second = double(first)
+# Result:
+#     y = PartitionedCall(x) {f: @twice}
+#     twice(a):  first = PartitionedCall(a) {f: @double}
+#                second = PartitionedCall(first) {f: @double}
+#
+# Afterwards, no op has the name of a function, but for functions with attributes. The
+# passes below look for the ops of ir.calls.CALLS.
+#
+# Before all passes that follow calls: "tf.switch_case" and those after it.
 def run(graph: Graph, context: Context) -> None:
     """Makes each node whose op is a function a PartitionedCall of it."""
     make_partitioned(graph)

@@ -39,6 +39,18 @@ __all__ = ["MISJUDGED", "REWRITES", "run"]
 MISJUDGED = frozenset("ReduceSlice" + kind for kind in ("Max", "Min", "Prod", "Sum"))
 
 
+# Given:
+#     buckets = BoostedTreesBucketize(heights, low)
+# Result:
+#     buckets/LowerBound = LowerBound(Reshape(low), Reshape(heights))
+#     buckets/Sub = Sub(Size(low), 1)
+#     buckets/Minimum = Minimum(Reshape(LowerBound), Sub)
+#     buckets = IdentityN(buckets/Minimum)              name and outputs stay
+#
+# Afterwards, an op that TensorFlow 2 lacks is one that no rewrite covers. Users of a
+# rewritten node see no difference: its name, and the order of its outputs, stay.
+#
+# Before "variables" and "control flow": a recorded graph may hold what they rewrite.
 def run(graph: Graph, context: Context) -> None:
     """Rewrites the nodes of a graph whose ops are gone, where that can be."""
     for node in list(graph.nodes.values()):

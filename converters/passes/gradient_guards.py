@@ -66,6 +66,21 @@ _TENSOR_ARRAY = "TensorArray"
 _TENSOR_ARRAY_READS = ("Concat", "Gather", "Pack", "Read")
 
 
+# Given:
+#     call = StatefulPartitionedCall(x, weights) {f: @scale}     custom gradient
+#     y = Neg(call)
+# Result:
+#     call/output_0/cut = Bitcast(call) to int32                no gradient passes
+#     call/output_0/back = Bitcast(cut) to float32
+#     call/output_0/no_gradient_0 = PreventGradient(x)
+#     call/output_0/no_gradient_1 = PreventGradient(ReadVariableOp(weights))
+#     call/output_0/guarded = IdentityN(back, no_gradient_0, no_gradient_1)
+#     y = Neg(call/output_0/guarded)
+#
+# Afterwards, values are as before to the bit, and a gradient through the call is an
+# error with our message: never None, never zero.
+#
+# Last: context.left and context.lost are complete, and no pass may split a guard.
 def run(graph: Graph, context: Context) -> None:
     """Guards every tensor whose gradient a loaded function cannot give."""
     guarded = prevent_gradients(

@@ -30,6 +30,18 @@ __all__ = ["annotate", "run"]
 _Argument = Tuple[str, int]
 
 
+# Given:
+#     weights = VarHandleOp {dtype: float32, shape: [2, ?]}
+#     y = StatefulPartitionedCall(weights) {f: @outer}
+#     outer(w: resource): StatefulPartitionedCall(Identity(w)) {f: @read}
+#     read(w: resource):  ReadVariableOp(w)
+# Result: the same nodes, with arguments that state what they get
+#     outer(w: resource of float32 [2, ?])
+#     read(w: resource of float32 [2, ?])
+#
+# Afterwards, handle_data is on each argument that always gets one known variable.
+#
+# After "control flow", which makes the last functions of the library.
 def run(graph: Graph, context: Context) -> None:
     """Annotates each function argument that receives a variable of the graph."""
     annotate(graph)

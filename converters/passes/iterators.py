@@ -27,6 +27,20 @@ from .control_flow.inlining import inline_call
 __all__ = ["run"]
 
 
+# Given:
+#     iterator = OneShotIterator {dataset_factory: @numbers}
+#     next = IteratorGetNext(iterator)
+# Result:
+#     iterator = IteratorV2 {shared_name: "iterator"}
+#     iterator/dataset/inlined/body/range = RangeDataset(...)
+#     iterator/start = MakeIterator(.../range, iterator)      in context.started
+#     next = IteratorGetNext(iterator)
+#
+# Afterwards, context.started names the nodes that start iterators. A missing
+# shared_name becomes the node's name: the initializer and the signature are
+# different functions, and share the iterator by that name alone.
+#
+# Before "initial values": these starts are initializers like any other.
 def run(graph: Graph, context: Context) -> None:
     """Gives each OneShotIterator that is needed an initializer."""
     for name in graph.slice(context.wanted()):

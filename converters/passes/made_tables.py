@@ -29,6 +29,20 @@ from .control_flow.inlining import inline_call
 __all__ = ["run"]
 
 
+# Given:
+#     handle = StatefulPartitionedCall {f: @create}     create() makes a HashTableV2
+#     ids = StatefulPartitionedCall(handle, words) {f: @find}
+# Result:
+#     handle/inlined/body/vocabulary = HashTableV2
+#     handle/inlined/result_0 = Identity(handle/inlined/body/vocabulary)
+#     handle = NoOp(^...)                               who waited for the call, waits
+#     ids = StatefulPartitionedCall(handle/inlined/result_0, words) {f: @find}
+#
+# Afterwards, a node of the graph makes each table and variable, as in TF1's own
+# graphs. Only functions that call themselves are left.
+#
+# First of all: the next passes look for tables and their initializers in the graph,
+# and would not find what a function makes.
 def run(graph: Graph, context: Context) -> None:
     """Puts functions that make tables in the place of their calls."""
     makers = {

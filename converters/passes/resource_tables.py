@@ -35,6 +35,19 @@ _REFERENCE_OPS = frozenset(
 )
 
 
+# Given:
+#     table = HashTable {shared_name: "words"}
+#     ids = LookupTableFind(table, words, unknown)
+#     fill = InitializeTable(table, keys, values)
+# Result:
+#     table = HashTableV2 {shared_name: "words"}
+#     ids = LookupTableFindV2(table, words, unknown)
+#     fill = InitializeTableV2(table, keys, values)
+#
+# Afterwards, no tensor is a reference to a table. The V2 ops differ from the others
+# in the type of the handle alone, so a change of the name is enough.
+#
+# Before "control flow", whose functions take resources and no references.
 def run(graph: Graph, context: Context) -> None:
     """Turns tables of reference type into resources: the V2 ops of same form."""
     for node in graph.nodes.values():

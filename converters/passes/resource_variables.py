@@ -61,6 +61,21 @@ _ASSIGNMENTS = {
 }
 
 
+# Given:
+#     average = VariableV2 {shared_name: "mean"}
+#     update = AssignAdd(average, change)           hands the reference on
+#     y = Identity(update)
+# Result:
+#     average = VarHandleOp {shared_name: "mean"}
+#     update = AssignAddVariableOp(average, change)       has no output
+#     update/handle = Identity(average, ^update)          stands for the reference
+#     y = ReadVariableOp(update/handle)                   reads after the write
+#
+# Afterwards, no node makes or takes a reference to a variable
+# (invariants.no_references); graph.references still says which tensors were some.
+#
+# After "dropped ops", which may bring in such variables. Before "control flow": only
+# a handle may enter a function, and a read in a loop is hoisted as ReadVariableOp.
 def run(graph: Graph, context: Context) -> None:
     """Turns the variables of a graph into resource variables.
 
@@ -76,6 +91,16 @@ def run(graph: Graph, context: Context) -> None:
     context.fetches += graph.fetched.values()
 
 
+# Given:
+#     losses: penalty                         was VariableV2, is VarHandleOp by now
+# Result:
+#     penalty/value = ReadVariableOp(penalty)
+#     losses: penalty/value
+#
+# Afterwards, each loss is a number, never a handle.
+#
+# After "variables", which says what was a reference. In a pass of its own, because
+# the losses are fetched beside all signatures, and belong to none.
 def read_losses(graph: Graph, context: Context) -> None:
     """Takes the values of the losses that were references."""
     context.losses = [value_of(graph, tensor) for tensor in context.losses]

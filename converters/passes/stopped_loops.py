@@ -23,6 +23,16 @@ from ..ir.graph import Graph, node_of
 __all__ = ["run"]
 
 
+# Given:
+#     while_context fixed:   back_prop=False, exits exit_fixed:0
+#     while_context trained: back_prop=True,  exits exit_trained:0
+# Result: the same nodes, and
+#     graph.stopped = {exit_fixed}
+#
+# Afterwards, graph.stopped is complete: no later pass reads these contexts.
+#
+# It reads the collections alone. So any place before "control flow" would do, which
+# makes a StopGradient of each of these Exits.
 def run(graph: Graph, context: Context) -> None:
     """Notes the Exits of such loops; the graph need not have them any more."""
     graph.stopped = set(_exits(context.collections))

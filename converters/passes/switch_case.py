@@ -33,6 +33,20 @@ __all__ = ["CASES", "replace_case", "run"]
 CASES = ("Case", "StatelessCase")
 
 
+# Given:
+#     y = Case(index, x) {branches: [@negative, @double, @same]}
+# Result:
+#     y = StatefulPartitionedCall(index, x) {f: @y_case_4}
+#     y_case_4(i, a): If(i == 0, @y_case_3, @y_case_2)(i, a)
+#     y_case_3(i, a): the nodes of negative
+#     y_case_2(i, a): If(i == 1, @y_case_1, @y_case)(i, a)
+#     y_case_1(i, a): the nodes of double
+#     y_case(i, a):   the nodes of same
+#
+# Afterwards, neither the graph nor a function holds a Case. All new functions take
+# the index first, so that both branches of an If have one signature.
+#
+# Before "variables passed by value" and "inlined calls": they follow calls and Ifs.
 def run(graph: Graph, context: Context) -> None:
     """Replaces the Cases of a graph, and of its functions."""
     found = [(node, None) for node in graph.nodes.values() if node.op in CASES]

@@ -33,6 +33,21 @@ _COMMUTING = ("AssignAdd", "AssignSub")
 _DESTROY = "DestroyTemporaryVariable"
 
 
+# Given:
+#     sum = TemporaryVariable
+#     first = Assign(sum, x)
+#     second = AssignAdd(first, x)
+#     y = DestroyTemporaryVariable(second)
+# Result:
+#     sum = TemporaryVariable                 nothing takes it any more
+#     first = Identity(x)
+#     second = Add(first, x)
+#     y = Identity(second)
+#
+# Afterwards, the former writes are in graph.copies: each made memory of its own, so
+# no later write to a variable shows in it.
+#
+# Before "variables", which knows no resource to put in a temporary variable's place.
 def run(graph: Graph, context: Context) -> None:
     """Makes values of those whose writes are in an order; others stay as they are."""
     for name in [

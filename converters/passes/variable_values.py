@@ -39,6 +39,21 @@ _WHILES = ("StatelessWhile", "While")
 _Places = Dict[int, int]
 
 
+# Given:
+#     weights = VarHandleOp
+#     loop = While(count, x, weights) {cond: @not_zero, body: @step}
+#     step(i, a, w: resource): scaled = Mul(a, ReadVariableOp(w))
+# Result:
+#     loop/read_2 = ReadVariableOp(weights)
+#     loop = While(count, x, loop/read_2) {cond: @not_zero_of_values,
+#                                          body: @step_of_values}
+#     step_of_values(i, a, w: float32): scaled = Mul(a, Identity(w))
+#
+# Afterwards, a While that only reads a variable takes its value, unless a custom
+# gradient is in the way. The original functions stay: other calls may use them.
+#
+# After "variables", which makes the handles. Before "inlined calls", as it is about
+# functions; TF1 loops of the graph get their values by hoisting.
 def run(graph: Graph, context: Context) -> None:
     """Rewrites the calls of a graph that have a While in them."""
     if not any(

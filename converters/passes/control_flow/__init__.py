@@ -69,11 +69,40 @@ def inside_of_loops(graph: Graph, tensors: Iterable[str]) -> List[str]:
     return [tensor for tensor in tensors if frames[node_of(tensor)]]
 
 
+# Given:
+#     y = PartitionedCall(flag, x) {f: @choose}
+#     choose(p, a): Switch(a, p) -> Neg | AddV2 -> Merge
+# Result:
+#     y/inlined/p = Identity(flag)
+#     y/inlined/a = Identity(x)
+#     y/inlined/body/either = Switch(y/inlined/a, y/inlined/p)
+#     y/inlined/body/chosen = Merge(...)
+#     y = NoOp(^y/inlined/body/chosen)           keeps the name for control edges
+#
+# Afterwards, TF1 control flow is in the graph, but for the functions that
+# context.looping names: recursive ones, those with a custom gradient, makers of
+# tables, those that a While or If calls.
+#
+# After "custom gradients", which says what may not be inlined. Before "forward
+# copies" and "control flow", which see the nodes of the graph alone.
 def inline(graph: Graph, context: Context) -> None:
     """Puts functions with control flow in the place of their calls."""
     context.looping = inline_calls(graph, context.custom)
 
 
+# Given:
+#     y = Exit(a/switch)                       signature forward: y
+#     push = StackPushV2(stack, a/switch:1)    inside of the loop
+#     dx = StackPopV2(stack)                   signature gradient: dx
+# Result: the same loop for dx, and beside it
+#     y/forward = Exit(a/switch/forward)       frame "loop/forward", no stack
+#     context.moved: y -> y/forward
+#
+# Afterwards, a signature without a gradient shares no stack with one that has some,
+# unless the loop draws random numbers or writes.
+#
+# Before "control flow", which leaves loops with stacks alone: the copy can become a
+# While, the original cannot.
 def copy_forward(graph: Graph, context: Context) -> None:
     """Copies loops for what is wanted without their gradients."""
     wanted = context.ends() + [([loss], set()) for loss in context.losses]
@@ -82,6 +111,25 @@ def copy_forward(graph: Graph, context: Context) -> None:
     context.fetches += context.moved.values()
 
 
+# Given:
+#     i/enter = Enter(zero) {frame_name: "loop"},  a/enter = Enter(x)
+#     i = Merge(i/enter, i/next),                  a = Merge(a/enter, a/next)
+#     go = LoopCond(Less(i, limit))
+#     i/switch = Switch(i, go),                    a/switch = Switch(a, go)
+#     i/next = NextIteration(Add(i/switch:1, 1))
+#     a/next = NextIteration(Square(a/switch:1))
+#     y = Exit(a/switch)
+# Result:
+#     loop/While = While(turn=0, most_turns=3, zero, x)
+#     loop_while_cond(turn, most_turns, i, a): Less(i, 3)
+#     loop_while_body(turn, most_turns, i, a): turn + 1, most_turns, i + 1, Square(a)
+#     y = Identity(loop/While:3)
+#
+# Afterwards, each TF1 control flow node that is needed is in context.left, with the
+# reason (invariants.no_control_flow).
+#
+# After "variables" and "tables": functions take resources, and no references. After
+# "forward copies", as a While hands none of its values out on stacks.
 def run(graph: Graph, context: Context) -> None:
     """Rewrites the control flow of a graph, and drops update ops inside of loops."""
     wanted = len(context.update_ops)
@@ -179,6 +227,8 @@ def _sources(graph: Graph, regions: Regions) -> Dict[str, int]:
     return found
 
 
+# All or nothing: half a component would take tensors that are gone. A component that
+# fails leaves no trace, and those before it stay rewritten.
 class _Attempt:
     """A snapshot of a graph, before some of its nodes are rewritten."""
 
@@ -212,6 +262,9 @@ def _rewrite(
     fixed: Collection[str],
 ) -> List[str]:
     """Rewrites a connected component; returns nodes that may have become unused."""
+    # The order counts. Merges of two inputs are what make_ifs takes. Hoisting comes
+    # before lists, as it only knows handles of variables and tables. Then nodes have
+    # been added and removed, so the regions are found again.
     names = names + conditionals.split_merges(graph, names, regions, numbered)
     names = names + hoisting.read_before(graph, names, regions, written)
     names = tensor_arrays.make_lists(graph, topological(graph, names))
@@ -225,6 +278,9 @@ def _rewrite(
         # Every frame has its Enters, but what is between two of them may be empty.
         for depth in range(len(frame)):
             by_frame.setdefault(frame[:depth], [])
+    # Innermost first: an inner loop is one While node of the outer frame by the time
+    # that the outer loop becomes a function. Likewise, the conditionals of a frame are
+    # If nodes before its loop is written.
     for frame in sorted(by_frame, key=len, reverse=True):
         inside = by_frame[frame]
         inside += conditionals.make_ifs(graph, inside, regions, fixed, sources)

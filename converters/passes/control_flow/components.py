@@ -40,6 +40,17 @@ def is_control_flow(op: str) -> bool:
     return op in CONTROL_FLOW_OPS or op.startswith(ARRAY) or op in STACKS
 
 
+# Given:
+#     x -> loop A -> Exit -> Add -> loop B -> Exit
+#     array -> loop C (writes) -> Exit of the flow -> loop D (reads)
+# Result: three components
+#     [loop A],  [loop B],  [array, loop C, loop D]
+#
+# Afterwards, each component can be rewritten, or left, with no regard to the others:
+# tensors between two of them are plain values. An array becomes a list in all places
+# or in none, so it ties its users together.
+#
+# After "open branches", which adds Merges. Before hoisting, which works in one.
 def find_tangles(graph: Graph, regions: Regions) -> List[List[str]]:
     """Finds the connected components of loops, conditionals and arrays.
 
@@ -57,6 +68,7 @@ def find_tangles(graph: Graph, regions: Regions) -> List[List[str]]:
     ]
     parents = {name: name for name in members}
 
+    # Union-find; the paths are halved on the way.
     def root(name: str) -> str:
         while parents[name] != name:
             parents[name] = parents[parents[name]]

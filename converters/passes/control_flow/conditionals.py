@@ -89,6 +89,13 @@ def numbered(graph: Graph, regions: Regions, outputs: Collection[str]) -> Set[st
     return found
 
 
+# Given:
+#     y = Merge(a, b, c)        tf.case: a where p, b where q, c otherwise
+# Result:
+#     y/inner = Merge(b, c)
+#     y = Merge(a, y/inner)     and y/value_index beside it, if y:1 is wanted
+#
+# Afterwards, each Merge is the end of one If: two inputs, and only output 0 is used.
 def split_merges(
     graph: Graph, names: List[str], regions: Regions, numbered: Collection[str]
 ) -> List[str]:
@@ -159,6 +166,18 @@ def _merged(
     return str(node.name)
 
 
+# Given:
+#     either = Switch(x, flag)
+#     negative = Neg(either:0),  double = Add(either:1, either:1)
+#     merged = Merge(negative, double)
+# Result:
+#     merged/If = If(flag, x) {then_branch: @..., else_branch: @...}
+#     merged_if_else_branch(x): Neg(x)
+#     merged_if_then_branch(x): Add(x, x)
+#     merged = Identity(merged/If)
+#
+# Afterwards, no Merge of the frame has a choice. Inner conditionals are written before
+# those that hold them: an inner one is an If node by the time its branch is a function.
 def make_ifs(
     graph: Graph,
     names: List[str],
@@ -181,6 +200,8 @@ def make_ifs(
     left = []
     for conditional in _conditionals(graph, names, regions):
         left += _apart(graph, regions, conditional, sources)
+    # Merges that are no If yet. A conditional with one of them inside has to wait; if
+    # all wait, they need each other.
     waiting: Set[str] = {merge.name for each in left for merge in each.merges}
     made: List[str] = []
     while left:
@@ -212,6 +233,8 @@ def _conditionals(
         choice = regions.choices.get(name)
         if choice is not None:
             scope = name.rpartition("/")[0]
+            # The scope tells two calls of tf.cond with one predicate apart. Together
+            # they would be one If, and the second may need the first one's result.
             key = (choice.predicate, regions.guards[name], scope)
             groups.setdefault(key, []).append(place)
     found: List[_Conditional] = []
@@ -345,6 +368,7 @@ def _write_if(
     node.input.append(predicate)
     own = []
     for tensor, dtype, shape in taken:
+        # These dtypes have no gradient. See _stopped for what TF 1.15 makes of them.
         if dtype in (DT_BOOL, DT_STRING):
             own.append(_stopped(graph, name + "/stop", tensor, dtype, shape))
             tensor = own[-1] + ":0"

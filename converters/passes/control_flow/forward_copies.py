@@ -29,6 +29,15 @@ __all__ = ["part_from_gradients"]
 _GRADIENTS = STACKS + ("TensorArrayGrad", "TensorArrayGradV2", "TensorArrayGradV3")
 
 
+# Given:
+#     loop (with push to stack) -> y                 wanted: {y}, {dx}
+#     stack -> StackPopV2 -> dx
+# Result:
+#     loop (with push to stack),  stack -> StackPopV2 -> dx
+#     loop/forward -> y/forward                      moved: y -> y/forward
+#
+# Afterwards, what is wanted without a gradient is computed by nodes that have none.
+# Only users outside of the component move over; dx keeps its own loop.
 def part_from_gradients(
     graph: Graph,
     wanted: Iterable[Tuple[Sequence[str], Set[str]]],

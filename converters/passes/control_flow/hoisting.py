@@ -58,6 +58,20 @@ class _Way(NamedTuple):
     steps: Tuple[Tuple[str, int], ...]
 
 
+# Given:
+#     weights/enter = Enter(weights) {is_constant: true}
+#     value = ReadVariableOp(weights/enter, ^a/switch)     in each iteration
+#     product = Mul(a/switch:1, value)
+# Result:
+#     weights/before/read = ReadVariableOp(weights)        once, before the loop
+#     weights/enter/value = Enter(weights/before/read) {is_constant: true}
+#     value = Identity(weights/enter/value, ^a/switch)
+#
+# Afterwards, a read that is left inside comes after a write, has a handle from
+# inside, or has a form of its own (another dtype, batch_dims).
+#
+# After components are found, and before lists and functions are written: the copies of
+# Enters and Switches belong to the component whose reads they serve.
 def read_before(
     graph: Graph, names: List[str], regions: Regions, written: Mapping[str, List[str]]
 ) -> List[str]:
@@ -98,6 +112,10 @@ class _Hoisting:
         self._graph = graph
         self._regions = regions
         self._written = written
+        # What was added already, by what it is for, so that each read is made once:
+        # (handle,) -> its value; (constant,) -> its free copy;
+        # (matrix, "split", widths...) -> its columns;
+        # (Enter or Switch, tensor) -> the copy that brings the tensor in.
         self._known: Dict[Tuple[str, ...], str] = {}
         self.added: List[str] = []
 
@@ -268,6 +286,7 @@ class _Hoisting:
         writers = self._written.get(resource, [])
         if not writers:
             return False
+        # A write of a loop comes before the reads of the next iteration.
         if any(self._regions.frames.get(writer) for writer in writers):
             return True
         return not set(writers).isdisjoint(self._graph.slice(["^" + name]))

@@ -64,6 +64,8 @@ def inline_calls(graph: Graph, kept: Collection[str]) -> Set[str]:
             stack += [
                 each for each in added if graph.nodes[each].op in PARTITIONED_CALLS
             ]
+    # A function that a While or If still calls stays in the library: only calls by
+    # PartitionedCall are inlined.
     called = _called(graph, graph.nodes.values())
     for name in (held | wanted) - called:
         del graph.library[name]
@@ -104,6 +106,20 @@ def _effects(graph: Graph, names: Sequence[str]) -> List[str]:
     return [n for n in names if any(map(is_effect, determinism.ops([n])))]
 
 
+# Given:
+#     y = PartitionedCall(x, w, ^before) {f: @f}
+#     f(a, w: resource): total = Mul(a, 2); write = AssignAddVariableOp(w, a) -> total
+# Result:
+#     y/inlined/a = Identity(x, ^before)
+#     y/inlined/body/total = Mul(y/inlined/a, 2)
+#     y/inlined/body/write = AssignAddVariableOp(w, y/inlined/a)
+#     y/inlined/result_0 = Identity(y/inlined/body/total, ^y/inlined/body/write)
+#     y = NoOp(^y/inlined/result_0, ^...)
+#
+# Afterwards, the results wait for the effects, as those of a call do, and control
+# edges from the call find all of it behind the NoOp.
+#
+# Handles get no Identity: later passes follow a handle to its VarHandleOp.
 def inline_call(graph: Graph, name: str) -> List[str]:
     """Puts a function in the place of a call; returns the new nodes."""
     call = graph.nodes[name]

@@ -25,6 +25,16 @@ from .regions import Guards, Regions
 __all__ = ["end", "take_out"]
 
 
+# Given:
+#     either = Switch(x, flag)
+#     target = AssignAddVariableOp(w, either:1)        no Merge follows
+# Result:
+#     target/done = Const(^target)
+#     target/skipped = Identity(either:0)
+#     target/skipped/done = Const(^target/skipped)
+#     target/ended = Merge(target/done, target/skipped/done)
+#
+# Afterwards, target/ended runs in both cases, so that it can be a target outside.
 def end(graph: Graph, regions: Regions, target: str) -> str:
     """A node that runs whenever one of a branch does, and also where that does not.
 
@@ -47,6 +57,15 @@ def end(graph: Graph, regions: Regions, target: str) -> str:
     return target
 
 
+# Given:
+#     either = Switch(x, flag);  y = Neg(either:1)     y is fetched, no Merge follows
+# Result:
+#     y/taken/skipped = Identity(either:0)             runs where y does not
+#     y/taken/not = Assert(False, "... is in a branch that is not taken")
+#     y/taken = Merge(y, Const(^y/taken/not))
+#     graph.aliases: y:0 -> y/taken:0
+#
+# Afterwards, the tensor is outside of all branches. Each round leaves one conditional.
 def take_out(graph: Graph, regions: Regions, tensor: str) -> None:
     """Makes an alias of a tensor of a branch, which is there after the conditional.
 

@@ -106,6 +106,8 @@ class Result(NamedTuple):
     own: bool = False
 
 
+# Walks from the results back to the boundary. What no result needs stays behind, so
+# that a branch holds no node that only the other branch wants.
 def collect(
     graph: Graph,
     fetches: Iterable[str],
@@ -187,6 +189,16 @@ def outer_tensors(
     return sorted(arguments.values(), key=lambda each: each[0]), constants
 
 
+# Given:
+#     i/add = Add(i/switch:1, one),  one = Const 1      part.taken: i/switch:1 -> i:0
+# Result: in the library
+#     body(turn, most_turns, i):
+#         one = Const 1
+#         i/add = Add(i, one)
+#         -> turn + 1, most_turns, i/add
+#
+# Three names of one tensor meet here. The nodes know it by its inner name
+# (i/switch:1), the graph by its outer name (i:0), the function by the argument (i).
 def write_function(
     graph: Graph,
     regions: Regions,

@@ -73,6 +73,17 @@ class Choice(NamedTuple):
     branches: Tuple[Union[int, Choice], Union[int, Choice]]
 
 
+# Given:
+#     x -> Switch(p) -> :1 -> Enter("loop") -> ... -> Exit -> Merge <- :0 <- Switch(p)
+# Result:
+#     node              frame       guards
+#     Switch            ()          {}
+#     Enter, ...        ("loop",)   {}            guards are those within the frame
+#     Exit              ()          {(p, 1)}      what the frame itself is under
+#     Merge             ()          {}            its inputs disagree on p: p is settled
+#
+# Holds for each node: one frame and one set of guards, found from its inputs. So nodes
+# are placed in topological order, and NextIteration edges do not count.
 class Regions:
     """The frames and guards of some nodes of a graph.
 
@@ -144,6 +155,7 @@ class Regions:
             outer |= self.tensor_guards(edge)
         self._outer_guards[frame] = outer
 
+    # The longest frame wins: a constant outside of the loop may be an input as well.
     def _frame_of_inputs(self, name: str) -> Frame:
         edges = data_inputs(self._graph, name) or self._graph.inputs(name)
         found: Frame = ()
@@ -225,6 +237,13 @@ def is_invariant(graph: Graph, name: str) -> bool:
     return bool(attr_or_default(node, graph.op_def("Enter"), "is_constant").b)
 
 
+# Given:
+#     inputs under {(p, 0)},  {(p, 1), (q, 0)},  {(p, 1), (q, 1)}
+# Result:
+#     Choice(p, (0, Choice(q, (1, 2))))
+#
+# Each input must have exactly one branch of the predicate that divides them. Where a
+# predicate leads nowhere, what it settled is taken back, and the next one is tried.
 def _choose(
     guards: Sequence[AbstractSet[Tuple[str, int]]],
     inputs: List[int],

@@ -22,6 +22,14 @@ def range_limit(graph: Graph, tensor: str) -> Optional[str]:
     return limit
 
 
+# Given:
+#     limit = StridedSlice(Shape(x), [0], [1], [1])
+#     value = Identity(x)                     x: float32 [5, 3]
+# Result:
+#     5
+#
+# Nothing is inferred beyond what the nodes state: a guess would make a list of the
+# wrong size, and None only keeps the general form.
 def length(graph: Graph, limit: str, value: str) -> Optional[int]:
     """A number, where it is the number of rows of a tensor and is known."""
     piece = graph.node(node_of(normal(limit)))
@@ -39,6 +47,8 @@ def length(graph: Graph, limit: str, value: str) -> Optional[int]:
     return static_size(graph, value, 0)
 
 
+# Python code of TF1 computes the same size several times over; the depth limits the
+# comparison, which is exponential where both inputs of a node are shared.
 def computed_alike(graph: Graph, one: str, other: str, depth: int = 6) -> bool:
     """Whether two tensors are computed alike from the same tensors."""
     one, other = _past(graph, one), _past(graph, other)

@@ -45,6 +45,22 @@ _FLOW_INPUTS = ("flow_in",)
 _SCATTERED = (19, 1, 2, 3, 9)
 
 
+# Given:
+#     array = TensorArrayV3(limit)                       array:0 handle, array:1 flow
+#     flow/enter = Enter(array:1)
+#     write = TensorArrayWriteV3(array/enter, i, x, flow/switch:1)
+#     y = TensorArrayReadV3(array, last, flow/exit)
+# Result:
+#     array = TensorListReserve(shape, limit)            array:0 the list
+#     flow/enter = Enter(array)
+#     write = TensorListSetItem(flow/switch:1, i, x)
+#     y = TensorListGetItem(flow/exit, last, shape)
+#
+# Afterwards, no node takes a handle of an array, and what was a flow (float32) is a
+# list (variant). A loop hands it on like any other loop-carried variable.
+#
+# After hoisting. Before loops become functions: a While hands on values, and the list
+# is one.
 def make_lists(graph: Graph, names: List[str]) -> List[str]:
     """Rewrites the TensorArrays among some nodes.
 
@@ -91,6 +107,8 @@ def make_lists(graph: Graph, names: List[str]) -> List[str]:
     return left
 
 
+# Kinds: "array" makes both (output 0 the handle, output 1 the flow), "handle" and
+# "flow" pass one of them on. A node that is not in the answer has neither.
 def _kinds(graph: Graph, names: Sequence[str]) -> Dict[str, str]:
     """Which nodes hand on an array's handle, and which its flow."""
     kinds: Dict[str, str] = {}
@@ -197,6 +215,8 @@ class _Arrays:
         self._graph = graph
         self.unstacked = unstacked
         self._kinds = kinds
+        # The TensorArrayV3 nodes as they were, by name: the ops of an array need its
+        # dtype and element_shape after the node itself has become a list.
         self._arrays: Dict[str, Any] = {}
         self.added: List[str] = []
         self.rewriting = ""
@@ -267,6 +287,11 @@ class _Arrays:
         array = self._array(node.input[0])
         return "dynamic_size" in array.attr and array.attr["dynamic_size"].b
 
+    # Given: an array of dynamic size, and an index that may lie past its end
+    # Result:
+    #     grown = TensorListResize(list, Maximum(TensorListLength(list), index + 1))
+    #
+    # TensorListSetItem refuses such an index; TensorArrayWrite makes room.
     def _grown(self, tensors: str, most: str) -> str:
         """A list with place for an element, as an array of dynamic size finds it."""
         int32 = ("type", DT_INT32)

@@ -20,6 +20,14 @@ from .outlining import Outside, constant_behind
 __all__ = ["most_turns"]
 
 
+# Given:
+#     i = Merge(Enter(0), NextIteration(Add(i, 1)))
+#     go = LoopCond(LogicalAnd(Less(i, limit), other condition))
+# Result:
+#     limit: 3 where it is the constant, else the tensor before the loop, else -1
+#
+# The answer is an upper limit: another condition of the LogicalAnd may end the loop
+# earlier. The gradient code sizes its lists by it, so other forms give -1.
 def most_turns(
     graph: Graph,
     continues: str,

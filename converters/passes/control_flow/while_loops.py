@@ -97,6 +97,8 @@ class _Loop:
     def __init__(self, graph: Graph, names: List[str], regions: Regions) -> None:
         self.graph = graph
         self.waits: Set[str] = set()
+        # variables: by Merge. switches: Switch -> the Merge whose value it passes on.
+        # steps: Merge -> its NextIteration. The Merge stands for the loop variable.
         self.variables: Dict[str, _LoopVariable] = {}
         self.switches: Dict[str, str] = {}
         self.steps: Dict[str, str] = {}
@@ -148,6 +150,11 @@ class _Loop:
                     found.add(merge)
         return found
 
+    # Edges to       lead outside to           or are refused, because
+    #     Switch:1   its Merge (an argument)   Switch:0 is the value that leaves
+    #     Merge:0    itself (an argument)      Merge:1 says which input came
+    #     Enter      what enters, if constant  others are no loop-carried variable
+    # A control edge to any of these says that there is an iteration: it is dropped.
     def boundary(self, tensor: str, node: str) -> Optional[Outside]:
         """The tensor outside of an iteration that an edge leads to; None if inside."""
         control = tensor.startswith("^")
@@ -179,6 +186,17 @@ class _Loop:
         return None
 
 
+# Given:
+#     a = Merge(Enter(x), a/next),  b = Merge(Enter(z), b/next)
+#     exit_a = Exit(Switch(a)),     exit_b = Exit(Switch(b))
+#     i = Merge(Enter(0), i/next), which the condition compares with a limit
+#     x and z are different placeholders; a and b do not need each other
+# Result:
+#     loop/While = While(turn, most_turns, 0, x)      exit_a = Identity(loop/While:3)
+#     loop/While_1 = While(turn, most_turns, 0, z)    exit_b = Identity(loop/While_1:3)
+#
+# Afterwards, no Exit of the frame is left. Each While computes only what its Exits
+# need, and a session that fetches one of them need not feed the others' inputs.
 def make_whiles(
     graph: Graph,
     names: List[str],
@@ -207,6 +225,8 @@ def make_whiles(
     loop = _Loop(graph, names, regions)
     turn = _Turn(graph, names, loop)
     texts = loop.texts()
+    # (placeholders behind it as bits, whether it is a list of strings) -> (the Merges
+    # of its loop variables, its Exits). One While per key.
     groups: Dict[Tuple[int, bool], Tuple[Set[str], List[str]]] = {}
     for exit_name in regions.left[frame]:
         variable = loop.switches[graph.inputs(exit_name)[0].node]
@@ -354,6 +374,8 @@ def _write_while(
     _check_shared(graph, turn.condition, body)
     own = {variable.merge + ":0" for variable in variables}
     taken, constants = outer_tensors(graph, (turn.condition, body), fixed, own)
+    # Both functions take the same arguments, in this order: two counters, the loop
+    # variables, what is taken from outside. The body returns one value for each.
     arguments = [(v.merge + ":0", v.dtype, v.shape) for v in variables] + taken
     scope = loop.condition.rpartition("/")[0] or frame[-1]
     name = graph.unique_name(scope + "/While")

@@ -108,6 +108,19 @@ def kind(graph: Graph, name: str) -> str:
     return op[len("Ref") :] if op in FORWARDS else op
 
 
+# Given:
+#     value = Identity(v)                     v: VariableV2
+#     flat = Reshape(value, [-1])
+#     total = Add(value, 1)
+#     either = Merge(value of a branch, total of the other)
+# Result:
+#     value:0   Alias(v, read=value)
+#     flat:0    Alias(v, read=value, views=(flat,))
+#     total:0   None: memory of its own
+#     either:0  Alias("", chooser=either)
+#
+# Holds at the end: a tensor without an alias can never show a later write. What may be
+# memory or a copy has an alias, marked unsure, so that doubt refuses and never guesses.
 class Aliases:
     """Finds what is the memory of variables, whatever way control flow takes.
 
@@ -138,6 +151,8 @@ class Aliases:
         self.choosers: Dict[str, Chooser] = {}
         # Loop variables that are not the same memory in each iteration.
         self._mixed: Set[str] = set()
+        # (variable, views) -> the number by which the graph itself tells memories apart
+        # when it runs; 0 is memory of its own.
         self._numbers: Dict[Tuple[str, Tuple[View, ...]], int] = {}
         self._entries: Dict[str, Dict[int, Entry]] = {}
         self._entered = any(kind(graph, name) == "Enter" for name in order)
@@ -266,6 +281,9 @@ class Aliases:
                     unlike=known.unlike & entry.unlike,
                 )
 
+    # A fixed point: a loop variable counts as what it began with, until an iteration is
+    # seen to give something else. It is mixed from then on, and never goes back, so
+    # that this ends.
     def _find(self, order: Sequence[str]) -> None:
         while True:
             self._found.clear()

@@ -79,6 +79,13 @@ def _named(taker: Taker) -> str:
     return "node {!r}".format(taker)
 
 
+# Given:
+#     Doubt(reason, nodes={y}),  signatures: 0 returns y, 1 returns z
+# Result:
+#     {0: reason}
+#
+# Afterwards, the pass on variables leaves signature 0 out and begins again: without
+# its nodes, what was in doubt elsewhere may be certain.
 def refused(
     graph: Graph,
     doubts: Sequence[Doubt],

@@ -84,6 +84,15 @@ def _apart(graph: Graph, late: LateReads) -> List[Doubt]:
     return found
 
 
+# Given:
+#     write = TensorArrayWriteV3(array, 0, value of v, flow)
+#     add = AssignAdd(v, x, ^write)
+#     y = TensorArrayReadV3(array, 0, flow, ^add)
+# Result: a Doubt about the signatures that return y, as a session gives v + x
+# Given: the same, and nothing writes v after the array got it
+# Result: no Doubt
+# Given: QueueEnqueue(queue, value of v), and a write to v anywhere
+# Result: a Doubt about all that needs the node, as a later run may dequeue
 class _Keepers:
     """Finds the signatures to which a session would give what was written since.
 

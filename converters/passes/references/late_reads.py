@@ -90,6 +90,11 @@ class LateReads:
         self._graph = graph
         self._references = set(references)
         self._declared = declared
+        # _roots: reference tensor -> the variables that it may be of. _bits: variable
+        # -> its writes, one bit each; _resizing: the writes that may change a size.
+        # _behind: node -> the writes that come before it on any way. _in_turn: the same
+        # within one iteration. Sets of writes are ints, as graphs have thousands of
+        # nodes.
         self._roots: Dict[str, Set[str]] = {}
         self._bits: Dict[str, int] = {}
         self._resizing = 0
@@ -149,6 +154,15 @@ class LateReads:
         place = list(self._declared[name]).index(True)
         return edges[place].tensor
 
+    # Given:
+    #     value = Identity(v)
+    #     write = AssignAdd(v, x)
+    #     y = Mul(value, 2, ^write)
+    # Result:
+    #     LateRead(node=y, place=0, tensor=value:0, controls=[^value, ^write])
+    #
+    # Holds for what is not in the answer: no write lies between the read and the use,
+    # so one ReadVariableOp in the place of the Identity gives what the session gave.
     def of_nodes(self) -> List[LateRead]:
         """The inputs that nodes have to read for themselves."""
         if not self._bits:
@@ -234,6 +248,9 @@ class LateReads:
         inputs = graph.inputs(name)
         if graph.nodes[name].op in _ONE_INPUT:
             inputs = [edge for edge in inputs if edge.tensor == tensor]
+        # Both are asked: over all iterations, a write comes before everything in its
+        # loop, and so before the read itself as well. Only the second tells their
+        # order.
         for behind in (self._behind, self._in_turn):
             done = 0
             for edge in inputs:

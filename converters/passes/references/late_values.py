@@ -20,6 +20,18 @@ from .sharing import View, place_of
 __all__ = ["LateValues"]
 
 
+# Given: late reads, as late_reads finds them
+#     value = Identity(v),  y = Mul(value, 2, ^write)
+# Result:
+#     y/late_0 = ReadVariableOp(v, ^value, ^write)
+#     y = Mul(y/late_0, 2, ^write)
+# Given: a Merge that gives the memory of v, or a computed tensor
+# Result:
+#     which_... = Merge(number 1, number 0)          says what was chosen
+#     y = Mul(Select(Equal(which, 1), y/late_0_1, the Merge's own value), 2)
+#
+# Holds at the end: each use that could show a write has a read of its own, behind the
+# write. No node but its user takes it.
 class LateValues:
     """Writes the reads that ``LateReads`` has found.
 
@@ -38,6 +50,9 @@ class LateValues:
             for name, node in graph.nodes.items()
             if node.op in ("Variable", "VariableV2")
         }
+        # _ways: (tensor, Switches and Enters on its way) -> the last copy of them.
+        # _which: chooser -> the node with the number of what it chose.
+        # _flags: resource variable -> the variable that says whose memory it is.
         self._ways: Dict[Tuple[str, ...], str] = {}
         self._which: Dict[str, str] = {}
         self._flags: Dict[str, str] = {}

@@ -75,6 +75,16 @@ class Handed(NamedTuple):
     sure: bool = True
 
 
+# Given: value = Identity(v), the memory of a variable
+# Result:
+#     Reshape(value, shape)                        Handed(0)
+#     Slice(value, [0, 0], [2, -1]) of [4, 16]     Handed(0): rows of 64 bytes
+#     Slice(value, [0, 0], [2, -1]) of [4, 3]      None: rows of 12 bytes are copied
+#     Slice(value, a placeholder, [2, -1])         Handed(0, sure=False)
+#     Add(value, 1)                                None
+#
+# The order of the tests counts: graph.copies overrides all, as passes put nodes there
+# that a session had no counterpart of.
 def handed(graph: Graph, name: str, output: int) -> Optional[Handed]:
     """The input of a node whose memory one of its outputs is; None of most."""
     node = graph.nodes[name]
@@ -399,6 +409,8 @@ def _conjugate(graph: Graph, name: str) -> Optional[bool]:
     return _transpose(graph, name)
 
 
+# Op -> whether a node of it hands its input on: True, False (a copy), or None, where
+# only a run can say.
 _RULES: Dict[str, Callable[[Graph, str], Optional[bool]]] = {
     "AddN": _single,
     "BatchToSpaceND": _in_blocks,

@@ -90,6 +90,19 @@ def _memories(aliases: Aliases, tensor: str) -> Optional[Set[Memory]]:
     }
 
 
+# Given:
+#     set = AssignVariableOp(r, Identity(v))     r is the memory of v from then on
+#     add = AssignAdd(v, x)                      changes r as well, in a session
+# Result:
+#     r/memory_of = VarHandleOp int32            0: its own; n: that of memory n
+#     set/whose = AssignVariableOp(r/memory_of, number of v)          before set
+#     add/write = the write to v
+#     add/write/whose = ReadVariableOp(r/memory_of, ^add/write)
+#     add/write/follow = AssignVariableOp(r, v), where whose is the number of v
+#     add = NoOp, after all of that
+#
+# Holds between two calls: where r/memory_of names v, both have equal values. The flag
+# is a variable, since the sharing outlives the call that began it.
 class Followers:
     """Writes what keeps resource variables equal to those whose memory they are.
 

@@ -62,6 +62,12 @@ class Sharing(NamedTuple):
     given: Dict[str, str]
 
 
+# Given:
+#     enter = Enter(handle),  switch = Switch(enter, p),  switch:1 is read
+# Result:
+#     Place("handle", (("enter", 0), ("switch", 1)))       the outermost first
+#
+# A copy of this way takes another tensor to the same place.
 def place_of(graph: Graph, tensor: str) -> Optional[Place]:
     """The resource variable that a tensor is the handle of; None of others."""
     path: List[Tuple[str, int]] = []

@@ -46,6 +46,16 @@ def find_references(graph: Graph, names: Sequence[str]) -> Dict[str, int]:
     return found
 
 
+# Given:
+#     branch = RefSwitch(v, p)
+#     y = RefMerge(branch:0, w)                     only read
+# Result:
+#     y/value_0 = Identity(branch:0)
+#     y/value_1 = Identity(w)
+#     y = Merge(y/value_0, y/value_1)
+#
+# Afterwards, a RefMerge or RefNextIteration is left only where something writes
+# through it. Before references are listed, as fewer nodes hand some out then.
 def hand_on_values(graph: Graph) -> None:
     """Makes loops and conditionals give values, if nothing writes through them.
 
@@ -104,6 +114,14 @@ def _forwards(
     return found
 
 
+# Given:
+#     total = ReadVariableOp(v)                     a metric
+#     update = AssignAddVariableOp(v, x)            and its update, in one signature
+# Result:
+#     update = AssignAddVariableOp(v, x, ^total)
+#
+# Afterwards, the read comes first, as in a session, where it is ready at once. After
+# the references are resources: only reads without inputs but the handle count.
 def read_first(
     graph: Graph, signatures: Iterable[Tuple[Sequence[str], Set[str]]]
 ) -> None:
