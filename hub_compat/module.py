@@ -65,6 +65,8 @@ class Module:
                     name=self._name, trainable=trainable, tags=self._tags
                 )
 
+    # AutoGraph would rewrite all of this code, where a function is traced.
+    @tf.autograph.experimental.do_not_convert
     def __call__(
         self,
         inputs: Any = None,

@@ -21,6 +21,7 @@ from hub_compat import _guard, _preflight
 from hub_compat._handles.resolving import resolve
 from hub_compat._io import files
 from hub_compat._modules import checkpoints, reading, writing
+from hub_compat._modules.fitting import fitted
 from hub_compat._modules.graph_parts import GraphParts
 from hub_compat._modules.importing import ModuleImpl
 from hub_compat._modules.saved_keys import keys_of_savers
@@ -221,12 +222,10 @@ class ModuleSpec:
     def _create_impl(self, name: str, trainable: bool, tags: _Tags) -> ModuleImpl:
         """Imports a variant into the graph at hand, into an unused scope."""
         wanted = self.resolve_tags(tags)
-        meta_graph = self.meta_graph(tags)
         if wanted not in self._parts:
-            self._parts[wanted] = GraphParts(meta_graph)
+            self._parts[wanted] = GraphParts(fitted(self.meta_graph(tags), ""))
         return ModuleImpl(
             self._parts[wanted],
-            meta_graph,
             self._checkpoint,
             self._keys.get(wanted, {}),
             trainable,

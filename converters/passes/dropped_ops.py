@@ -20,7 +20,7 @@ skipped, and ``report.warnings`` says so. ``docs/dropped_ops.md``, written by
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable, Collection, Dict, Sequence
 
 from hub_compat._tf import node_def_pb2, tf
 
@@ -33,7 +33,7 @@ from ..ir.rewriter import Site
 from ..opdata.op_defs import read_ops
 from ..opdata.replacements import graph_for
 
-__all__ = ["MISJUDGED", "REWRITES", "run"]
+__all__ = ["MISJUDGED", "REWRITES", "replace", "run"]
 
 # Their shape functions are wrong: the number of slices is not all that there is.
 MISJUDGED = frozenset("ReduceSlice" + kind for kind in ("Max", "Min", "Prod", "Sum"))
@@ -53,8 +53,13 @@ MISJUDGED = frozenset("ReduceSlice" + kind for kind in ("Max", "Min", "Prod", "S
 # Before "variables" and "control flow": a recorded graph may hold what they rewrite.
 def run(graph: Graph, context: Context) -> None:
     """Rewrites the nodes of a graph whose ops are gone, where that can be."""
+    replace(graph, REWRITES)
+
+
+def replace(graph: Graph, ops: Collection[str]) -> None:
+    """Rewrites the nodes of these ops."""
     for node in list(graph.nodes.values()):
-        rewrite = REWRITES.get(node.op)
+        rewrite = REWRITES.get(node.op) if node.op in ops else None
         if rewrite is not None:
             rewrite(Site(graph, node, graph.op_def(node.op)), graph)
 

@@ -5,27 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Any, Dict, Iterable, Iterator
 
-from hub_compat._tf import meta_graph_pb2
-from hub_compat.converters.ir.graph import Graph
-from hub_compat.converters.passes import handle_shapes
-
-__all__ = ["annotated", "bring_functions"]
+__all__ = ["bring_functions"]
 
 # Eager execution has one list of functions for all graphs of a process.
 _numbers = itertools.count()
-
-
-def annotated(meta_graph: Any) -> Any:
-    """A MetaGraphDef whose functions say what variables they take.
-
-    Gradients of TensorFlow 2 ask for it, and TensorFlow 1 did not write it.
-    """
-    if not meta_graph.graph_def.library.function:
-        return meta_graph
-    copy = meta_graph_pb2.MetaGraphDef()
-    copy.CopyFrom(meta_graph)
-    handle_shapes.annotate(Graph(copy))
-    return copy
 
 
 def bring_functions(part: Any, library: Any) -> None:

@@ -10,34 +10,31 @@ from typing import (
     FrozenSet,
     Iterable,
     List,
-    Mapping,
     Optional,
+    Sequence,
     Set,
     Tuple,
 )
 
 from hub_compat._tf import (
-    control_flow_pb2,
     meta_graph_pb2,
     tf,
     types_pb2,
     variable_pb2,
 )
+from hub_compat._tf.array_gradients import ARRAY_OPS
 from hub_compat._tf.runtime import registered_op
 from hub_compat.converters.ir.graph import node_of, split_tensor
 from hub_compat.errors import CorruptModuleError, FormatError
 
-from .functions import annotated, bring_functions
+from .contexts import CONTEXTS, nodes_of
+from .functions import bring_functions
 from .reading import ASSET_PATHS
 from .tensor_info import names_of
 
 __all__ = ["GraphParts", "Part"]
 
 _VARIABLES = ("variables", "trainable_variables", "model_variables")
-_CONTEXTS = {
-    "cond_context": control_flow_pb2.CondContextDef,
-    "while_context": control_flow_pb2.WhileContextDef,
-}
 _COLOCATED = b"loc:@"
 
 
@@ -48,12 +45,19 @@ class Part:
       meta_graph: its nodes and collections.
       fed: names of tensors that are replaced.
       colocated: names of nodes that must be on the device of others.
+      awaited: names of nodes that others run after.
+      arrays: names of nodes that work on TensorArrays.
     """
 
-    def __init__(self, meta_graph: Any, fed: List[str], colocated: List[str]) -> None:
+    def __init__(self, meta_graph: Any, fed: Sequence[str] = ()) -> None:
         self.meta_graph = meta_graph
-        self.fed = fed
-        self.colocated = colocated
+        self.fed = list(fed)
+        nodes = meta_graph.graph_def.node
+        self.colocated = [node.name for node in nodes if "_class" in node.attr]
+        self.awaited = {
+            name[1:] for node in nodes for name in node.input if name[:1] == "^"
+        }
+        self.arrays = [node.name for node in nodes if node.op in ARRAY_OPS]
 
 
 class GraphParts:
@@ -64,14 +68,19 @@ class GraphParts:
 
     Args:
       meta_graph: the proto, which stays as it is.
+
+    Attributes:
+      signatures: its SignatureDefs by name.
+      state: names of the nodes that hold state.
     """
 
     def __init__(self, meta_graph: Any) -> None:
-        self._meta_graph = meta_graph = annotated(meta_graph)
+        self._meta_graph = meta_graph
+        self.signatures = meta_graph.signature_def
         self._nodes = {node.name: node for node in meta_graph.graph_def.node}
         self._inputs: Dict[str, List[str]] = {}
         self._users: Optional[Dict[str, List[str]]] = None
-        self._whole = any(name in meta_graph.collection_def for name in _CONTEXTS)
+        self._whole = any(name in meta_graph.collection_def for name in CONTEXTS)
         ops = {node.op for node in meta_graph.graph_def.node}
         stateful = {op for op in ops if _is_state(op)}
         self.state: FrozenSet[str] = frozenset(
@@ -87,7 +96,7 @@ class GraphParts:
             initializers of their own.
         """
         keys = ["variables", "model_variables", "table_initializer", ASSET_PATHS]
-        keys += sorted(_CONTEXTS)
+        keys += sorted(CONTEXTS)
         if trainable:
             keys += ["trainable_variables", "regularization_losses"]
         part = meta_graph_pb2.MetaGraphDef()
@@ -112,7 +121,7 @@ class GraphParts:
         if self._whole:
             needed = set(self._nodes)
         self._fill(part, self._ancestors(needed, ()))
-        return Part(part, [], [])
+        return Part(part)
 
     def signature_part(
         self, signature: Any, trainable: bool, in_function: bool, more: bool = True
@@ -130,7 +139,7 @@ class GraphParts:
         fed = [name for info in signature.inputs.values() for name in names_of(info)]
         outputs = [n for info in signature.outputs.values() for n in names_of(info)]
         part = meta_graph_pb2.MetaGraphDef()
-        keys = [ASSET_PATHS, *sorted(_CONTEXTS)]
+        keys = [ASSET_PATHS, *sorted(CONTEXTS)]
         if trainable:
             keys.append("update_ops")
         roots = {node_of(name) for name in outputs + fed}
@@ -152,13 +161,10 @@ class GraphParts:
             needed = self._ancestors(roots, ())
         self._fill(part, needed)
         fed += [name + ":0" for name in self.state if name in needed]
-        colocated = []
         for node in part.graph_def.node:
             if node.name in self.state or node.name in stops:
                 _make_placeholder(node, self._dtype(node))
-            elif "_class" in node.attr:
-                colocated.append(node.name)
-        return Part(part, fed, colocated)
+        return Part(part, fed)
 
     def _dtype(self, node: Any) -> int:
         """The dtype of the only output of a node."""
@@ -217,10 +223,10 @@ class GraphParts:
     ) -> Set[str]:
         """Adds all nodes of the loops and conditionals that some of them are in."""
         contexts: List[Tuple[str, bytes, FrozenSet[str]]] = []
-        for key, kind in _CONTEXTS.items():
+        for key, kind in CONTEXTS.items():
             if key in part.collection_def:
                 for data in part.collection_def[key].bytes_list.value:
-                    contexts.append((key, data, _nodes_of(kind.FromString(data))))
+                    contexts.append((key, data, nodes_of(kind.FromString(data))))
                 del part.collection_def[key]
         left = contexts
         grown = True
@@ -293,31 +299,6 @@ def _names_in(definition: Any) -> List[str]:
         definition.initial_value_name,
     ]
     return [node_of(name) for name in names if name]
-
-
-def _nodes_of(context: Any) -> FrozenSet[str]:
-    """The nodes that the proto of a loop or conditional names."""
-    found: Set[str] = set()
-    stack = [context]
-    while stack:
-        message = stack.pop()
-        for field, value in message.ListFields():
-            if field.name in ("context_name",):
-                continue
-            if isinstance(value, str):
-                found.add(node_of(value))
-            elif hasattr(value, "ListFields"):
-                stack.append(value)
-            elif isinstance(value, Mapping) or hasattr(value, "items"):
-                for key, inner in value.items():
-                    found.update((node_of(key), node_of(inner)))
-            elif not isinstance(value, (bool, int, bytes)):
-                for item in value:
-                    if isinstance(item, str):
-                        found.add(node_of(item))
-                    else:
-                        stack.append(item)
-    return frozenset(found)
 
 
 def _drop_colocation(node: Any, kept: Collection[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional
 import numpy as np
 
 from hub_compat._tf import tf
+from hub_compat._tf.array_gradients import keep_array_gradients
 from hub_compat._tf.gradients import register_control_flow_gradients
 from hub_compat._tf.graphs import (
     capture,
@@ -32,9 +33,9 @@ class ModuleImpl:
 
     Args:
       parts: the variant's graph.
-      meta_graph: its MetaGraphDef.
-      values: the prefix of the checkpoint with the variables' values, and the keys in
-        it, by the variables' names in the module; None for their own initializers.
+      checkpoint: the prefix of the checkpoint with the variables' values; None for
+        their own initializers.
+      keys: keys in it of variables that are there under other names than their own.
       trainable: whether its variables are trained.
       name: of the scope in the one that is open; no other may have it.
 
@@ -46,7 +47,6 @@ class ModuleImpl:
     def __init__(
         self,
         parts: GraphParts,
-        meta_graph: Any,
         checkpoint: Optional[str],
         keys: Mapping[str, str],
         trainable: bool,
@@ -54,7 +54,6 @@ class ModuleImpl:
     ) -> None:
         register_control_flow_gradients()
         self._parts = parts
-        self._meta_graph = meta_graph
         self._trainable = trainable
         graph = tf.compat.v1.get_default_graph()
         self._scope = graph.unique_name(name, mark_as_used=False)
@@ -98,7 +97,7 @@ class ModuleImpl:
           The outputs by name.
         """
         graph = tf.compat.v1.get_default_graph()
-        definition = self._meta_graph.signature_def[signature]
+        definition = self._parts.signatures[signature]
         # A copy without what the outputs do not need: functions run all of their ops.
         in_function = is_function(graph)
         given = tensor_info.feeds(definition.inputs, input_tensors)
@@ -116,7 +115,7 @@ class ModuleImpl:
             used = {tensor: feeds[tensor] for tensor in part.fed}
             _share_in_scope(part, scope)
             try:
-                _import(part, scope.rsplit("/", 1)[-1], used)
+                _import(part, scope.rsplit("/", 1)[-1], _with_awaited(part, used))
                 break
             except UnknownOpError:
                 # What the outputs do not need may not fit these inputs.
@@ -125,6 +124,9 @@ class ModuleImpl:
                 restore_names(graph, taken)
         if not in_function:
             colocation.follow_inputs(scope, used, part.colocated)
+
+        arrays = ["{}/{}".format(scope, name) for name in part.arrays]
+        keep_array_gradients(graph.get_operation_by_name(name) for name in arrays)
 
         def find(tensor: str) -> Any:
             node, index = split_tensor(tensor)
@@ -189,6 +191,16 @@ def _import(part: Part, name: str, input_map: Mapping[str, Any]) -> None:
                 name,
             )
         ) from error
+
+
+def _with_awaited(part: Part, feeds: Mapping[str, Any]) -> Dict[str, Any]:
+    """Adds that what runs after a replaced node runs after what replaces it."""
+    found = dict(feeds)
+    for tensor, value in feeds.items():
+        node, _ = split_tensor(tensor)
+        if node in part.awaited:
+            found.setdefault("^" + node, value)
+    return found
 
 
 def _share_in_scope(part: Part, scope: str) -> None:

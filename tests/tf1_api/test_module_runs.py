@@ -15,14 +15,26 @@ pytestmark = pytest.mark.tensorflow
 MODULES = expected.module_names()
 
 
+# TensorFlow 2.21 has no kernel that assigns a variable of this dtype.
+NO_KERNEL = {"all_dtypes": "qint16"}
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_recorded_runs(name: str) -> None:
     """Outputs, losses, gradients, one step and updates are the recorded ones."""
+    import tensorflow as tf
+
+    if name in NO_KERNEL and not tf.__version__.startswith("1."):
+        pytest.skip("no kernel of TensorFlow assigns variables of " + NO_KERNEL[name])
     recorded = expected.load_expected(name)
     spec = hub.load_module_spec(recorded.path)
+    seen = set()
     for case in recorded.cases:
-        if set(spec.get_input_info_dict(case.signature, case.tags)) == set(case.inputs):
+        infos = spec.get_input_info_dict(case.signature, case.tags)
+        if set(infos) == set(case.inputs) and case.id not in seen:
+            seen.add(case.id)
             _Run(spec, recorded, case).check()
+    assert seen
 
 
 class _Run:
@@ -49,19 +61,30 @@ class _Run:
                 tf.compat.v1.global_variables_initializer(),
                 tf.compat.v1.tables_initializer(),
             ]
-            if case.deterministic:
-                values, found_losses = self.run([outputs, losses])
-                for key, wanted in case.outputs.items():
-                    what = "{} {}".format(case.id, key)
-                    replay.assert_equal(values[key], wanted, what)
-                for found, wanted in zip(found_losses, case.regularization_losses):
-                    wanted = np.asarray(wanted, np.float32)
-                    replay.assert_equal(np.asarray(found, np.float32), wanted, case.id)
-                assert len(found_losses) == len(case.regularization_losses)
-            if case.gradient_of and case.deterministic:
-                self.check_gradients(inputs, outputs[case.gradient_of])
-            if case.updated and case.deterministic:
-                self.check_updates(updates)
+            if not case.deterministic:
+                return
+            gradients: List[Any] = []
+            if case.gradient_of:
+                gradients = self.gradients(inputs, outputs[case.gradient_of])
+            values, found_losses, found = self.run(
+                [outputs, losses, [g for g in gradients if g is not None]]
+            )
+            for key, wanted in case.outputs.items():
+                what = "{} {}".format(case.id, key)
+                replay.assert_equal(values[key], wanted, what)
+            for loss, wanted in zip(found_losses, case.regularization_losses):
+                wanted = np.asarray(wanted, np.float32)
+                replay.assert_equal(np.asarray(loss, np.float32), wanted, case.id)
+            assert len(found_losses) == len(case.regularization_losses)
+            if case.gradient_of:
+                self.check_gradients(gradients, found, outputs[case.gradient_of])
+            if case.updated:
+                fed = [
+                    t
+                    for v in inputs.values()
+                    for t in tf.nest.flatten(v, expand_composites=True)
+                ]
+                self.check_updates([op for op in updates if _runs(op, fed)])
 
     def run(self, fetches: Any, *before: Any) -> Any:
         """Runs ops in a new session, one after the other."""
@@ -75,21 +98,26 @@ class _Run:
                 session.run(op)
             return session.run(fetches)
 
-    def check_gradients(self, inputs: Dict[str, Any], output: Any) -> None:
-        """Gradients of variables and inputs, and the output after one step."""
+    def gradients(self, inputs: Dict[str, Any], output: Any) -> List[Any]:
+        """Gradients of variables and inputs; None where there is none."""
         import tensorflow as tf
 
         case = self.case
         weights = expected.weights_like(np.asarray(case.outputs[case.gradient_of]))
         value = tf.reduce_sum(output * tf.cast(tf.constant(weights), output.dtype))
-        variables = self.trainable()
-        dense = replay._dense_inputs(case)
-        sources = variables + [inputs[name] for name in dense]
-        gradients = [
+        sources = self.trainable()
+        sources += [inputs[name] for name in replay._dense_inputs(case)]
+        return [
             None if g is None else tf.convert_to_tensor(g)
             for g in (tf.gradients(value, sources) if sources else [])
         ]
-        values = self.run([g for g in gradients if g is not None])
+
+    def check_gradients(self, gradients: Any, values: Any, output: Any) -> None:
+        """Compares them, and the output after one step."""
+        import tensorflow as tf
+
+        case = self.case
+        variables = self.trainable()
         left = iter(values)
         found = [None if g is None else next(left) for g in gradients]
         replay._assert_gradients(
@@ -125,6 +153,21 @@ class _Run:
             parts = values[name]
             whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
             replay.assert_equal(whole, wanted, self.case.id + " " + name, 1e-4)
+
+
+def _runs(update: Any, fed: List[Any]) -> bool:
+    """Whether an update op needs no input of another signature."""
+    ops = {id(tensor.op) for tensor in fed}
+    stack, seen = [getattr(update, "op", update)], set()
+    while stack:
+        op = stack.pop()
+        if id(op) in seen or id(op) in ops:
+            continue
+        seen.add(id(op))
+        if op.type == "Placeholder":
+            return False
+        stack += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return True
 
 
 class _Renamed:
