@@ -6,8 +6,6 @@ Importing it imports no TensorFlow: the public names are looked up on first use.
 from __future__ import annotations
 
 import importlib
-import opcode
-import sys
 from typing import TYPE_CHECKING, Any, List
 
 from hub_compat._handles.settings import define_flags as _define_flags
@@ -32,6 +30,7 @@ _HOME = {
     "get_attached_message": "hub_compat.attachments",
     "get_expected_image_size": "hub_compat.image_util",
     "get_num_image_channels": "hub_compat.image_util",
+    "image_embedding_column": "hub_compat.feature_column",
     "ImageModuleInfo": "hub_compat.attachments",
     "KerasLayer": "hub_compat",
     "LatestModuleExporter": "hub_compat.estimator",
@@ -43,19 +42,14 @@ _HOME = {
     "register_resolver": "hub_compat._handles.resolving",
     "resolve": "hub_compat._handles.resolving",
     "save": "hub_compat.saver",
+    "sparse_text_embedding_column": "hub_compat.feature_column",
+    "text_embedding_column": "hub_compat.feature_column",
+    "text_embedding_column_v2": "hub_compat.feature_column",
     "VerificationReport": "hub_compat.formats",
     "verify": "hub_compat.converters.verify",
 }
 
 __all__ = sorted(_HOME)
-
-# What tensorflow_hub has, or once had, and what does it here.
-_INSTEAD = {
-    "image_embedding_column": "KerasLayer(directory)",
-    "sparse_text_embedding_column": "KerasLayer(directory)",
-    "text_embedding_column": "KerasLayer(directory)",
-    "text_embedding_column_v2": "KerasLayer(directory)",
-}
 
 if TYPE_CHECKING:
     from hub_compat import errors as errors
@@ -71,6 +65,16 @@ if TYPE_CHECKING:
         register_module_for_export as register_module_for_export,
     )
     from hub_compat.exporter import export_reusable as export_reusable
+    from hub_compat.feature_column import (
+        image_embedding_column as image_embedding_column,
+    )
+    from hub_compat.feature_column import (
+        sparse_text_embedding_column as sparse_text_embedding_column,
+    )
+    from hub_compat.feature_column import text_embedding_column as text_embedding_column
+    from hub_compat.feature_column import (
+        text_embedding_column_v2 as text_embedding_column_v2,
+    )
     from hub_compat.formats import ConversionReport as ConversionReport
     from hub_compat.formats import Detection as Detection
     from hub_compat.formats import Format as Format
@@ -109,23 +113,11 @@ else:
         elif name in _HOME:
             value = getattr(importlib.import_module(_HOME[name]), name)
         else:
-            raise _missing(name, sys._getframe(1))
+            raise AttributeError(
+                "module 'hub_compat' has no attribute {!r}".format(name)
+            )
         _register()
         return value
-
-
-def _missing(name: str, frame: Any) -> Exception:
-    """The error for a name, with advice where it is one of tensorflow_hub's."""
-    problem = "module 'hub_compat' has no attribute {!r}".format(name)
-    instead = _INSTEAD.get(name)
-    if instead is None:
-        return AttributeError(problem)
-    problem += "; instead of tensorflow_hub's, use {}".format(instead)
-    code, last = frame.f_code.co_code, frame.f_lasti
-    if 0 <= last < len(code) and opcode.opname[code[last]] == "IMPORT_FROM":
-        # Python would make an error without the advice of an AttributeError.
-        return ImportError(problem, name="hub_compat")
-    return AttributeError(problem)
 
 
 def __dir__() -> List[str]:

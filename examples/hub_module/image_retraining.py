@@ -4,10 +4,9 @@ Each folder of images is a class. What the module gives for an image, its bottle
 is computed once and kept in a file. The program is as it was written for
 tensorflow_hub, but for one line: the import::
 
-    python examples/hub_module/image_retraining.py testdata/image_bn/module \\
-        --image_dir=images --saved_model_dir=retrained
+    python examples/hub_module/image_retraining.py testdata/image_bn/module
 
-Without ``--image_dir`` it draws images of its own.
+Give ``--image_dir`` and ``--saved_model_dir``, or it draws images of its own.
 """
 
 import argparse
@@ -129,7 +128,11 @@ def retrain(arguments, image_dir, folder):
         tensors = (data, decoded, resized_input, bottleneck)
         feeds = {}
         for part in ("training", "testing"):
-            files = [(f, i) for i, l in enumerate(image_lists.values()) for f in l[part]]
+            files = [
+                (path, i)
+                for i, lists in enumerate(image_lists.values())
+                for path in lists[part]
+            ]
             values = get_bottlenecks(sess, [f for f, _ in files], folder, tensors)
             numbers = np.array([i for _, i in files])
             feeds[part] = {bottleneck_input: values, labels: numbers}

@@ -135,6 +135,7 @@ _FLOORS = (
     "module_fn estimator",
     "image_util",
     "keras2 keras3",
+    "feature_column",
     "",
     "_model_commands",
     "cli",
