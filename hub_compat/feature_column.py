@@ -475,7 +475,9 @@ class _TextEmbeddingColumnV2(
 def _output_shape(layer: Any) -> Any:
     """The shape of a layer's output for a batch of strings, without the batch."""
     spec = tf.TensorSpec([None], tf.string, name="text")
-    traced = tf.function(lambda text: layer(text), input_signature=[spec])
+    traced = tf.function(
+        lambda text: layer(text), input_signature=[spec], autograph=False
+    )
     output = traced.get_concrete_function().structured_outputs
     if not isinstance(output, (tf.Tensor, tf.TensorSpec)):
         raise FormatError(
