@@ -277,7 +277,9 @@ class LateReads:
         return self._unsure.doubts()
 
     def variables_of(self, tensor: str) -> List[str]:
-        """The variables whose memory a tensor may be."""
+        """The variables whose memory a tensor may be; none if nothing is written."""
+        if not self._bits:
+            return []
         alias = self.aliases.get(tensor)
         return [] if alias is None else self._variables(alias)
 
