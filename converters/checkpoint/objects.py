@@ -7,7 +7,7 @@ SavedModel, by the names of the edges. What it would miss is known before it sta
 from __future__ import annotations
 
 import struct
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, Set, Tuple
 
 from hub_compat._io import files
 from hub_compat._parsing.known_names import OBJECT_GRAPH
@@ -20,7 +20,7 @@ from .bundle import TensorEntry
 from .crc32c import crc32c, mask
 from .index import CheckpointIndex, read_index
 
-__all__ = ["check_object_checkpoint", "checkpoint_keys"]
+__all__ = ["check_object_checkpoint", "checkpoint_keys", "matched_objects"]
 
 # A variable's value; other attributes belong to tables and to Keras.
 _VALUE = "VARIABLE_VALUE"
@@ -107,6 +107,23 @@ def checkpoint_keys(
                 if attribute.name == _VALUE:
                     found.setdefault(number, attribute.checkpoint_key)
     return found
+
+
+def matched_objects(directory: str, saved_model: Any) -> Set[int]:
+    """The ids of the objects of a TF2 SavedModel that its checkpoint knows.
+
+    Args:
+      directory: the model.
+      saved_model: its proto.
+
+    Raises:
+      CorruptModuleError: there is no checkpoint, or it is damaged.
+    """
+    nodes = _objects(
+        read_index(files.join(directory, "variables", "variables")), directory
+    )
+    objects = saved_model.meta_graphs[0].object_graph_def.nodes
+    return {number for number, _ in _matches(objects, nodes, directory)}
 
 
 def _objects(index: CheckpointIndex, directory: str) -> Any:

@@ -119,7 +119,7 @@ _FLOORS = (
     "converters.request",
     "converters.passes converters.trial_loading",
     "converters.frontend converters.backend",
-    "converters.lowering converters.pipeline converters.omissions",
+    "converters.lowering converters.pipeline converters.omissions converters.slim",
     "converters.tf1_hub",
     "converters.source_values",
     "converters.tf1_model",

@@ -1,0 +1,90 @@
+"""One model without what only Keras needs: objects, functions, nodes."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Tuple
+
+from .library import Library, named_functions
+from .objects import NotUnderstood, rebuild, select
+
+__all__ = ["Slim", "slim"]
+
+
+class Slim(NamedTuple):
+    """What became of a model.
+
+    Attributes:
+      lost: attributes of the root that are gone.
+      objects: how many objects are gone.
+      functions: how many functions are gone.
+      numbers: the ids of objects that stay, by those that they had.
+    """
+
+    lost: Tuple[str, ...]
+    objects: int
+    functions: int
+    numbers: Dict[int, int]
+
+
+def slim(saved_model: Any, for_sessions: bool) -> Slim:
+    """Removes what only Keras' bookkeeping reaches, in place.
+
+    Args:
+      saved_model: the proto of a TF2 SavedModel.
+      for_sessions: whether the graph for sessions and servers stays.
+
+    Raises:
+      NotUnderstood: it is unlike any model that TensorFlow writes. It may have been
+        changed by then.
+    """
+    if len(saved_model.meta_graphs) != 1:
+        raise NotUnderstood("it has {} graphs".format(len(saved_model.meta_graphs)))
+    meta_graph = saved_model.meta_graphs[0]
+    objects = meta_graph.object_graph_def
+    library = Library(meta_graph.graph_def.library)
+    before = len(objects.nodes), len(library.functions)
+    selection = select(meta_graph, library)
+    if for_sessions:
+        _keep_called(selection, library, meta_graph.graph_def.node)
+    else:
+        _drop_graph(meta_graph, objects, selection.nodes)
+    numbers = rebuild(objects, selection)
+    library.keep(selection.functions)
+    aliases = getattr(meta_graph.meta_info_def, "function_aliases", {})
+    for name in list(aliases):
+        if name not in selection.functions:
+            del aliases[name]
+    return Slim(
+        selection.lost,
+        before[0] - len(objects.nodes),
+        before[1] - len(library.functions),
+        numbers,
+    )
+
+
+def _keep_called(selection: Any, library: Library, nodes: Any) -> None:
+    """Keeps what the nodes outside of functions call."""
+    pending = library.among(named_functions(nodes))
+    while pending:
+        name = pending.pop()
+        if name not in selection.functions:
+            selection.functions.add(name)
+            pending.extend(library.called_by(name))
+
+
+def _drop_graph(meta_graph: Any, objects: Any, kept: Any) -> None:
+    """Removes the graph for sessions, but for constants that objects name."""
+    named = {
+        objects.nodes[number].constant.operation
+        for number in kept
+        if objects.nodes[number].WhichOneof("kind") == "constant"
+    }
+    graph = meta_graph.graph_def
+    nodes = [type(n).FromString(n.SerializeToString()) for n in graph.node if n.name in named]
+    for node in nodes:
+        del node.input[:]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    meta_graph.ClearField("signature_def")
+    meta_graph.ClearField("saver_def")
+    meta_graph.ClearField("collection_def")
