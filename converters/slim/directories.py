@@ -90,9 +90,7 @@ def write_slim(directory: str, target: str) -> None:
         files.make_dirs(target)
         facts = SlimFacts(str(error), ())
     files.make_dirs(files.join(target, _FACTS[0]))
-    files.write_bytes(
-        files.join(target, *_FACTS), json.dumps(facts._asdict()).encode()
-    )
+    files.write_bytes(files.join(target, *_FACTS), json.dumps(facts._asdict()).encode())
 
 
 def read_facts(target: str) -> SlimFacts:

@@ -250,7 +250,9 @@ def rebuild(objects: Any, selection: Selection) -> Dict[int, int]:
       The new ids by the old ones.
     """
     numbers = {old: new for new, old in enumerate(sorted(selection.nodes))}
-    nodes = [_copied(objects.nodes[old], selection.edges[old], numbers) for old in numbers]
+    nodes = [
+        _copied(objects.nodes[old], selection.edges[old], numbers) for old in numbers
+    ]
     del objects.nodes[:]
     objects.nodes.extend(nodes)
     for name in list(objects.concrete_functions):
@@ -273,9 +275,7 @@ def _copied(node: Any, edges: List[int], numbers: Dict[int, int]) -> Any:
     del made.children[:]
     for position in edges:
         child = node.children[position]
-        made.children.add(
-            node_id=numbers[child.node_id], local_name=child.local_name
-        )
+        made.children.add(node_id=numbers[child.node_id], local_name=child.local_name)
     for reference in getattr(made, "dependencies", ()):
         reference.node_id = numbers[reference.node_id]
     for saveable in getattr(made, "saveable_objects", {}).values():

@@ -80,7 +80,9 @@ def _drop_graph(meta_graph: Any, objects: Any, kept: Any) -> None:
         if objects.nodes[number].WhichOneof("kind") == "constant"
     }
     graph = meta_graph.graph_def
-    nodes = [type(n).FromString(n.SerializeToString()) for n in graph.node if n.name in named]
+    nodes = [
+        type(n).FromString(n.SerializeToString()) for n in graph.node if n.name in named
+    ]
     for node in nodes:
         del node.input[:]
     del graph.node[:]

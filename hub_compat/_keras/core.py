@@ -173,9 +173,7 @@ class KerasCore:
                 self.weights_missing = handle != source
             # What is unpacked goes with the process, and so would the slim form.
             slim = False if self.weights_missing else "auto"
-            return load(
-                handle, tags=self.tags or None, options=load_options, slim=slim
-            )
+            return load(handle, tags=self.tags or None, options=load_options, slim=slim)
         for name, value in (("tags", self.tags), ("load_options", load_options)):
             if value:
                 raise LayerError(

@@ -93,4 +93,4 @@ def _explain(loaded: Any, lost: Tuple[str, ...], name: str) -> None:
             "{!r} object has no attribute {!r}".format(kind.__name__, attribute)
         )
 
-    setattr(kind, "__getattr__", ask)
+    kind.__getattr__ = ask

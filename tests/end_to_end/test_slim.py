@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
@@ -83,9 +81,11 @@ def _equal(one: Any, other: Any) -> None:
 
 
 @pytest.mark.eager
-@pytest.mark.parametrize("name", ["convolutions", "functional", "own_gradient"] + [
-    "recurrent", "subclassed", "mixed", "text"
-])
+@pytest.mark.parametrize(
+    "name",
+    ["convolutions", "functional", "own_gradient"]
+    + ["recurrent", "subclassed", "mixed", "text"],
+)
 def test_a_slim_model_computes_the_same(saved: Any, name: str) -> None:
     """Outputs, losses, gradients and new states are bit for bit those of the whole."""
     if name not in _names():
