@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, Iterator, List, Set
 
-__all__ = ["Library", "named_functions"]
+__all__ = ["Library", "calls_in", "named_functions"]
 
 _GRADIENT = "_gradient_op_type"
 
@@ -15,6 +15,20 @@ def named_functions(nodes: Iterable[Any]) -> Iterator[str]:
         yield node.op
         for attr in node.attr.values():
             yield from _in_attr(attr)
+
+
+def calls_in(nodes: Iterable[Any]) -> Iterator[Any]:
+    """The attributes of nodes that are functions, and those of such calls."""
+    pending = [attr for node in nodes for attr in node.attr.values()]
+    while pending:
+        attr = pending.pop()
+        kind = attr.WhichOneof("value")
+        found = [attr.func] if kind == "func" else []
+        if kind == "list":
+            found = list(attr.list.func)
+        for call in found:
+            yield call
+            pending.extend(call.attr.values())
 
 
 def _in_attr(attr: Any) -> Iterator[str]:
@@ -72,6 +86,10 @@ class Library:
             self._called[name] = found
         return found
 
+    def forget_calls(self) -> None:
+        """Has ``called_by`` look again, after functions have changed."""
+        self._called.clear()
+
     def among(self, names: Iterable[str]) -> List[str]:
         """The functions among some names, each once; a gradient's name is its own."""
         found = {}
@@ -89,7 +107,7 @@ class Library:
         kept = [g for g in library.gradient if g.function_name in names]
         _replace(library.gradient, kept)
         if hasattr(library, "registered_gradients"):
-            used = set()
+            used: Set[str] = set()
             for function in library.function:
                 used.update(named_functions(function.node_def))
             kept = [

@@ -6,6 +6,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 
 from .library import Library, named_functions
 from .objects import NotUnderstood, rebuild, select
+from .twins import merge_twins
 
 __all__ = ["Slim", "slim"]
 
@@ -44,6 +45,7 @@ def slim(saved_model: Any, for_sessions: bool) -> Slim:
     library = Library(meta_graph.graph_def.library)
     before = len(objects.nodes), len(library.functions)
     selection = select(meta_graph, library)
+    _merge(selection, library, meta_graph)
     if for_sessions:
         _keep_called(selection, library, meta_graph.graph_def.node)
     else:
@@ -60,6 +62,20 @@ def slim(saved_model: Any, for_sessions: bool) -> Slim:
         before[1] - len(library.functions),
         numbers,
     )
+
+
+def _merge(selection: Any, library: Library, meta_graph: Any) -> None:
+    """Merges functions that are equal, but for those that objects name."""
+    fixed = set(selection.concrete) | set(library.gradients.values())
+    fixed.update(
+        node.captured_tensor.concrete_function
+        for node in meta_graph.object_graph_def.nodes
+        if node.WhichOneof("kind") == "captured_tensor"
+    )
+    ops = meta_graph.meta_info_def.stripped_op_list.op
+    stateless = {op.name for op in ops if not op.is_stateful}
+    gone = merge_twins(library, selection.functions, fixed, stateless)
+    selection.functions.difference_update(gone)
 
 
 def _keep_called(selection: Any, library: Library, nodes: Any) -> None:

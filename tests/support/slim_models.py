@@ -55,20 +55,6 @@ def _convolutions(keras: Any) -> Made:
     return Made(model, _floats(4, 8, 8, 3))
 
 
-def _recurrent(keras: Any) -> Made:
-    layers = keras.layers
-    model = keras.Sequential(
-        [
-            layers.Bidirectional(
-                layers.LSTM(3, return_sequences=True), input_shape=(5, 4)
-            ),
-            layers.GRU(3),
-            layers.Dense(1),
-        ]
-    )
-    return Made(model, _floats(2, 5, 4))
-
-
 def _own_gradient(keras: Any) -> Made:
     @tf.custom_gradient
     def doubled(x: Any) -> Any:
@@ -136,7 +122,6 @@ MODELS: Dict[str, Callable[[Any], Made]] = {
     "convolutions": _convolutions,
     "functional": _functional,
     "own_gradient": _own_gradient,
-    "recurrent": _recurrent,
     "subclassed": _subclassed,
 }
 # Layers that Keras of TF 1.15 does not have.
