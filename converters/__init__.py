@@ -25,6 +25,7 @@ def convert(
     tolerance: Optional[float] = None,
     target: Optional[str] = None,
     follow_links: bool = False,
+    slim: bool = False,
 ) -> ConversionReport:
     """Converts a module into a Reusable TF2 SavedModel, or for an older TensorFlow.
 
@@ -50,6 +51,9 @@ def convert(
         for ``hub.Module``, ``"tf1-saved-model"`` for loaders that open a session.
       follow_links: treat symbolic links that lead out of the module as part of it.
         Its own folders, such as ``assets``, may be links in any case.
+      slim: leave out of a TF2 SavedModel of Keras 2 what only Keras' own loader needs,
+        as ``load(..., slim=True)`` does. The result loads faster, and in servers as
+        well; ``keras.models.load_model`` does not load it. Needs no ``target``.
 
     Returns:
       A report of what was converted, and what was skipped.
@@ -72,4 +76,5 @@ def convert(
         tolerance=tolerance,
         target=target,
         follow_links=follow_links,
+        slim=slim,
     )

@@ -62,6 +62,7 @@ class Arguments(NamedTuple):
     tolerance: Optional[float]
     target: Optional[str]
     follow_links: bool
+    slim: bool = False
 
 
 def run(source: Any, destination: Any, **options: Any) -> ConversionReport:
@@ -141,7 +142,7 @@ def _registry(arguments: Arguments, detection: Detection) -> Optional[Registry]:
     registry = None
     if arguments.target is not None and _form(arguments) is None:
         registry = of_target(arguments.target)
-    dispatch.check_convertible(detection, registry, _form(arguments))
+    dispatch.check_convertible(detection, registry, _form(arguments), arguments.slim)
     return registry
 
 
@@ -172,6 +173,7 @@ def _convert_once(
         directory,
         arguments.link,
         links=links.ALL if arguments.follow_links else links.INSIDE,
+        slim=arguments.slim,
         registry=registry,
         form=_form(arguments),
     )

@@ -40,7 +40,7 @@ def run(request: ConversionRequest) -> ConversionResult:
       FormatError: the format is not converted.
       ConversionError, CorruptModuleError: the source cannot be.
     """
-    check_convertible(request.detection, request.registry, request.form)
+    check_convertible(request.detection, request.registry, request.form, request.slim)
     if request.form is not None:
         return _run_backwards(request)
     if request.detection.format.is_tf2:
@@ -77,7 +77,10 @@ _OWN = {HUB: Format.TF1_HUB_MODULE, SERVED: Format.TF1_SAVED_MODEL}
 
 
 def check_convertible(
-    detection: Detection, registry: Optional[Registry], form: Optional[str] = None
+    detection: Detection,
+    registry: Optional[Registry],
+    form: Optional[str] = None,
+    slim: bool = False,
 ) -> None:
     """Refuses a format that is not converted.
 
@@ -85,10 +88,19 @@ def check_convertible(
       detection: the source.
       registry: what the target knows; None without one.
       form: the format of TF1 that is wanted; None for a TF2 SavedModel.
+      slim: whether what only Keras' own loader needs is to be left out.
 
     Raises:
       FormatError: it is refused.
     """
+    if slim and (form is not None or not detection.format.is_tf2):
+        raise FormatError(
+            "slim=True leaves something out of a TF2 SavedModel, and the result is one, "
+            "too; what comes from TF1 or goes there has nothing of the kind. Convert "
+            "without it. Received: {!r}, which is a {}".format(
+                detection.path, detection.format.value
+            )
+        )
     if form is not None and detection.format is _OWN[form]:
         raise FormatError(
             "The model is in the format of target={!r} already, and needs no "
@@ -102,12 +114,13 @@ def check_convertible(
         if form is not None:
             return
         # No loader of TensorFlow's reads chunks; they are written as one file.
-        if registry is not None or detection.file.endswith(".cpb"):
+        if slim or registry is not None or detection.file.endswith(".cpb"):
             return
         raise FormatError(
             "The module is already a TF2 SavedModel, and needs no conversion. Load "
             "it with hub_compat.load(), or name an older TensorFlow: "
-            "target='tf1.15'. Received: {!r}".format(detection.path)
+            "target='tf1.15'. Of a model of Keras 2, slim=True makes one that loads "
+            "faster. Received: {!r}".format(detection.path)
         )
     raise FormatError(
         "This version converts {}; the module's format is {}. Received: {!r}".format(

@@ -70,6 +70,7 @@ class ConversionRequest:
       whole: whether the other variants come along.
       exclusions: what to leave out; None where TensorFlow was not asked.
       form: of ``FORMS``, for a result that is of TF1; None for a TF2 SavedModel.
+      slim: whether to leave out what only Keras' own loader needs.
     """
 
     detection: Detection
@@ -83,6 +84,7 @@ class ConversionRequest:
     whole: bool = True
     exclusions: Optional[Exclusions] = None
     form: Optional[str] = None
+    slim: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

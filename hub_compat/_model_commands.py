@@ -41,6 +41,12 @@ def define_convert(values: flags.FlagValues) -> None:
     """Defines the flags of ``convert``."""
     flags.DEFINE_bool("json", False, "Print the report as a JSON object.", values)
     flags.DEFINE_bool("overwrite", False, "Replace OUT if it exists.", values)
+    flags.DEFINE_bool(
+        "slim",
+        False,
+        "Leave out of a SavedModel of Keras 2 what only Keras' own loader needs.",
+        values,
+    )
     flags.DEFINE_string(
         "target",
         None,
@@ -226,6 +232,7 @@ def convert(arguments: List[str], values: flags.FlagValues) -> int:
             tolerance=values.tolerance,
             target=values.target,
             follow_links=values["follow-links"].value,
+            slim=values.slim,
         )
     except HubCompatError as error:
         if values.json:

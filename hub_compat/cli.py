@@ -2,7 +2,7 @@
 
     hub-compat detect DIR... [--json]
     hub-compat convert DIR OUT [--target=tf1.15] [--overwrite]
-                               [--link=auto|hard|copy] [--follow-links] [--json]
+                               [--link=auto|hard|copy] [--follow-links] [--slim] [--json]
                                [--verify] [--tolerance=NUMBER]
     hub-compat prune [--all] [--json]
 

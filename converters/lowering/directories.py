@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import Any, NamedTuple, Optional
 
@@ -10,6 +11,7 @@ from hub_compat._io import links as _links
 from hub_compat._io.fingerprint import fingerprint
 from hub_compat._parsing.full_proto import read_saved_model
 from hub_compat.detector import detect
+from hub_compat.errors import ConversionError
 from hub_compat.formats import Omission
 from hub_compat.provenance import Provenance, read
 
@@ -19,6 +21,7 @@ from ..checkpoint.objects import check_object_checkpoint
 from ..ir.outside_ops import warnings_of_saved_model
 from ..opdata.targets import Registry
 from ..request import ConversionRequest, ConversionResult
+from ..slim import NotUnderstood, slim
 from .lowering import Lowered, lower
 
 __all__ = ["lower_directory", "lower_saved_model"]
@@ -31,7 +34,7 @@ def lower_saved_model(request: ConversionRequest) -> ConversionResult:
     """Writes a TF2 SavedModel, lowered, into an empty directory.
 
     Without a registry nothing is lowered: the model is only put together from its
-    chunks.
+    chunks, or made slim.
 
     Raises:
       ConversionError, CorruptModuleError: it cannot be lowered.
@@ -46,9 +49,13 @@ def lower_saved_model(request: ConversionRequest) -> ConversionResult:
     check_object_checkpoint(source, saved_model)
     outside = tuple(warnings_of_saved_model(saved_model))
     if registry is None:
-        lowered = Lowered({}, [])
+        # What slim models leave out is counted there.
+        lowered = Lowered(collections.defaultdict(int), [])
     else:
         lowered = lower(saved_model, registry, source)
+    if request.slim:
+        others = registry is None or registry.version >= (2, 0)
+        _make_slim(saved_model, source, lowered, others)
     brought = _bring_files(request)
     known = read(source)
     facts = known or Provenance(
@@ -87,6 +94,30 @@ def lower_saved_model(request: ConversionRequest) -> ConversionResult:
     )
 
 
+def _make_slim(saved_model: Any, source: str, lowered: Lowered, others: bool) -> None:
+    """Leaves out what only Keras' own loader needs.
+
+    Args:
+      saved_model: the proto.
+      source: the directory that it is of.
+      lowered: where it is counted.
+      others: whether newer TensorFlows than this one may read the result.
+
+    Raises:
+      ConversionError: it is unknown what that is.
+    """
+    try:
+        done = slim(saved_model, for_sessions=True, for_others=others)
+    except NotUnderstood as error:
+        raise ConversionError(
+            "The model has no slim form: {}. Convert it without slim=True. Received: "
+            "{!r}".format(error, source)
+        ) from error
+    for what, count in (("an object", done.objects), ("a function", done.functions)):
+        if count:
+            lowered.done["{} that only Keras needs is left out".format(what)] = count
+
+
 class _Brought(NamedTuple):
     """The checkpoint shards that came along.
 
@@ -106,7 +137,8 @@ def _bring_files(request: ConversionRequest) -> _Brought:
     source = request.detection.path
     linked = copied = files = 0
     for name in _links.model_files(source, request.links):
-        if name in _REPLACED:
+        # What Keras needs to make layers of objects that are gone.
+        if name in _REPLACED or (request.slim and name == "keras_metadata.pb"):
             continue
         path = _files.join(source, *name.split("/"))
         target = _files.join(request.directory, *name.split("/"))

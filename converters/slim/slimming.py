@@ -27,12 +27,13 @@ class Slim(NamedTuple):
     numbers: Dict[int, int]
 
 
-def slim(saved_model: Any, for_sessions: bool) -> Slim:
+def slim(saved_model: Any, for_sessions: bool, for_others: bool = False) -> Slim:
     """Removes what only Keras' bookkeeping reaches, in place.
 
     Args:
       saved_model: the proto of a TF2 SavedModel.
       for_sessions: whether the graph for sessions and servers stays.
+      for_others: whether newer TensorFlows than this one may read the result.
 
     Raises:
       NotUnderstood: it is unlike any model that TensorFlow writes. It may have been
@@ -41,6 +42,10 @@ def slim(saved_model: Any, for_sessions: bool) -> Slim:
     if len(saved_model.meta_graphs) != 1:
         raise NotUnderstood("it has {} graphs".format(len(saved_model.meta_graphs)))
     meta_graph = saved_model.meta_graphs[0]
+    if for_others and _has_unknown_fields(meta_graph):
+        raise NotUnderstood(
+            "a newer TensorFlow wrote it, and this one does not know all of its fields"
+        )
     objects = meta_graph.object_graph_def
     library = Library(meta_graph.graph_def.library)
     before = len(objects.nodes), len(library.functions)
@@ -62,6 +67,13 @@ def slim(saved_model: Any, for_sessions: bool) -> Slim:
         before[1] - len(library.functions),
         numbers,
     )
+
+
+def _has_unknown_fields(message: Any) -> bool:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    copy.DiscardUnknownFields()
+    return bool(copy.ByteSize() != message.ByteSize())
 
 
 def _merge(selection: Any, library: Library, meta_graph: Any) -> None:

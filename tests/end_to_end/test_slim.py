@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
@@ -277,3 +279,38 @@ def _sample(spec: Any) -> Any:
         return tf.constant(np.full(shape, "the cat").tolist())
     values = np.random.RandomState(1).rand(*shape)
     return tf.constant(values.astype(spec.dtype.as_numpy_dtype))
+
+
+@pytest.mark.eager
+def test_convert_writes_the_slim_form_for_others(saved: Any, tmp_path: Path) -> None:
+    """With the graph for sessions; a loader and a session compute the same."""
+    model = saved("functional")
+    out = str(tmp_path / "out")
+    report = hub_compat.convert(model.path, out, slim=True)
+    assert any("only Keras needs" in line for line in report.lowered)
+    whole, slim = tf.saved_model.load(model.path), tf.saved_model.load(out)
+    assert not hasattr(slim, "keras_api")
+    for one, other in zip(
+        _call(whole, model.inputs, True), _call(slim, model.inputs, True)
+    ):
+        _equal(one, other)
+    results = []
+    for path in (model.path, out):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], path)
+            signature = meta_graph.signature_def["serving_default"]
+            feeds = {
+                signature.inputs[key].name: value
+                for key, value in zip(sorted(signature.inputs), model.inputs)
+            }
+            fetches = [signature.outputs[k].name for k in sorted(signature.outputs)]
+            results.append(session.run(fetches, feeds))
+    _equal(*results)
+
+
+def test_convert_refuses_slim_of_tf1_modules(testdata: Path, tmp_path: Path) -> None:
+    """They have nothing of the kind, and neither has a result of TF1."""
+    for source, target in (("image_bn", None), ("tf221/keras2_text", "tf1-hub")):
+        path = str(testdata / source / "module")
+        with pytest.raises(hub_compat.errors.FormatError, match="slim=True"):
+            hub_compat.convert(path, str(tmp_path / "out"), slim=True, target=target)

@@ -158,8 +158,10 @@ def test_convert_passes_its_flags_on(
     assert _main("convert", "a", "b", "--tolerance=0.5") == 0
     assert _main("convert", "a", "b", "--target=tf1.15") == 0
     assert _main("convert", "a", "b", "--follow-links") == 0
+    assert _main("convert", "a", "b", "--slim") == 0
     plain = {"source": "a", "destination": "b", "overwrite": False, "link": "auto"}
     plain.update(verify=False, tolerance=None, target=None, follow_links=False)
+    plain.update(slim=False)
     assert convert_calls == [
         plain,
         dict(plain, overwrite=True, link="copy"),
@@ -167,6 +169,7 @@ def test_convert_passes_its_flags_on(
         dict(plain, verify=True, tolerance=0.5),
         dict(plain, target="tf1.15"),
         dict(plain, follow_links=True),
+        dict(plain, slim=True),
     ]
 
 
