@@ -95,8 +95,8 @@ def check_convertible(
     """
     if slim and (form is not None or not detection.format.is_tf2):
         raise FormatError(
-            "slim=True leaves something out of a TF2 SavedModel, and the result is one, "
-            "too; what comes from TF1 or goes there has nothing of the kind. Convert "
+            "slim=True leaves something out of a TF2 SavedModel, and the result is one "
+            "too. What comes from TF1, or goes there, has nothing of the kind. Convert "
             "without it. Received: {!r}, which is a {}".format(
                 detection.path, detection.format.value
             )

@@ -2,8 +2,8 @@
 
     hub-compat detect DIR... [--json]
     hub-compat convert DIR OUT [--target=tf1.15] [--overwrite]
-                               [--link=auto|hard|copy] [--follow-links] [--slim] [--json]
-                               [--verify] [--tolerance=NUMBER]
+                               [--link=auto|hard|copy] [--follow-links] [--json]
+                               [--verify] [--tolerance=NUMBER] [--slim]
     hub-compat prune [--all] [--json]
 
 Standard output carries the result, standard error everything else; with

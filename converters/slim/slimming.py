@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Tuple
 
+from ..opdata.targets import NEWEST, ops_of
 from .library import Library, named_functions
 from .objects import NotUnderstood, rebuild, select
 from .twins import merge_twins
@@ -49,8 +50,8 @@ def slim(saved_model: Any, for_sessions: bool, for_others: bool = False) -> Slim
     objects = meta_graph.object_graph_def
     library = Library(meta_graph.graph_def.library)
     before = len(objects.nodes), len(library.functions)
+    _merge(select(meta_graph, library), library, meta_graph)
     selection = select(meta_graph, library)
-    _merge(selection, library, meta_graph)
     if for_sessions:
         _keep_called(selection, library, meta_graph.graph_def.node)
     else:
@@ -78,16 +79,16 @@ def _has_unknown_fields(message: Any) -> bool:
 
 def _merge(selection: Any, library: Library, meta_graph: Any) -> None:
     """Merges functions that are equal, but for those that objects name."""
-    fixed = set(selection.concrete) | set(library.gradients.values())
-    fixed.update(
-        node.captured_tensor.concrete_function
-        for node in meta_graph.object_graph_def.nodes
-        if node.WhichOneof("kind") == "captured_tensor"
+    # A SavedModel does not list what only functions within functions have.
+    ops = dict(ops_of(NEWEST))
+    ops.update((op.name, op) for op in meta_graph.meta_info_def.stripped_op_list.op)
+    merge_twins(
+        library,
+        meta_graph.object_graph_def,
+        selection.functions,
+        set(selection.concrete),
+        {name for name, op in ops.items() if not op.is_stateful},
     )
-    ops = meta_graph.meta_info_def.stripped_op_list.op
-    stateless = {op.name for op in ops if not op.is_stateful}
-    gone = merge_twins(library, selection.functions, fixed, stateless)
-    selection.functions.difference_update(gone)
 
 
 def _keep_called(selection: Any, library: Library, nodes: Any) -> None:

@@ -67,7 +67,8 @@ def _call(loaded: Any, inputs: Any, training: bool) -> Any:
         losses = [loss() for loss in loaded.regularization_losses]
         total += tf.add_n(losses) if losses else 0.0
     gradients = tape.gradient(total, loaded.trainable_variables)
-    return flat, losses, [_dense(g) for g in gradients], list(loaded.variables)
+    values = [variable.numpy() for variable in loaded.variables]
+    return flat, losses, [_dense(g) for g in gradients], values
 
 
 def _dense(gradient: Any) -> Any:
@@ -103,7 +104,7 @@ def test_a_slim_model_computes_the_same(saved: Any, name: str) -> None:
         assert [(v.name, v.shape, v.dtype) for v in getattr(whole, attribute)] == [
             (v.name, v.shape, v.dtype) for v in getattr(slim, attribute)
         ]
-    for training in (False, True, False):
+    for training in (True, False):
         for one, other in zip(
             _call(whole, model.inputs, training), _call(slim, model.inputs, training)
         ):

@@ -121,8 +121,11 @@ def _mixed(keras: Any) -> Made:
 MODELS: Dict[str, Callable[[Any], Made]] = {
     "convolutions": _convolutions,
     "functional": _functional,
-    "own_gradient": _own_gradient,
     "subclassed": _subclassed,
 }
-# Layers that Keras of TF 1.15 does not have.
-LATER: Dict[str, Callable[[Any], Made]] = {"mixed": _mixed, "text": _text}
+# What TF 1.15 or its Keras does not have: layers, custom gradients in a file.
+LATER: Dict[str, Callable[[Any], Made]] = {
+    "mixed": _mixed,
+    "own_gradient": _own_gradient,
+    "text": _text,
+}
