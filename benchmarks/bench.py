@@ -110,6 +110,12 @@ class Bench:
             self.environ["HUB_COMPAT_CACHE_DIR"] = str(directory)
             return self.side("hub_compat_load", source)
 
+    def layering(self, source: Path) -> Facts:
+        """``KerasLayer(path)`` with nothing in its cache."""
+        with self.directory() as directory:
+            self.environ["HUB_COMPAT_CACHE_DIR"] = str(directory)
+            return self.side("hub_compat_layer", source)
+
     def command(self, *command: str) -> Facts:
         """A whole process."""
         start = time.perf_counter()

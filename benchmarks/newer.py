@@ -1,7 +1,7 @@
 """Writes a SavedModel of the TensorFlow that runs it: ``newer.py KIND OUT``.
 
-``resnet50`` is the one of Keras 2, which traces each function several times, as users'
-models do; ``deep --nodes N`` a function of products and sums, one after another.
+``resnet50``, ``mobilenetv2`` and ``efficientnetb0`` are those of Keras 2, which traces
+each function several times, as users' models do; ``deep --nodes N`` a function of products and sums, one after another.
 """
 
 from __future__ import annotations
@@ -11,11 +11,18 @@ from typing import Any
 
 import tensorflow as tf
 
+_APPLICATIONS = {
+    "efficientnetb0": "EfficientNetB0",
+    "mobilenetv2": "MobileNetV2",
+    "resnet50": "ResNet50",
+}
 
-def _resnet50(out: str) -> None:
+
+def _application(name: str, out: str) -> None:
     import tf_keras
 
-    tf_keras.applications.ResNet50(weights=None).save(out, save_format="tf")
+    make = getattr(tf_keras.applications, _APPLICATIONS[name])
+    make(weights=None).save(out, save_format="tf")
 
 
 def _deep(out: str, nodes: int) -> None:
@@ -40,14 +47,14 @@ def _deep(out: str, nodes: int) -> None:
 def main() -> None:
     """Writes the model."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("kind", choices=["resnet50", "deep"])
+    parser.add_argument("kind", choices=sorted(_APPLICATIONS) + ["deep"])
     parser.add_argument("out", help="the directory to write")
     parser.add_argument("--nodes", type=int, default=0)
     options = parser.parse_args()
     if options.kind == "deep":
         _deep(options.out, options.nodes)
     else:
-        _resnet50(options.out)
+        _application(options.kind, options.out)
 
 
 if __name__ == "__main__":

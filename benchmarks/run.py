@@ -27,6 +27,7 @@ from typing import Callable, Dict, List, Optional
 
 import conversion_rows
 import handle_rows
+import slim_rows
 import training_rows
 from bench import Bench, SideFailed
 from models import ModelMissing, Models, default_directory
@@ -39,6 +40,7 @@ GROUPS: Dict[str, Callable[[Bench], None]] = {
     "weights": conversion_rows.weights,
     "growth": conversion_rows.growth,
     "load": conversion_rows.load,
+    "slim": slim_rows.slim,
     "resolve": handle_rows.resolve,
     "lower": training_rows.lower,
     "recurrent": training_rows.recurrent,

@@ -79,6 +79,15 @@ def hub_compat_load(source: str) -> Prepared:
     return lambda: function(source)
 
 
+def hub_compat_layer(source: str) -> Prepared:
+    """``KerasLayer(path)``; the cache is what HUB_COMPAT_CACHE_DIR says."""
+    import hub_compat as hub
+    import hub_compat.converters.slim  # noqa: F401
+
+    layer = hub.KerasLayer
+    return lambda: layer(source)
+
+
 def hub_compat_resolve(address: str) -> Prepared:
     """``hub_compat.resolve``; the cache is what TFHUB_CACHE_DIR says."""
     import requests  # noqa: F401
@@ -332,6 +341,7 @@ SIDES: Dict[str, Callable[..., Prepared]] = {
         lower,
         load_and_save,
         hub_compat_load,
+        hub_compat_layer,
         hub_compat_resolve,
         tensorflow_hub_resolve,
         tensorflow_hub_load,

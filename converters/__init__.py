@@ -52,8 +52,7 @@ def convert(
       follow_links: treat symbolic links that lead out of the module as part of it.
         Its own folders, such as ``assets``, may be links in any case.
       slim: leave out of a TF2 SavedModel of Keras 2 what only Keras' own loader needs,
-        as ``load(..., slim=True)`` does. The result loads faster, and in servers as
-        well; ``keras.models.load_model`` does not load it. Needs no ``target``.
+        as ``load(..., slim=True)`` does. It needs no ``target``.
 
     Returns:
       A report of what was converted, and what was skipped.

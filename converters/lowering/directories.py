@@ -54,8 +54,7 @@ def lower_saved_model(request: ConversionRequest) -> ConversionResult:
     else:
         lowered = lower(saved_model, registry, source)
     if request.slim:
-        others = registry is None or registry.version >= (2, 0)
-        _make_slim(saved_model, source, lowered, others)
+        _make_slim(saved_model, source, lowered, registry)
     brought = _bring_files(request)
     known = read(source)
     facts = known or Provenance(
@@ -72,15 +71,13 @@ def lower_saved_model(request: ConversionRequest) -> ConversionResult:
     _finish(saved_model, directory, facts, lowered, registry)
     meta_graph = saved_model.meta_graphs[0]
     nodes = meta_graph.object_graph_def.nodes
-    variables = [
-        node.variable for node in nodes if node.WhichOneof("kind") == "variable"
-    ]
+    kinds = [node.WhichOneof("kind") for node in nodes]
     own = any(child.local_name == "__call__" for child in nodes[0].children)
     return ConversionResult(
         callable=facts.callable or ("__call__" if own else None),
-        variables=len(variables),
-        trainable_variables=sum(variable.trainable for variable in variables),
-        tables=sum(node.WhichOneof("kind") == "resource" for node in nodes),
+        variables=kinds.count("variable"),
+        trainable_variables=sum(node.variable.trainable for node in nodes),
+        tables=kinds.count("resource"),
         assets=len(meta_graph.asset_file_def),
         functions=len(meta_graph.graph_def.library.function),
         nodes=lowered.nodes,
@@ -94,18 +91,21 @@ def lower_saved_model(request: ConversionRequest) -> ConversionResult:
     )
 
 
-def _make_slim(saved_model: Any, source: str, lowered: Lowered, others: bool) -> None:
+def _make_slim(
+    saved_model: Any, source: str, lowered: Lowered, registry: Optional[Registry]
+) -> None:
     """Leaves out what only Keras' own loader needs.
 
     Args:
       saved_model: the proto.
       source: the directory that it is of.
       lowered: where it is counted.
-      others: whether newer TensorFlows than this one may read the result.
+      registry: what the target knows; None without one.
 
     Raises:
       ConversionError: it is unknown what that is.
     """
+    others = registry is None or registry.version >= (2, 0)
     try:
         done = slim(saved_model, for_sessions=True, for_others=others)
     except NotUnderstood as error:
@@ -115,7 +115,7 @@ def _make_slim(saved_model: Any, source: str, lowered: Lowered, others: bool) ->
         ) from error
     for what, count in (("an object", done.objects), ("a function", done.functions)):
         if count:
-            lowered.done["{} that only Keras needs is left out".format(what)] = count
+            lowered.done["{} that only Keras needs is skipped".format(what)] = count
 
 
 class _Brought(NamedTuple):
