@@ -30,9 +30,9 @@ def convert(
     """Converts a module into a Reusable TF2 SavedModel, or for an older TensorFlow.
 
     Without ``target`` the result loads in TensorFlow 1.15 to 2.21, with
-    ``tf.saved_model.load``, with ``tf.compat.v1.saved_model.load`` and with
-    TensorFlow Hub, unless a newer TensorFlow than 1.15 wrote the source. No weights
-    are read: the new checkpoint is a new index over the old shards.
+    ``tf.saved_model.load``, ``tf.compat.v1.saved_model.load`` and TensorFlow Hub, unless
+    a newer TensorFlow than 1.15 wrote the source. No weights are read: the new
+    checkpoint is a new index over the old shards.
 
     Args:
       source: directory of a TF1 Hub module or a TF1 SavedModel, and with
@@ -40,10 +40,9 @@ def convert(
       destination: directory to write. It appears whole or not at all.
       overwrite: replace a destination that exists.
       link: how the checkpoint shards get there: ``"hard"`` links, ``"copy"``, or
-        ``"auto"``, hard links if the file system has them. Linked shards are the same
-        file as the source's: a program that changes one in place changes both.
-      verify: compare the result with the source before it appears, as
-        ``hub_compat.verify()`` does.
+        ``"auto"``, hard links if the file system has them. Whoever changes a linked
+        shard in place changes the source's, too.
+      verify: compare it with the source first, as ``hub_compat.verify()`` does.
       tolerance: for that; by default that of ``hub_compat.verify()``.
       target: the oldest TensorFlow that must load the result, ``"tf1.15"``,
         ``"tf2.15"`` or ``"tf2.21"``. Newer ops are rewritten as ops that it has. A
@@ -51,8 +50,7 @@ def convert(
         for ``hub.Module``, ``"tf1-saved-model"`` for loaders that open a session.
       follow_links: treat symbolic links that lead out of the module as part of it.
         Its own folders, such as ``assets``, may be links in any case.
-      slim: leave out of a TF2 SavedModel of Keras 2 what only Keras' own loader needs,
-        as ``load(..., slim=True)`` does. It needs no ``target``.
+      slim: leave out of a SavedModel of Keras 2 what only Keras' own loader needs.
 
     Returns:
       A report of what was converted, and what was skipped.
