@@ -104,7 +104,8 @@ def test_a_slim_model_computes_the_same(saved: Any, name: str) -> None:
         assert [(v.name, v.shape, v.dtype) for v in getattr(whole, attribute)] == [
             (v.name, v.shape, v.dtype) for v in getattr(slim, attribute)
         ]
-    for training in (True, False):
+    # TF 1.15 takes half a minute for the gradients of such calls.
+    for training in (True,) if tf.__version__.startswith("1.") else (True, False):
         for one, other in zip(
             _call(whole, model.inputs, training), _call(slim, model.inputs, training)
         ):
@@ -289,7 +290,8 @@ def test_convert_writes_the_slim_form_for_others(saved: Any, tmp_path: Path) -> 
     out = str(tmp_path / "out")
     report = hub_compat.convert(model.path, out, slim=True)
     assert any("only Keras needs is skipped" in line for line in report.lowered)
-    whole, slim = tf.saved_model.load(model.path), tf.saved_model.load(out)
+    load = tf.compat.v1.saved_model.load_v2
+    whole, slim = load(model.path), load(out)
     assert not hasattr(slim, "keras_api")
     for one, other in zip(
         _call(whole, model.inputs, True), _call(slim, model.inputs, True)

@@ -28,7 +28,7 @@ def _functional(keras: Any) -> Made:
     shared = layers.Dense(6, name="shared", activity_regularizer="l1")
     one, two = keras.Input(shape=(6,), name="one"), keras.Input(shape=(6,), name="two")
     both = layers.Concatenate()([shared(inner(one)), shared(inner(two))])
-    deep = keras.Sequential([layers.Dense(5), layers.BatchNormalization()], name="deep")
+    deep = keras.Sequential([layers.Dense(5), layers.ReLU()], name="deep")
     scaled = layers.Lambda(lambda x: x * 3.0, name="scaled")(deep(both))
     outputs = [layers.Dense(2, name="a")(scaled), layers.Dense(3, name="b")(both)]
     model = keras.Model([one, two], outputs)
