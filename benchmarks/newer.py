@@ -1,7 +1,8 @@
 """Writes a SavedModel of the TensorFlow that runs it: ``newer.py KIND OUT``.
 
 ``resnet50``, ``mobilenetv2`` and ``efficientnetb0`` are those of Keras 2, which traces
-each function several times, as users' models do; ``deep --nodes N`` a function of products and sums, one after another.
+each function several times, as users' models do. ``deep --nodes N`` is a function of
+products and sums, one after another.
 """
 
 from __future__ import annotations

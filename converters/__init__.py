@@ -30,9 +30,9 @@ def convert(
     """Converts a module into a Reusable TF2 SavedModel, or for an older TensorFlow.
 
     Without ``target`` the result loads in TensorFlow 1.15 to 2.21, with
-    ``tf.saved_model.load``, ``tf.compat.v1.saved_model.load`` and TensorFlow Hub, unless
-    a newer TensorFlow than 1.15 wrote the source. No weights are read: the new
-    checkpoint is a new index over the old shards.
+    ``tf.saved_model.load``, ``tf.compat.v1.saved_model.load`` and TensorFlow Hub. That
+    is so unless a newer TensorFlow than 1.15 wrote the source. No weights are read: the
+    new checkpoint is a new index over the old shards.
 
     Args:
       source: directory of a TF1 Hub module or a TF1 SavedModel, and with
