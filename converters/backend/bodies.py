@@ -73,6 +73,16 @@ class Part(NamedTuple):
     rest: List[str]
 
 
+# Given: two signatures of one graph
+#     x -> conv -> features                 "default" returns features
+#                  features -> dense -> y   "logits" returns y
+# Result:
+#     default(x, captures): conv
+#     logits(x, captures):  call of default, dense
+#
+#     _bodies: (tags, signature, names of the returned outputs) -> its body
+#
+# A body is written once: nodes in two functions would be loaded and kept twice.
 class Bodies:
     """The bodies of a model's signatures.
 
@@ -163,6 +173,8 @@ class Bodies:
         body = self._write_body(variant, base, form, names, part)
         return SignatureBody(form, body, update_nodes, training_body, names)
 
+    # The largest part saves the most. A part must return all that is needed of it: else
+    # the larger function would need a node inside of the call.
     def _part(
         self,
         variant: VariantGraph,
@@ -242,6 +254,8 @@ class Bodies:
             if not self.unfed(variant, graph.slice(["^" + op], fed), fed)
         ]
 
+    # Update ops run in a function of their own, after the body. What they take of the
+    # body must be a result of it; constants are copied, and handles captured, in both.
     def _boundary(
         self,
         variant: VariantGraph,
@@ -376,6 +390,8 @@ class Bodies:
             }
         return self._known_last_reads[graph]
 
+    # A control edge may not come out of a loop or a branch. So the read waits for the
+    # first nodes outside, which follow the writer.
     def _after(self, graph: Graph, read: str, writers: Sequence[str]) -> List[str]:
         """What has run once some writers have, if they are to run.
 

@@ -11,6 +11,11 @@ from ..ir.names import Names, argument_name
 __all__ = ["FunctionSet", "merge_libraries"]
 
 
+#     _contents: (serialized function without its name, captures, structures) -> body
+#     _numbers:  body -> the number in _gradient_op_type of calls of it
+#
+# Functions that are equal but for their names are one. A model of many signatures would
+# else hold a caller for each.
 class FunctionSet:
     """The functions of a converted model.
 
@@ -71,6 +76,10 @@ class FunctionSet:
         return node
 
 
+# Given: variants {} and {"train"}, both with f; their contents differ
+# Result:
+#     f         of {}
+#     f_train   of {"train"}, as whatever calls it there says now
 def merge_libraries(model: Model) -> Dict[str, Any]:
     """All FunctionDefs of a model by name.
 

@@ -29,6 +29,19 @@ def variable_key(index: int) -> str:
     return "variables/{}/.ATTRIBUTES/VARIABLE_VALUE".format(index)
 
 
+# The objects of a converted module:
+#
+#     0 root -+- variables, trainable_variables     lists of variables
+#             +- regularization_losses              list of functions
+#             +- __call__, as_dict                  functions with their traces
+#             +- signatures                         map of bare functions
+#             +- graph_variants                     dict of objects like the root
+#             +- _tables, _assets, _local_variables     keep captures alive
+#
+# Numbers are places in proto.nodes, so that no object may be removed again.
+#
+#     _checkpoint_keys: number of a variable -> (checkpoint key, name)
+#     _lists:           the items -> the list that has them
 class ObjectGraph:
     """A SavedObjectGraph in the making. Objects are node numbers; 0 is the root."""
 
@@ -157,6 +170,8 @@ class ObjectGraph:
         )
         return number
 
+    # The checkpoint repeats the graph under numbers of its own, as functions are
+    # missing. A loader pairs both by the names of children, so numbers need not agree.
     def checkpoint_graph(self, held: Collection[str]) -> bytes:
         """The serialized TrackableObjectGraph of the same objects.
 

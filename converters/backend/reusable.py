@@ -91,6 +91,18 @@ def build(model: Model, sources: Sequence[Any], whole: bool = True) -> Reusable:
     return _Builder(model, root, source).build(whole)
 
 
+# What is built, and from what:
+#
+#     signature of a variant -> body -> traces of __call__, entry of signatures
+#     variable, table, asset -> object (a node of the SavedObjectGraph)
+#     a body's captures      -> bound inputs: the numbers of these objects
+#
+# Keys tie the three together: "variable:w", "table:words" and "asset:vocab.txt" are
+# the same in Model, in Capture and here.
+#
+#     nodes:           key -> number of the object; losses have keys, too
+#     declared:        functions whose inputs and outputs the object graph states
+#     table_functions: key -> what session_graph needs to make and fill the table
 class _Builder:
     def __init__(self, model: Model, root: VariantGraph, source: Any) -> None:
         self.model = model
@@ -105,6 +117,9 @@ class _Builder:
         self.declared: Set[str] = set()
         self.table_functions: Dict[str, Tuple[Any, Body]] = {}
 
+    # The order is that of numbers: variables first, so that checkpoint keys follow the
+    # order of the model; tables before functions that capture them; the root before the
+    # variants. A change of it changes the bytes of every conversion.
     def build(self, whole: bool) -> Reusable:
         root_variant = self.root
         self._drop_bad_signatures()
@@ -156,6 +171,8 @@ class _Builder:
                 )
             )
 
+    # TF1 modules have a graph for each mode, tagged {} and {"train"}; SavedModels tag
+    # theirs {"serve"} and {"serve", "train"} or {"train"}.
     def _training_variant(self, root: VariantGraph) -> VariantGraph:
         """The variant behind ``training=True`` of the root."""
         wanted = set(root.tags) | {"train"}
@@ -382,6 +399,9 @@ class _Builder:
         meta_graph.object_graph_def.CopyFrom(self.objects.proto)
         return saved_model
 
+    # The model's own definitions come first. An op of a custom library is in no other
+    # list, and an op whose attributes have changed since is read with those of its
+    # time.
     def _list_ops(self, meta_graph: Any, graphs: Iterable[Graph]) -> None:
         """Writes the op list: what the graphs declare, of the ops still used."""
         used = {node.op for node in meta_graph.graph_def.node}

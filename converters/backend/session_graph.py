@@ -61,6 +61,22 @@ def write(
     )
 
 
+# What is written, for one variable, one table, one signature:
+#
+#     w = VarHandleOp                         words = HashTableV2
+#     initialize_table = call of the table's initializer(words)
+#     serving_default_x = Placeholder
+#     call_serving_default = StatefulPartitionedCall(serving_default_x, w, words)
+#     saver/restore_all = NoOp(^AssignVariableOp(w, RestoreV2(...)))
+#     init = NoOp(^initialize_table)
+#
+#     _names:        name -> how often it was asked for, to number the next one
+#     _tensors:      key of an object -> the tensor that calls take for it
+#     _init:         what the init op runs
+#     _asset_values: key of an asset -> the read of the variable with its path
+#
+# Each node is written after its inputs. Loaders with a session run restore_all first,
+# and init after it.
 class _SessionGraph:
     def __init__(self, meta_graph: Any) -> None:
         self._meta_graph = meta_graph

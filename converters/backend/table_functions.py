@@ -13,6 +13,14 @@ from ..ir.tables import set_shared_name
 __all__ = ["create_function", "destroy_function", "initialize_function"]
 
 
+# Given: table = HashTableV2 {shared_name: "words"}
+# Result:
+#     create_table_words():     HashTableV2 {shared_name: "words"} -> handle
+#     initialize_table_words(): the fillers -> done = 1
+#     destroy_...():            done = 1
+#
+# The shared name is what makes the table of create and of initialize one: each function
+# runs by itself.
 def create_function(table: Table, name: str) -> FunctionWriter:
     """The function that hands out the table's handle."""
     graph = table.variant.graph

@@ -54,6 +54,17 @@ class Trace:
     same: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+# The functions around a body, and who calls them:
+#
+#     loaded(x)                  -> call_default           training=False
+#     loaded(x, training=True)   -> call_default_training: the body, then the updates
+#     loaded.signatures["..."]   -> the body itself, or signature_... around it
+#     loaded.regularization_losses[i]() -> regularization_loss
+#
+#     _updates: (tags, nodes, tensors, update ops) -> the function of the updates
+#     _served:  body -> the structure that it already has as an entry of signatures;
+#               a concrete function has one structure only
+#     _losses:  (tags, tensor) -> the trace, or None if it depends on inputs
 class Callables:
     """Makes what a loaded object offers for calling."""
 
@@ -161,6 +172,8 @@ class Callables:
                     found.add(name)
         return found
 
+    # Order within a trace: defaults of inputs that are not given, the body, the
+    # updates.
     def _trace(
         self,
         name: str,
@@ -300,6 +313,9 @@ def _flat_specs(components: Sequence[Component]) -> Dict[str, Any]:
     return {c.name: tensor_spec(c.name, c.dtype, c.shape) for c in components}
 
 
+# Given: inputs a (required), b and c (with defaults)
+# Result:
+#     {a}, bare a, {a, b}, {a, c}, {a, b, c}
 def _modes(
     names: Sequence[str], optional: Set[str]
 ) -> List[Tuple[Tuple[str, ...], bool]]:

@@ -126,6 +126,14 @@ def check_entry(name: str, entry: TensorEntry) -> None:
         )
 
 
+# For the slice [(0, 2)] of "w", in pieces:
+#
+#     00        the number 0, so that all slices sort before all names
+#     77 00 01  "w", and the end of a string
+#     01 01     the rank: one byte, 1
+#     80 82     offset 0 and length 2: a leading one for each byte, then the value
+#
+# The bytes must be TensorFlow's exactly, as its reader looks slices up by them.
 def slice_key(key: str, stored: Extents) -> bytes:
     """Returns the key under which the index keeps a slice.
 
@@ -152,6 +160,8 @@ def encode_header(num_shards: int, big_endian: bool) -> bytes:
     return header + b"\x1a\x02\x08" + put_varint(VERSION)
 
 
+# Fields in the order of their numbers, zeros omitted, as protobuf writes them: the
+# bytes of a conversion depend on it.
 def encode_entry(entry: TensorEntry) -> bytes:
     """Returns a serialized BundleEntryProto, as TensorFlow would write it."""
     data = _number(1, entry.dtype) + _encode_shape(entry.shape)
@@ -252,6 +262,8 @@ _WIRE_TYPES = {
 }
 
 
+# A field of a later TensorFlow is passed over; a known field of another wire type is
+# damage. A reader of protos would take that one for unknown and go on with zeros.
 def _known(data: bytes, kind: str) -> Iterator[Tuple[int, Any]]:
     """The fields that a message of some kind is known to have."""
     tags = _WIRE_TYPES[kind]

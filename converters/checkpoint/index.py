@@ -43,6 +43,17 @@ __all__ = [
 _MOST_BYTES = 1 << 30
 
 
+# The table of variables.index, as TensorFlow writes it:
+#
+#     key                        value
+#     ""                         header: number of shards, byte order, version
+#     "w"                        dtype, shape, shard, offset, size, checksum
+#     "p"                        dtype, shape, slices [(0, 2), (2, 2)]; no bytes
+#     00 "p" 00 01 ... 0 2       the entry of the first slice of p
+#     00 "p" 00 01 ... 2 2       the entry of the second
+#
+# Holds for each index that read_index returns: the slices of each tensor are there,
+# fit into it, and do not overlap; all bytes are within the shards.
 @dataclasses.dataclass(frozen=True)
 class CheckpointIndex:
     """The index of a checkpoint.
@@ -166,6 +177,8 @@ def resolve(extents: Extents, shape: Sequence[int]) -> Extents:
     )
 
 
+# All of it is checked before anybody uses it: TensorFlow's own reader ends the process
+# over some damaged entries, where we must raise.
 def _resolve_slices(
     prefix: str, num_shards: int, big_endian: bool, stored: Dict[bytes, TensorEntry]
 ) -> CheckpointIndex:
@@ -248,6 +261,8 @@ def _shard_size(index: CheckpointIndex, shard_id: int, key: str) -> int:
         ) from error
 
 
+# From the most certain to the least: an index that is there cannot be read; shards
+# without an index were fetched in part; a file of the bare name is of format V1.
 def _explain(prefix: str, error: OSError) -> Exception:
     """Returns the error for a checkpoint whose index cannot be read."""
     directory, stem = os.path.split(prefix)

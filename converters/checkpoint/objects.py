@@ -70,6 +70,8 @@ def check_object_checkpoint(directory: str, saved_model: Any) -> CheckpointIndex
     return index
 
 
+# The first way to an object decides. Slot variables come after all children, because
+# they are found through the variables that they belong to.
 def checkpoint_keys(
     directory: str, saved_model: Any, index: CheckpointIndex
 ) -> Dict[int, str]:
@@ -163,6 +165,13 @@ def _string(index: CheckpointIndex, entry: TensorEntry) -> bytes:
     return text
 
 
+# Both graphs are walked from their roots (number 0) by equal names of children:
+#
+#     SavedModel:  0 -"layer"-> 4 -"kernel"-> 7
+#     checkpoint:  0 -"layer"-> 2 -"kernel"-> 3         pairs (0, 0), (4, 2), (7, 3)
+#
+# Pairs are remembered, and not objects: shared objects have several ways to them, and
+# cycles are common (a Keras layer is a child of its own model's lists).
 def _matches(objects: Any, nodes: Any, directory: str) -> Iterator[Tuple[int, int]]:
     """Pairs an object of the SavedModel with that of the checkpoint, each pair once."""
     seen = set()

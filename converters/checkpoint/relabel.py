@@ -110,6 +110,13 @@ def relabel(
     return RelabelReport(**writer.counts)
 
 
+# For each new key, the cheapest of three ways:
+#
+#     whole tensor                        its entry, under the new key
+#     a part that pieces make up          the entries of the pieces, as slices
+#     any other part                      cut: read, sliced, written to the last shard
+#
+# Only the third reads weights.
 def _places(
     source: Optional[CheckpointIndex], mapping: Mapping[str, Source]
 ) -> Tuple[Dict[bytes, TensorEntry], Dict[str, Cut]]:
@@ -209,6 +216,8 @@ def _check_cut(key: str, whole: TensorEntry, extents: Extents, pieces: Pieces) -
         )
 
 
+# One piece needs no slices: it is the tensor. Of several, offsets count from the part
+# and no longer from the old tensor.
 def _entries_for(
     key: str, whole: TensorEntry, extents: Extents, pieces: Pieces
 ) -> Dict[bytes, TensorEntry]:

@@ -50,6 +50,15 @@ def read_table(data: bytes, name: str) -> List[Tuple[bytes, bytes]]:
         ) from error
 
 
+# The file, from its first byte to its last:
+#
+#     data blocks     entries; each key shares its beginning with the one before,
+#                     but for every 16th (a restart)
+#     metaindex       empty
+#     index block     the last key of each data block -> its offset and size
+#     footer          places of the two blocks above, padding, magic number: 48 bytes
+#
+# Blocks end in a byte for the compression and a masked CRC-32C of both.
 def write_table(items: Iterable[Tuple[bytes, bytes]]) -> bytes:
     """Returns a table with these entries, which must be sorted by key."""
     file = bytearray()
@@ -67,6 +76,7 @@ def write_table(items: Iterable[Tuple[bytes, bytes]]) -> bytes:
     return bytes(file)
 
 
+# From the end to the beginning: only the footer is at a known place.
 def _read(data: bytes) -> List[Tuple[bytes, bytes]]:
     if len(data) < _FOOTER_BYTES:
         raise Damage("it is shorter than the footer of {} bytes".format(_FOOTER_BYTES))

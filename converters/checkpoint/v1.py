@@ -98,6 +98,11 @@ def upgrade(files: List[str], folder: str) -> CheckpointIndex:
     return read_index(destination)
 
 
+# A mapping and no dict: the writer asks for one tensor after the other, so only one is
+# decoded at a time beside the records themselves.
+#
+#     _contents: name -> dtype, shape and the slices of all files together
+#     _records:  the key of a slice, as in format V2 -> a serialized SavedTensorSlices
 class _Tensors(Mapping[str, Any]):
     """The tensors of a checkpoint by name, made when they are asked for."""
 

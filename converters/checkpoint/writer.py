@@ -95,6 +95,15 @@ class RelabelReport:
     weight_bytes_written: int = 0
 
 
+# The files of a new checkpoint, where the old one has shards A and B:
+#
+#     variables.index                   written last
+#     variables.data-00000-of-00003     hard link to A
+#     variables.data-00001-of-00003     hard link to B
+#     variables.data-00002-of-00003     new tensors, and parts that were cut
+#
+# The index is last, since a directory without one is no checkpoint: what stopped in
+# between is never taken for a result.
 class CheckpointWriter:
     """Writes the files of one checkpoint.
 
@@ -247,6 +256,9 @@ class CheckpointWriter:
         lengths = b"".join(put_varint(len(value)) for value in values)
         return lengths + checksum + b"".join(values), crc
 
+    # Elements are moved as raw bytes ("V4" for float32): byte order and NaNs stay as
+    # they are, and dtypes that NumPy lacks, such as bfloat16, need no type of their
+    # own.
     def _cut(
         self, key: str, whole: TensorEntry, extents: Extents, pieces: Pieces
     ) -> Tuple[int, Tuple[int, ...], bytes, int]:

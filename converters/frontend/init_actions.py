@@ -53,6 +53,15 @@ class Actions(NamedTuple):
     left: Dict[str, str]
 
 
+# Given: the init op of a SavedModel
+#     init = NoOp(^fill, ^check);  check = Assert(ok, ...);  ok = Less(Assign(n, 1), 5)
+# Result:
+#     init_op/check = Assert(init_op/ok, ...);  init_op/ok = Less(Identity(n), 5)
+#     carrier = HashTableV2                    nobody looks anything up in it
+#     init_op/run = NoOp(^carrier, ^init_op/check)
+#
+# Afterwards, init_op/run is the filler of a table like any other, so that each loader
+# runs it, after it has restored the variables. Fills are not copied: they run anyway.
 def run_at_load(
     graph: Graph, init_op: str, effects: Effects, fillers: Iterable[str], reads: bool
 ) -> Actions:
@@ -115,6 +124,8 @@ class _Part:
         behind = self._graph.slice(["^" + name])
         return any(self._graph.nodes[n].op in CONTROL_FLOW_OPS for n in behind)
 
+    # All or nothing for each action: one that runs without what had to run before could
+    # fail, or show other values than the session did.
     def obstacle(self, name: str, target: str) -> str:
         """Why a node is not run when a model is loaded; "" if it is."""
         reason = self._nowhere(name)

@@ -80,6 +80,8 @@ class Effects(NamedTuple):
     mixed: List[str]
 
 
+# A node that only computes is in no list. Writers are apart, since they are no action
+# of a load: what they write is the variable's value from the start.
 def find_effects(graph: Graph, ops: Iterable[str]) -> Effects:
     """What some ops do.
 

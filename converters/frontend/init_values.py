@@ -92,6 +92,15 @@ def compute(
         ) from error
 
 
+# The graph of the session, in three steps:
+#
+#     restored    the saver's assignments to the variables and tables that matter
+#     targets     the init op's writers of the wanted variables
+#     values      reads of these variables
+#
+# Ops with other effects are NoOps in it (files, Python): a conversion must not act.
+#
+#     _nodes: name -> a copy of the node, changed where needed; the graph is untouched
 class _Part:
     """The part of a graph that a session runs."""
 
@@ -149,6 +158,10 @@ class _Part:
         if name in self._nodes:
             self._nodes[name] = _string(name, prefix)
 
+    # Given:
+    #     read = RestoreV2(file, ["a", "b", "huge"], ["", "", ""]);  only read:1 is used
+    # Result:
+    #     read/read_1 = RestoreV2(file, ["b"], [""])
     def _read_less(self) -> None:
         """Reads each restored tensor alone, because the others may be gigabytes."""
         moved: Dict[str, str] = {}

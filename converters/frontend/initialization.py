@@ -105,6 +105,16 @@ class Initialization(NamedTuple):
     warnings: List[str]
 
 
+# Given: a SavedModel, in the order in which its loader acts
+#     1. saver:    Assign(w, RestoreV2(file, ["ema/w"]))
+#     2. init op:  Assign(count, 0.0), InitializeTable(words, ...), Print(...)
+# Result:
+#     restored:        w -> Restored("ema/w")
+#     values.initial:  count -> 0.0
+#     fillers:         InitializeTable, and the resource that does Print at each load
+#     warnings:        what cannot be done here
+#
+# The init op wins where both set a variable, as it runs after the saver.
 def read(
     graph: Graph,
     meta_graph: Any,
@@ -228,6 +238,8 @@ def _named(
     ]
 
 
+# The way back from an Assign: past Identities to the output i of a RestoreV2, whose
+# i-th key and i-th slice it is. Anything else between them gives no key.
 def restored_keys(graph: Graph, saver: Any) -> Dict[str, Restored]:
     """Where the saver finds the value of each variable, by the variable's node.
 
@@ -360,6 +372,8 @@ def _values(
     return found
 
 
+# "Listed" makes a variable a weight. What the checkpoint restores is one, even if no
+# collection has it.
 def apply(
     variables: Sequence[Variable],
     restored: Mapping[str, Restored],

@@ -23,7 +23,6 @@ from .collections import asset_definitions, node_list, tensor_list
 
 __all__ = ["possible", "read_variant"]
 
-# Signatures that TensorFlow keeps for itself begin with this.
 # The producer of TensorFlow 1.4. What an older one says of the shape of an output, a
 # newer inference may contradict, and refuse the model for it.
 _SHAPES_AGREE = 24
@@ -136,6 +135,9 @@ def _read_signatures(
     return signatures
 
 
+# All errors of one signature must come up here, before passes change the graph for all:
+# that the tensors are there, that the ops are known, that writes have a resource twin.
+# Most errors of a later pass concern the whole variant.
 def _read_signature(
     graph: Graph, name: str, definition: Any
 ) -> Tuple[Signature, Collection[str]]:

@@ -27,6 +27,8 @@ __all__ = ["register"]
 _WRITES = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
 
 
+# The order is that of what each step asks for: tables are told apart by their captures,
+# assets and variables among them; signatures come last, as their values may add reads.
 def register(graph: Graph, context: Context) -> VariantGraph:
     """Adds a variant with its variables, tables and assets to the model."""
     model, initial = context.model, context.initial
@@ -96,6 +98,10 @@ def _add_assets(model: Model, variant: VariantGraph, definitions: List[Any]) -> 
         variant.captures[node] = Capture(key, DT_STRING)
 
 
+# Variants share a variable if name and value agree. The keys:
+#
+#     variable:w           of the first variant, and of those with the same value
+#     variable:w@train     of a variant that restores w from elsewhere
 def _add_variables(
     model: Model,
     variant: VariantGraph,

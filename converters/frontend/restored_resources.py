@@ -23,6 +23,13 @@ from ..ir.tables import find_tables, shared_name
 __all__ = ["fillers", "run_before"]
 
 
+# Given: in the restore graph
+#     import = LookupTableImportV2(table, RestoreV2:0, RestoreV2:1)
+# Result:
+#     import = LookupTableImportV2(table, import/held, import/held_1)      constants
+#
+# Afterwards, the initializer of the table needs no checkpoint: a function of the result
+# could not know the path of the model.
 def fillers(graph: Graph, saver: Any, source: str) -> List[str]:
     """The nodes of the restore graph that fill such resources, with constants.
 

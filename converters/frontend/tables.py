@@ -16,6 +16,12 @@ from ..ir.tables import find_tables, is_carrier, is_table, set_shared_name, shar
 __all__ = ["add_tables"]
 
 
+#     by_name: shared name -> the nodes that hand the table out; a session has one
+#     owners:  node -> its table
+#     fillers: table -> the initializers that fill it, in order
+#
+# An initializer belongs to one table, though it may touch several: the last of
+# them, as loaders may create and fill one table after the other.
 def add_tables(model: Model, variant: VariantGraph) -> None:
     """Adds a variant's tables to the model and to the variant's captures.
 

@@ -31,6 +31,17 @@ class Source(NamedTuple):
     weights: bool = True
 
 
+# Who sets and who reads, along the pipeline:
+#
+#     started   iterators                  -> initial values
+#     initial   initial values             -> registration
+#     custom    custom gradients           -> inlined calls, gradient guards
+#     looping   inlined calls              -> gradient guards
+#     lost      custom gradients of nodes  -> gradient guards
+#     moved     forward copies             -> registration
+#     left      control flow               -> gradient guards
+#
+# No pass keeps state elsewhere: what a pass tells another is a field, or is in Graph.
 @dataclasses.dataclass
 class Context:
     """One MetaGraphDef on its way through the pipeline.
@@ -108,6 +119,7 @@ class Context:
         """All that is wanted of the graph, and what fills tables and the like."""
         return self.wanted() + ["^" + op for op in self.initializers]
 
+    # A tensor that a kept signature shares with a dropped one stays fetched.
     def leave_out(self, reasons: Mapping[int, str]) -> None:
         """Drops signatures, by number.
 

@@ -76,6 +76,13 @@ class Determinism:
         """The ops among those of nodes that draw random numbers."""
         return sorted(op for op in self.ops(nodes) if is_random(op))
 
+    # Given:
+    #     total = ReadVariableOp(v)
+    #     update = AssignAddVariableOp(v, x)             no edge between both
+    # Result: an output behind one of both races; no comparison of values can judge it
+    #
+    # Sets of nodes are ints, one bit for each user of a written variable: graphs have
+    # thousands of nodes, and few of these.
     def racing(self, outputs: Iterable[str], fed: Set[str]) -> Dict[str, str]:
         """Outputs that read a variable before or after it is written, as it happens.
 
@@ -183,6 +190,8 @@ def is_random(op: str) -> bool:
     return op.startswith(_RANDOM) or op.endswith(_SAMPLER)
 
 
+# By the beginnings of names, as no flag of an OpDef says it: is_stateful is true of
+# reads as well, and false of TF1's ops on references.
 def is_write(op: str) -> bool:
     """Whether an op changes a variable or a table."""
     if op.startswith(_WRITERS + _MORE_WRITERS + _SLICE_WRITERS + _TABLE_WRITERS):

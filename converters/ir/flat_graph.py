@@ -22,6 +22,10 @@ __all__ = ["FlatGraph"]
 _MOST_CONTROLS = 8
 
 
+#     _equal:  (op and attributes, inputs, controls[, count]) -> the node that has them
+#     _counts: the same without the count -> how many with state this run has had
+#
+# The count tells two dropouts of one run apart; begin() starts it again.
 class FlatGraph:
     """Nodes by name, in the order in which they were added.
 

@@ -103,6 +103,13 @@ def set_output_shapes(node: node_def_pb2.NodeDef, shapes: Sequence[Any]) -> None
             attr.shape.add().CopyFrom(shape)
 
 
+# The arguments of a function: first what callers give, then what it captures.
+#
+#     f(x, training, w: resource, vocab: string) -> y
+#       arguments    captures
+#
+# A caller that has not got a capture captures it in turn (call), up to the traces whose
+# captures the object graph binds. finish() writes the signature, once all are known.
 class FunctionWriter:
     """Builds one FunctionDef.
 
@@ -276,6 +283,10 @@ def emit(
     return emitter.resolve
 
 
+#     _known:     the graph's tensor -> the function's
+#     _constants: tensors of the function that are computed from constants alone
+#     _equal:     what a constant computes -> the first node that computes it
+#     _awaited:   nodes that another one waits for under their own names
 class _Emitter:
     """A function that gets nodes of a graph; the arguments are those of ``emit``.
 

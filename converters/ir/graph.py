@@ -87,6 +87,16 @@ class Edge(NamedTuple):
     node: str
 
 
+# Three forms of one tensor's name, and who uses which:
+#
+#     "a", "a:0", "a:1"     the inputs of NodeDefs; normal() makes "a" to "a:0"
+#     "^a"                  a control edge
+#     "a:output:0"          within a FunctionDef; see reference()
+#
+# Caches, by name of a node: _outputs, _inputs, _references (tensor -> its name in a
+# function), _slices ((fetches, feeds) -> nodes), _order (place in the file). Each
+# change must go through a method here: what changes a NodeDef otherwise leaves them
+# stale.
 class Graph(Place):
     """The nodes of one MetaGraphDef.
 
@@ -296,6 +306,7 @@ class Graph(Place):
         }
         self._order.clear()
 
+    # Only edges of data move. Who waits for the old node still waits for it.
     def redirect(
         self, tensors: Mapping[str, str], but: Optional[Set[str]] = None
     ) -> None:
@@ -321,6 +332,8 @@ class Graph(Place):
             name = "{}_{}".format(wanted, count)
         return name
 
+    # The cache pays: passes ask for the same slices of a graph of 100,000 nodes again
+    # and again. A change of any node empties all of it, as edges may lead anywhere.
     def slice(
         self, fetches: Iterable[str], feeds: Optional[Set[str]] = None
     ) -> List[str]:
@@ -389,6 +402,8 @@ def data_inputs(graph: Graph, name: str) -> List[Edge]:
     return [edge for edge in graph.inputs(name) if not edge.tensor.startswith("^")]
 
 
+# Depth first, with a stack of its own. Without the way back, loops of valid graphs are
+# no cycles: check_acyclic has refused the others before any pass runs.
 def topological(graph: Graph, names: Collection[str]) -> List[str]:
     """Nodes, each after its inputs; the way back of a loop does not count.
 

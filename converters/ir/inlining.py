@@ -179,6 +179,8 @@ class Inliner:
         ]
         return Inlined(results, tuple(dict.fromkeys(copy.touched)))
 
+    # The strongest of the kinds in a called function stands for the call: an If with a
+    # write in one branch is a write.
     def kind(self, node: Any) -> Kind:
         """What a node does, with the functions that it names."""
         ops: Set[str] = set()
@@ -261,6 +263,16 @@ class Inliner:
         return (name,) if name in self.functions and name not in self._kept else ()
 
 
+# Who waits for what, after f(x) = {w = Assign(v, x); y = Mul(x, 2)} came in the place
+# of
+# a call that waits for b, and that c waits for:
+#
+#     w = Assign(v, x, ^b)      state: waits for what the call waited for
+#     y = Mul(x, 2)             no state: computes the same at any time
+#     c = ...(^w)               waits for the nodes with state (_waits of the call)
+#
+#     tensors: the function's tensor -> the graph's
+#     _waits:  node of the function -> nodes of the graph in its place
 class _Copy:
     """One function on its way into a graph.
 

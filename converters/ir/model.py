@@ -90,6 +90,11 @@ class Table:
     fillers: List[str]
 
 
+# All variants share one Model, so that a weight of two variants is one variable of one
+# checkpoint. Keys name objects across variants; nodes name them within one graph:
+#
+#     Model.variables["variable:w"]                   the object
+#     VariantGraph.captures["w"] = Capture("variable:w", DT_RESOURCE)
 @dataclasses.dataclass
 class Model:
     """Everything that a source directory holds, whatever its format.
@@ -129,6 +134,8 @@ class Model:
         )
 
 
+# TF1 Hub modules are untagged for inference, SavedModels tagged "serve". Without both,
+# the smallest set without "train".
 def root_tags(tag_sets: Iterable[Tuple[str, ...]]) -> Tuple[str, ...]:
     """The variant that ``load()`` without tags gives: untagged, or serving."""
     known = list(tag_sets)

@@ -46,6 +46,13 @@ class Value:
     components: Tuple[Component, ...]
     spec: Any = None
 
+    # A TensorInfo has one of three encodings (meta_graph.proto), which become:
+    #
+    #     name              x: one tensor, "x"
+    #     coo_sparse        x: "x_indices", "x_values", "x_dense_shape"
+    #     composite_tensor  x: "x_component_0", "x_component_1", ...
+    #
+    # The names are those of TensorFlow's own loader for TF1 SavedModels.
     @classmethod
     def from_tensor_info(cls, name: str, info: Any) -> Value:
         """Reads a TensorInfo (meta_graph.proto).
@@ -168,6 +175,9 @@ def flatten(values: Dict[str, Value]) -> List[Component]:
     return sorted(components, key=lambda component: component.name)
 
 
+# Given: a ragged tensor of shape [2, None, 3] and ragged_rank 1
+# Result:
+#     [-1, 3] for the values, [-1] for the row splits
 def _ragged_shapes(composite: Any) -> List[Any]:
     """The shapes of a ragged tensor's components, as its spec states them.
 

@@ -29,6 +29,9 @@ _OF_VARIABLE = (
 )
 
 
+# A fixed point: a context that one node of it keeps brings all its nodes, which may be
+# in other contexts. TensorFlow 1.15 fails to import a context that names a missing
+# node.
 def keep_used(meta_graph: Any) -> None:
     """Takes the nodes and functions away that no signature or collection needs.
 
@@ -74,6 +77,8 @@ def rename_uses(meta_graph: Any, names: Dict[str, str]) -> None:
     _visit(meta_graph, lambda name: names.get(name, name), write=True)
 
 
+# One walk for reading and for renaming, so that none of both can miss a place that the
+# other one knows.
 def _visit(meta_graph: Any, change: Callable[[str], str], write: bool) -> None:
     for signature in meta_graph.signature_def.values():
         for tensors in (signature.inputs, signature.outputs):
