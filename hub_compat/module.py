@@ -10,7 +10,7 @@ from hub_compat._modules import inputs as _inputs
 from hub_compat._modules.scopes import state_scope
 from hub_compat._modules.tensor_info import ParsedTensorInfo
 from hub_compat._tf import tf
-from hub_compat._tf.graphs import build_state, is_inside
+from hub_compat._tf.graphs import build_state, is_inside, without_autograph
 from hub_compat._tf.structures import components_of, from_components
 from hub_compat.errors import GraphError, InputError
 from hub_compat.module_spec import ModuleSpec, load_module_spec
@@ -18,6 +18,7 @@ from hub_compat.module_spec import ModuleSpec, load_module_spec
 __all__ = ["Module", "eval_function_for_module"]
 
 
+@without_autograph
 class Module:
     """A model whose state is in the graph, and whose signatures are applied in it.
 
@@ -65,8 +66,6 @@ class Module:
                     name=self._name, trainable=trainable, tags=self._tags
                 )
 
-    # AutoGraph would rewrite all of this code, where a function is traced.
-    @tf.autograph.experimental.do_not_convert
     def __call__(
         self,
         inputs: Any = None,

@@ -19,6 +19,7 @@ __all__ = [
     "restore_names",
     "set_colocation",
     "slice_of",
+    "without_autograph",
 ]
 
 
@@ -167,3 +168,11 @@ def slice_of(variable: Any) -> Any:
     if getter is not None:
         return getter()
     return getattr(variable, "_save_slice_info", None)
+
+
+def without_autograph(cls: Any) -> Any:
+    """Keeps AutoGraph from rewriting the code that calls of an object run."""
+    cls.__call__ = tf.autograph.experimental.do_not_convert(cls.__call__)
+    # TensorFlow 1.15 asks the object and not its method (autograph/impl/api.py).
+    cls.autograph_info__ = {}
+    return cls
