@@ -65,6 +65,8 @@ class Arguments(NamedTuple):
     slim: bool = False
 
 
+# The order is that of costs: arguments, then files, then TensorFlow's import (seconds),
+# then the conversion, then the comparison. Each refuses what it can before the next.
 def run(source: Any, destination: Any, **options: Any) -> ConversionReport:
     """Does what ``convert()`` promises."""
     arguments = Arguments(resolve(source), files.as_path(destination), **options)
@@ -216,6 +218,8 @@ def _report(
     )
 
 
+# An error counts only if the source stayed as it was: halves of two exports fail in any
+# way, and say nothing about either.
 def _of_one_export(source: str, directory: str, convert_once: Callable[[], _T]) -> _T:
     """Converts again, if the source was exchanged or written to meanwhile.
 

@@ -102,6 +102,12 @@ def of_user() -> str:
     return os.path.join(base, "hub_compat")
 
 
+# The key of an entry, as JSON before it is hashed:
+#
+#     [layout, fingerprint of the files, version of the converter, options ...]
+#
+# The fingerprint is taken before the conversion and compared after it. A module that
+# changed in between would else be kept under the key of what it was.
 def normalised(
     source: str,
     key_parts: Sequence[str],
@@ -208,6 +214,8 @@ def converted() -> List[entries.Converted]:
     return []
 
 
+# A cache that is full, read-only or somebody else's must not keep a model from loading:
+# a directory of this process serves then, and goes with it.
 def _cached(request: Request) -> str:
     """The entry in the cache; in the temporary one if that cannot be had."""
     reason: OSError
@@ -234,6 +242,9 @@ def _cached(request: Request) -> str:
         ) from error
 
 
+# Looked for three times: without a lock (a hit is free, also read-only), with it (who
+# waited finds what the other one made), and after a failed write (no locks on some
+# file systems, where both build).
 def _get(root: str, request: Request) -> str:
     """The entry below a root, built if need be."""
     entry = _place(root, request.key)

@@ -108,6 +108,8 @@ def detect(path: Union[str, os.PathLike[str]]) -> Detection:
         return _detect(directory, given)
 
 
+# Errors go from the file to its surroundings: a file that cannot be parsed may be a
+# page of a web server, or a pointer of git-lfs, and that is what the user must hear.
 def _detect(directory: str, given: str) -> Detection:
     names = _list_module(directory)
     marker = MARKER_FILE in names
@@ -166,6 +168,13 @@ def _read_file(opened: Any, file: str, model_path: str) -> Model:
     return read_chunked(ChunkedFile(opened, model_path))
 
 
+# Asked in this order, as the first answer settles it:
+#
+#     one MetaGraph with an object graph       TF2, whatever the marker says
+#     the marker tfhub_module.pb               TF1 Hub module
+#     neither                                  TF1 SavedModel
+#
+# An object graph comes first, because no TF1 writes one: a marker beside it was copied.
 def _decide(
     model: Model,
     marker: bool,

@@ -18,6 +18,12 @@ __all__ = [
 ]
 
 
+# What load() does with each:
+#
+#     TF1_HUB_MODULE, TF1_SAVED_MODEL              converts, into the cache
+#     TF2_REUSABLE, TF2_KERAS, TF2_SIGNATURES      loads as it is, or lowers
+#
+# The values are in provenance files and in --json: they never change.
 class Format(enum.Enum):
     """The format of a module directory.
 
@@ -54,6 +60,8 @@ class Variant:
     signatures: Tuple[str, ...]
 
 
+# Two clocks: the version that people know, and the GraphDef's, which grows each day. A
+# nightly build is ahead of its version, so the second can overrule the first.
 @dataclasses.dataclass(frozen=True)
 class Producer:
     """The TensorFlow that wrote the model.

@@ -118,6 +118,17 @@ def load(
     return loaded
 
 
+# From the cheapest to the dearest:
+#
+#     detect            reads a few fields; no TensorFlow
+#     preflight         TensorFlow ends the process over some damage, so we look first
+#     _normal_form      the directory itself, or an entry of the cache, made if need be
+#     load              TensorFlow's loader
+#     load once more    if the copy of the weights in the cache was damaged
+#     convert once more if TensorFlow refuses some signatures: those that load
+#
+# The first error is the one to raise where nothing of that helps: it is about the
+# module, and the later ones are about attempts.
 def _load_any(
     path: str,
     wanted: Optional[Tuple[str, ...]],
@@ -282,6 +293,8 @@ def _check_tags(detection: Detection, wanted: Optional[Tuple[str, ...]]) -> None
     )
 
 
+# The key of the entry lists all that the result depends on beside the module. What is
+# missing in it would let a load get the result of other circumstances.
 def _converted(
     detection: Detection,
     tags: Optional[Tuple[str, ...]],
@@ -383,6 +396,9 @@ def _select(
     return variant
 
 
+# After TensorFlow's loader, in this order: variables that it lists and does not have
+# go, before anybody counts them; gradients are registered before a function is called;
+# what keeps state alive follows when all of it is there.
 def _load(detection: Detection, directory: str, options: Any) -> Any:
     if directory != detection.path:
         _preflight.check_files(directory)

@@ -132,6 +132,9 @@ def _variants(
     return found or [([], {})]
 
 
+# The order: the collections are dropped before they are judged; state is checked while
+# the graph is there, as a proto says nothing of its ops; signatures come from the
+# collection that add_signature() fills; keep_used is last, as it goes by signatures.
 def _build(
     module_fn: Callable[..., None],
     tags: List[str],
@@ -180,6 +183,8 @@ def get_unsupported_collections(keys: Iterable[str]) -> List[str]:
     return sorted(set(keys) - SUPPORTED_COLLECTIONS)
 
 
+# Module imports state first and alone. A node of a signature that a variable must be
+# with is not there yet.
 def _check_state(graph: Any, tags: List[str]) -> None:
     """Refuses variables and tables that must be where another node is.
 

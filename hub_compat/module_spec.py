@@ -48,6 +48,9 @@ _DEFAULTS = ("default", "serving_default")
 _DROPPED = ("global_step", "legacy_init_op", "saved_model_main_op")
 
 
+#     _meta_graphs: tags -> MetaGraphDef, never changed: Module() imports copies
+#     _parts:       tags -> its GraphParts, cut once for all Modules of the spec
+#     _keys:        tags -> (variable -> key in the checkpoint), where they differ
 class ModuleSpec:
     """Describes a module: its variants, its signatures, where its values are.
 
@@ -245,6 +248,8 @@ class ModuleSpec:
         """
         return self._meta_graphs[self.resolve_tags(tags)]
 
+    # No tags mean the untagged variant, as in hub.Module; only where there is none, the
+    # default of the format ("serve").
     def resolve_tags(self, tags: _Tags = None) -> FrozenSet[str]:
         """The tags of a variant; of the one that is meant by none.
 

@@ -130,6 +130,9 @@ def unknown_ops(saved_model: Any, registry: Registry) -> List[str]:
     return sorted(op for op in found if registry.get(op) is None)
 
 
+# The order: tables are filled while their files can be read; dtypes and shapes that an
+# old loader misreads are corrected; nodes are rewritten; objects come after nodes, as
+# they go by the functions that are left; the op list is last, of all ops then used.
 def lower(saved_model: Any, registry: Registry, source: str) -> Lowered:
     """Rewrites a SavedModel, in place, for a TensorFlow that is older than its writer.
 
@@ -160,6 +163,9 @@ def lower(saved_model: Any, registry: Registry, source: str) -> Lowered:
     return Lowered(dict(done), left_out, nodes)
 
 
+#     _functions: name -> FunctionDef, before and after the rewrite
+#     _declared:  the ops as the model itself declares them
+#     _missing:   function ("" is the graph) -> op -> why nothing can stand for it
 class _Lowering:
     """The lowering of one MetaGraphDef."""
 
@@ -263,6 +269,8 @@ class _Lowering:
         self._graph.library.function.extend(kept)
         self._functions = {f.signature.name: f for f in kept}
 
+    # From callee to caller, until nothing is added: functions may call each other in
+    # circles.
     def _needs(self) -> Dict[str, Dict[str, str]]:
         """Missing ops of every function that has some, or calls one that has."""
         callers: Dict[str, List[str]] = {}

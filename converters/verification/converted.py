@@ -73,6 +73,15 @@ def _by_signature(model: Any, signature: Signature, inputs: Mapping[str, Any]) -
     return _called(model.signatures[signature.name], inputs)
 
 
+# Four ways into a converted model, all compared with the original's session:
+#
+#     EagerObjects   tf.saved_model.load, eager      signatures[name](...)
+#     GraphObjects   the same loader in a graph      signatures[name](...)
+#     Calls          over one of these two           model(x), model.name(x)
+#     SessionGraph   tf.compat.v1.saved_model.load   feeds and fetches
+#
+# has() says which signatures each should offer, so that a missing one is a difference
+# and no gap in the comparison.
 class EagerObjects:
     """In TensorFlow's object loader, where operations run at once.
 

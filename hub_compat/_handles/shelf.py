@@ -82,6 +82,8 @@ def entry_of(handle: str) -> str:
     return _files.join(root(), name)
 
 
+# Twice looked, once locked: a hit takes no lock and writes nothing, so that a read-only
+# cache serves any number of processes. Who waited for the lock looks again.
 def fetched(
     handle: str, fetch: Callable[[str], Dict[str, File]], why_not: str = ""
 ) -> str:
@@ -191,6 +193,8 @@ def _untrusted(path: str, reason: str) -> CacheError:
     )
 
 
+# Trust comes before wholeness. A module is a program: one that another user may have
+# written is refused, and not fetched again over those files.
 def _is_whole(entry: str, handle: str, said: bool = False) -> bool:
     """Whether an entry is there, and nothing is missing of what it had.
 
@@ -285,6 +289,8 @@ def forget_notes(entry: str) -> None:
             os.remove(entry + end)
 
 
+# The notes come first, and then the entry: an entry without notes would count as one of
+# TensorFlow Hub's, whose files nobody can check. Notes without an entry harm nobody.
 def _note(entry: str, handle: str, files: Dict[str, File], folder: str) -> None:
     """Writes what an entry is to have, before it is there.
 

@@ -198,6 +198,7 @@ def ask(made: Any, address: str, headers: Dict[str, str], follow: bool = True) -
         ) from error
 
 
+# The errors of requests hold those of urllib3, which hold those of the system.
 def _cause(error: BaseException) -> str:
     """The innermost reason, as the outer ones hold objects' addresses."""
     inner: Any = error
@@ -214,6 +215,17 @@ def _cause(error: BaseException) -> str:
     return printable(text) or type(inner).__name__
 
 
+# One download over several connections:
+#
+#     GET                                -> 200, ETag "a"; 5 of 9 MB, then it is cut
+#     GET Range: 5 MB-, If-Range: "a"    -> 206 from there: read on
+#                                        -> 200, 206 from elsewhere, 416: Changed
+#
+#     _offset:    bytes that the reader has got
+#     _failures:  in a row; any byte that comes sets it to zero
+#     _validator: the strong ETag of the first answer, if it had one
+#
+# Changed is for the caller, who has written a part of the old file and begins anew.
 class Body(io.RawIOBase):
     """The body of an answer, read on where the connection is cut.
 

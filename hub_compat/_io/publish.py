@@ -53,6 +53,13 @@ _HINTS = {
 }
 
 
+#     1. clear away what killed processes left for this destination
+#     2. refuse what cannot end well, before the block has done any work
+#     3. a hidden directory beside the destination: the same file system, for the rename
+#     4. the block writes
+#     5. sync, then one rename or exchange
+#
+# The lock on the hidden directory says to others that its process still lives.
 @contextlib.contextmanager
 def atomic_directory(
     destination: str, *, overwrite: bool = False, mode: Optional[int] = None
@@ -239,6 +246,8 @@ def _make_parents(folder: str, made: List[str]) -> None:
             made.append(folder)
 
 
+# First to the disk, then renamed: after a crash of the machine, a name that is there
+# must not lead to files without contents.
 def _publish(
     temporary: str,
     target: str,
@@ -274,6 +283,14 @@ def _rename(source: str, target: str) -> None:
     os.rename(source, target)
 
 
+# The states that another process can see, with exchange and without it:
+#
+#     exchange        target: old             ->  target: new
+#     two renames     target: old, .tmp: new  ->  no target, .old: old, .tmp: new
+#                                             ->  target: new, .old: old
+#
+# Who finds the middle state knows by the equal numbers of .tmp and .old that they
+# belong together, and leftovers.py can finish or undo it.
 def _swap(temporary: str, target: str) -> None:
     """Puts a directory in the place of another, if there is one."""
     for _ in range(_ATTEMPTS):
@@ -322,6 +339,8 @@ def _swap_in_two_steps(temporary: str, target: str) -> bool:
     return True
 
 
+# Remote directories have no rename, so the order of files is what protects readers:
+# saved_model.pb is last to come. A reader without it sees no model yet.
 def _publish_remote(
     temporary: str, target: str, destination: str, overwrite: bool
 ) -> None:

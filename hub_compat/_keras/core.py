@@ -26,6 +26,14 @@ from hub_compat.loader import load
 __all__ = ["KerasCore"]
 
 
+# What is called, by the arguments:
+#
+#     signature=None                 loaded(...); loaded.serve where it has no call
+#     signature="s", output_key="k"  loaded.signatures["s"](...)["k"]
+#     signature="s", ..._as_dict     loaded.signatures["s"](...)
+#
+# A TF1 Hub module counts as signature="default", output_key="default" where only that
+# makes sense of the arguments, as in tensorflow_hub.
 class KerasCore:
     """The loaded object behind a layer.
 

@@ -62,6 +62,13 @@ class _Initializer:
     _initialize = __call__
 
 
+# A pruned function, from names to a call:
+#
+#     names of tensors -> write_pruned: a small SavedModel, with the functions alone
+#                      -> load_saved_model -> part.call(inputs, handles)
+#
+# Handles are those of the object that was loaded first, so both share all state. They
+# are matched by place: the lists of the object, and the keys of the conversion.
 class Pruner:
     """Makes functions of parts of one variant's graph."""
 
@@ -117,6 +124,7 @@ class Pruner:
             ) from error
         return graph
 
+    # Fed tensors are taken once each: a nest may name one tensor twice.
     def prune(
         self, feeds: Any, fetches: Any, name: Any = None, input_signature: Any = None
     ) -> Any:

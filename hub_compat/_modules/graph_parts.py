@@ -60,6 +60,15 @@ class Part:
         self.arrays = [node.name for node in nodes if node.op in ARRAY_OPS]
 
 
+# Given: a module's graph
+#     w = VariableV2;  y = MatMul(x, w)            signature: x -> y
+# Result: two parts
+#     state_part:      w, its initializer, its collections
+#     signature_part:  w as a Placeholder, fed with the w above;  y = MatMul(x, w)
+#
+# Each application of a Module imports a signature_part; all share the one state_part.
+#
+#     _inputs: node -> nodes of its inputs;  _users: the same, the other way
 class GraphParts:
     """Cuts a MetaGraphDef.
 
@@ -218,6 +227,7 @@ class GraphParts:
                 stack.extend(self._inputs_of(name))
         return found
 
+    # A fixed point: a context that comes in whole may bring nodes of others.
     def _with_whole_contexts(
         self, part: Any, needed: Set[str], stops: Collection[str]
     ) -> Set[str]:

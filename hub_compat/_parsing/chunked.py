@@ -98,6 +98,18 @@ class _Opened(NamedTuple):
     values: Any
 
 
+# The file, by its Riegeli chunks:
+#
+#     64 bytes      signature
+#     chunk         header of 40 bytes, sizes of its records, the records
+#     ...           cut by a block header at each multiple of the block size
+#     last record   ChunkMetadata: where the other records are, and where they belong
+#
+#     _opened: the chunk that was read last, unpacked if it was packed
+#     _filled: chunks with records, in the order of the file
+#     _begins: where these begin, to find the chunk of a position
+#
+# Record 0 is the SavedModel without the parts that were cut out.
 class ChunkedFile:
     """A saved_model.cpb.
 
@@ -152,6 +164,11 @@ class ChunkedFile:
                 return self.part(offsets, part.content.chunk)
         return None
 
+    # Given: a GraphDef that was cut out, and of it one node's constant
+    # Result:
+    #     offsets: the positions of both records
+    #     tree:    field 2, index 0, field 2                -> part 0: the GraphDef
+    #     in it:   field 1, index 7, field 5, key "value"   -> part 1: the attribute
     def parts(self) -> Tuple[List[int], ChunkedMessage]:
         """Returns where the parts are, and where they belong.
 
@@ -250,6 +267,8 @@ class ChunkedFile:
         stream = _ChunkData(self, chunk, opened.first + before, opened.first + end)
         return wire.open_message(stream, self._name)
 
+    # Sizes are claims of the file. Each is compared with the size of the chunk before
+    # memory is taken for it.
     def _open(self, chunk: _Chunk) -> _Opened:
         """Reads where the records of a chunk are, and unpacks them if need be."""
         if chunk.kind == _TRANSPOSED:
