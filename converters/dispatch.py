@@ -33,6 +33,13 @@ __all__ = [
 _TF1 = (Format.TF1_HUB_MODULE, Format.TF1_SAVED_MODEL)
 
 
+# From and to, with the steps between:
+#
+#     TF1   -> TF2 SavedModel          convert_tf1_model
+#     TF1   -> that of an older TF     convert_tf1_model, then lower
+#     TF2   -> that of an older TF     lower_saved_model
+#     TF2   -> TF1 form                write_tf1_form
+#     TF1   -> the other TF1 form      convert_tf1_model, then write_tf1_form
 def run(request: ConversionRequest) -> ConversionResult:
     """Converts, into an empty directory.
 
@@ -142,6 +149,7 @@ def make_loadable(
     return run_without_refused(request) or result
 
 
+# The directory is emptied only once it is known that the second attempt helps.
 def run_without_refused(request: ConversionRequest) -> Optional[ConversionResult]:
     """Converts again, without the signatures that keep the others from loading.
 

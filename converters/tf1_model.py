@@ -71,6 +71,17 @@ class _Weights(NamedTuple):
     report: RelabelReport
 
 
+# The order of what can fail, before anything is written:
+#
+#     read the variants       passes; each variant that fails is skipped
+#     the index               which may be of format V1, and is upgraded then
+#     variables               signatures whose variables have no value are skipped; a
+#                             checkpoint of another export is refused
+#     ops                     signatures with dropped ops or dense tables are skipped
+#     build                   all functions and objects
+#     write                   weights, assets, provenance, and saved_model.pb last
+#
+# Without its saved_model.pb a directory is no model, whatever stopped the conversion.
 def convert_tf1_model(request: ConversionRequest) -> ConversionResult:
     """Converts a TF1 model into an empty directory.
 
@@ -222,6 +233,8 @@ def read_with_signature(
     return model, edited[0]
 
 
+# A failed variant may have added variables and tables: so each gets a copy of the
+# model, which takes the model's place only if all went well.
 def _read_model(
     detection: Detection,
     tags: Optional[Tuple[str, ...]],

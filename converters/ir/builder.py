@@ -73,6 +73,12 @@ class Place(abc.ABC):
         return found
 
 
+# Given: builder.op("ConcatV2", [a, b], axis)        a, b: float32
+# Result:
+#     prefix/ConcatV2 = ConcatV2(a, b, axis) {N: 2, T: float32, Tidx: int32}
+#
+# The op definition says which attributes follow from the inputs (_derived); a rule
+# gives the others alone. They come last, so that a rule may overrule what was derived.
 class Builder:
     """Adds nodes.
 
@@ -202,6 +208,11 @@ def _wait_for(other: str) -> str:
     return "^" + other.split(":", 1)[0]
 
 
+# An OpDef names the attribute of an input in one of three ways:
+#
+#     type_list_attr    a list of any dtypes, such as Tin
+#     number_attr       the length of a list of one dtype, such as N
+#     type_attr         the dtype of an input, or of all of such a list, such as T
 def _derived(op: Any, inputs: Sequence[Input]) -> Dict[str, Any]:
     """Attributes that follow from the inputs."""
     found: Dict[str, Any] = {}

@@ -47,6 +47,17 @@ class Producers:
         return self._by_name
 
 
+# Given: y = BesselI0(x), which a rule replaces; z = Neg(y)
+#     visit: the rule adds four nodes, and says that y is y/Mul now
+# Result:
+#     y/Abs, y/Exp, y/BesselI0e, y/Mul = Mul(y/Exp, y/BesselI0e),  z = Neg(y/Mul)
+#
+#     _result:   the new list of nodes, in order; what a rule adds comes before its node
+#     _tensors:  tensor of a removed node -> the one that stands for it
+#     _controls: removed node -> nodes to wait for instead
+#
+# Inputs are followed once, at the end: a rule sees all nodes as the model has them,
+# whatever rules did before. Nothing is written where no rule did anything.
 class Scope(Place):
     """One FunctionDef, or the GraphDef outside all functions.
 
@@ -173,6 +184,7 @@ class Scope(Place):
         self.changed = True
         self._controls[name] = list(instead)
 
+    # In steps: what stands for a tensor may have been replaced in turn.
     def _follow(self, tensor: str) -> str:
         while tensor in self._tensors:
             tensor = self._tensors[tensor]

@@ -45,6 +45,15 @@ def needs_lowering(meta_graph: Any, registry: Registry) -> bool:
     )
 
 
+# From the newest to the oldest target: each step is for loaders below a version, and
+# returns before the next where the target is not that old.
+#
+#     all          specs of composite tensors
+#     < CAPTURES   functions of custom gradients go; unknown kinds become empty objects
+#     < 2.0        optimizers, short signatures, keyword-only arguments
+#
+# Numbers of objects stay: nodes are changed to generic ones and never removed, since
+# children, bound inputs and slots name them by number.
 def lower(
     meta_graph: Any,
     registry: Registry,
@@ -199,6 +208,7 @@ def _reachable(objects: Any) -> Set[int]:
     return found
 
 
+# Before unknown kinds become generic objects: captured tensors are told by their kind.
 def _drop_gradient_functions(meta_graph: Any, done: Dict[str, int]) -> None:
     """Drops the functions of custom gradients, which an older loader cannot register.
 

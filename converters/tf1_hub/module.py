@@ -71,6 +71,13 @@ def build(
     return _Builder(meta_graph, keys, op_def).build()
 
 
+# Given: the objects of a TF2 SavedModel
+#     __call__(x, training=False | True),  signatures["serving_default"](x)
+# Result: a TF1 Hub module of two variants
+#     {}         default, serving_default:  the traces with training=False, inlined
+#     {"train"}  the same names:            those with training=True; updates
+#
+# Functions are inlined, as a TF1 Hub module is a graph: programs fetch its tensors.
 class _Builder:
     def __init__(
         self, meta_graph: Any, keys: Mapping[int, str], op_def: Callable[[str], Any]
@@ -205,6 +212,8 @@ class _Builder:
             found.append(made or entry)
         return found
 
+    # The outputs of a signature need not be those of __call__. They are matched by
+    # where they come from: the node of the untrained graph that gives both.
     def _counterpart(
         self,
         plain: VariantBuilder,

@@ -41,6 +41,9 @@ class Trace(NamedTuple):
         )
 
 
+# Numbers are those of SavedObjectGraph.nodes; 0 is the root. A trace is one way to call
+# a function: tensors are inputs, "training" chooses the variant, other arguments
+# (flags) count only where they are not the defaults.
 class Objects:
     """The object graph of a MetaGraphDef.
 
@@ -139,6 +142,8 @@ def _is_default(value: Any, default: Any) -> bool:
     return bool(default is not None and value == default)
 
 
+# The FullArgSpec of Python, as struct.proto has it: defaults belong to the last
+# arguments. A method's first argument is self, which no call passes.
 def _arguments(spec: Any) -> Tuple[List[str], Dict[str, Any]]:
     """The names of a function's arguments, and their defaults."""
     full = {pair.key: pair.value for pair in spec.fullargspec.named_tuple_value.values}

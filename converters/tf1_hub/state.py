@@ -71,6 +71,17 @@ def find_variables(
     return found
 
 
+# Given: a variable, an asset and a table that functions capture, by number of the
+# object
+# Result:
+#     w = VarHandleOp;  w/Assign, w/Initializer/zeros, w/Read     as tf.Variable has
+#     asset_path = Const
+#     table = HashTableV2 {shared_name: its own name};  table/initialize = NoOp(^fill)
+#
+#     _tensors: number of the object -> its tensor, so that each is made once
+#
+# Initializers give zeros: the checkpoint has the values, but programs of TF1 run
+# initializers first, and VariableDefs must name one.
 class State:
     """Nodes for the objects that functions capture, each once.
 

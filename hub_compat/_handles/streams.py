@@ -102,6 +102,12 @@ class Peeked:
         return data
 
 
+# Several compressed streams may stand one after the other (gzip -c a b), with zeros
+# between and after them: tape blocks are filled up.
+#
+#     _engine:   the decompressor of the stream at hand
+#     _input:    bytes that it has not taken yet
+#     _has_more: whether it would give more without further input
 class Decompressed:
     """Unpacks a compressed stream; errors are those of zlib, bz2 and lzma.
 
@@ -239,6 +245,13 @@ def errors() -> Any:
     return tuple(found + [engine_error])
 
 
+# Two threads, so that decompression and the disk work at once:
+#
+#     caller     open, write, write, ..., close    into a queue of a few chunks
+#     thread     writes and hashes in that order
+#
+# After an error the thread goes on to empty the queue, without doing anything: a caller
+# that waits for a place in it would wait for ever.
 class Written:
     """Files that a thread writes, checksums and brings to the disk.
 
@@ -317,6 +330,7 @@ class Written:
                 file.close()
 
 
+# A raw file may take less than it is given, on a full disk for one.
 def _write_all(file: Any, data: bytes) -> None:
     view = memoryview(data)
     while view:

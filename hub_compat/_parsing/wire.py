@@ -109,6 +109,13 @@ class Field(NamedTuple):
     end: int
 
 
+# A message is two offsets. Sub-messages are handed out without a byte read:
+#
+#     SavedModel  [0, 800 MB)
+#       field 2   [12, 800 MB)        a MetaGraphDef; its graph is skipped by one seek
+#
+# Each length is compared with the end of the message around it before anything follows
+# from it. So a damaged file cannot make a reader leave the part that it was given.
 class Message:
     """A stretch of a file that holds one message.
 
@@ -124,6 +131,7 @@ class Message:
         """Size in bytes."""
         return self.end - self.start
 
+    # One loop without calls for the usual field, as a graph has millions of them.
     def fields(self) -> Iterator[Field]:
         """Walks the fields in the order of the file.
 

@@ -69,6 +69,13 @@ def keep_order(function: Any, names: Sequence[str]) -> None:
     function.graph.structured_input_signature = ((), placed)
 
 
+# Given: trace -> result
+# Result:
+#     trace     -> {"<mark> {number: reason}": result}      within the function
+#     function  -> result, with PreventGradient at these numbers
+#
+# The mark travels in the structure of the result, because the function chooses its
+# trace inside of the call, and says nothing about it.
 def guard_results(function: Any, blocked: Sequence[Dict[int, str]]) -> bool:
     """Makes some results of a loaded function raise when a gradient reaches them.
 
@@ -170,6 +177,8 @@ def _guarded(found: Any) -> Any:
     return tf.nest.pack_sequence_as(found, flat, expand_composites=True)
 
 
+# Classes are made once for each pair (lru_cache). Each is a cycle, which only the
+# garbage collector frees, so there must not be one for each object.
 def own_call(function: Any, call: Callable[..., Any]) -> bool:
     """Routes calls of a ConcreteFunction to ``call(function, args, keywords)``.
 

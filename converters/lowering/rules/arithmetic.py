@@ -103,6 +103,12 @@ def _batch_norm(rewrite: Rewrite) -> bool:
     return True
 
 
+# Given: y = FusedBatchNormV3(x, ...) {data_format: "NCDHW", is_training: true}
+# Result:
+#     Transpose to NDHWC, Reshape to [1, 1, D*H*W*N, C]      moments do not mind
+#     FusedBatchNormV3 {data_format: "NHWC"}, with empty averages
+#     Reshape and Transpose back
+#     averages = (1 - factor) * old + factor * new           unless factor is 1
 def emit_batch_norm(rewrite: Rewrite, factor: float) -> None:
     """Writes out averages, channels first, and volumes, which older kernels lack."""
     training = rewrite.attr("is_training").b
@@ -149,6 +155,10 @@ def emit_batch_norm(rewrite: Rewrite, factor: float) -> None:
     rewrite.done([outputs[0]] + averaged + outputs[3:])
 
 
+# Given: y = MaxPool(x) {padding: "EXPLICIT", explicit_paddings: [0, 0, 1, 1, 1, 1, 0,
+# 0]}
+# Result:
+#     y = MaxPool(PadV2(x, [[0, 0], [1, 1], [1, 1], [0, 0]], lowest)) {padding: "VALID"}
 def _explicit_padding(*kept: str) -> Callable[[Rewrite], bool]:
     """Padding of an op's own is a padding before it.
 

@@ -54,6 +54,11 @@ def rows_of_matrix(rewrite: Rewrite, values: Tensor) -> Tuple[Tensor, Tensor, Te
     return row_of, rows, outer
 
 
+# Given: values [[1, 1], [0, 2]], size 3
+#     row of each value    [0, 0, 1, 1]
+#     segment              row * size + value = [1, 1, 3, 5]
+# Result:
+#     UnsortedSegmentSum(ones, segment, 6) = [0, 2, 0, 1, 0, 1]
 def _sum_by_row(
     rewrite: Rewrite,
     values: Tensor,
@@ -113,6 +118,9 @@ def _ones(rewrite: Rewrite, values: Tensor, dtype: int) -> Tensor:
     return rewrite.op("Fill", count, rewrite.constant(1, dtype))
 
 
+# Given: splits [0, 2, 2, 3]; three values at places 0, 1, 2
+# Result:
+#     UpperBound(splits, places) - 1 = [0, 0, 2]
 def rows_of_splits(
     rewrite: Rewrite, splits: Tensor, values: Tensor
 ) -> Tuple[Tensor, Tensor]:

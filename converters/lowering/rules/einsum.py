@@ -29,6 +29,15 @@ class _Operand(NamedTuple):
     labels: str
 
 
+# Given:
+#     y = Einsum(a, b) {equation: "...ij,jk->...ki"}
+# Result, step by step:
+#     _flatten     the ellipsis becomes one dimension:   "eij,jk->eki"
+#     _diagonals   labels that occur twice in a term     none here
+#     _sum_out     labels that nothing else has          none here
+#     _product     BatchMatMulV2 of matrices:            j is inner, ei rows, k columns
+#     _repeat      the labels of the result, in order
+#     Reshape      the ellipsis gets its dimensions back
 def rewrite_einsum(rewrite: Rewrite) -> None:
     """Rewrites an Einsum, which has one operand or two."""
     equation = rewrite.attr("equation").s.decode().replace(" ", "")
@@ -192,6 +201,12 @@ def _transpose(rewrite: Rewrite, tensor: Tensor, labels: str, wanted: str) -> Te
     return permute(rewrite, tensor, [labels.index(c) for c in wanted])
 
 
+# Each label is in one of four groups:
+#
+#     batch      in both operands and in the result
+#     inner      in both, and summed over
+#     rows       in the first alone
+#     columns    in the second alone
 def _product(rewrite: Rewrite, one: _Operand, other: _Operand, result: str) -> Tensor:
     """The product of two operands."""
     both = [label for label in one.labels if label in other.labels]

@@ -44,6 +44,11 @@ def _sparse(rewrite: Rewrite) -> None:
     _count(rewrite, values, weights, row_of, cast(rewrite, rows, DT_INT32))
 
 
+# Given: values [[5, 2, 5]] in row 0, size 6
+#     numbers    row * size + value = [5, 2, 5]
+#     sums       of each different number, ascending: 2 -> 1, 5 -> 2
+# Result:
+#     indices [[0, 2], [0, 5]], values [1, 2], dense shape [1, 6]
 def _count(
     rewrite: Rewrite,
     values: Tensor,
@@ -89,6 +94,7 @@ def _count(
     rewrite.done([indices, sums, concat(rewrite, shape)])
 
 
+# TopKV2 of the negated numbers sorts ascending: no op does that itself.
 def _sums(rewrite: Rewrite, numbers: Tensor, weights: Tensor) -> Tuple[Tensor, Tensor]:
     """The different numbers, ascending, and the sum of the weights of each."""
     numbers, segment = rewrite.ops("Unique", numbers, out_idx=DT_INT32)
