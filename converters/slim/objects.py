@@ -79,6 +79,12 @@ class Selection:
         self.functions: Set[str] = set()
         self.concrete: Set[str] = set()
         self.lost: Tuple[str, ...] = ()
+        # A slot variable is made, and restored, by its optimizer.
+        self._makers = {
+            slot.slot_variable_node_id: number
+            for number, node in enumerate(self._objects.nodes)
+            for slot in node.slot_variables
+        }
 
     # ---- what is needed
 
@@ -107,6 +113,8 @@ class Selection:
         for saveable in getattr(node, "saveable_objects", {}).values():
             yield saveable.save_function
             yield saveable.restore_function
+        if number in self._makers:
+            yield self._makers[number]
         for slot in node.slot_variables:
             yield slot.slot_variable_node_id
             yield slot.original_variable_node_id
@@ -193,7 +201,7 @@ class Selection:
         return [
             number
             for number in sorted(self.nodes - reached)
-            if nodes[number].WhichOneof("kind") in HELD
+            if nodes[number].WhichOneof("kind") in HELD and number not in self._makers
         ]
 
     def _shortest_paths(self) -> Dict[int, Tuple[int, int]]:

@@ -237,7 +237,8 @@ def test_what_is_not_understood_is_loaded_whole(
 
 
 @pytest.mark.parametrize(
-    "name", ["keras2_functional", "keras2_recurrent", "keras2_text"]
+    "name",
+    ["keras2_functional", "keras2_recurrent", "keras2_text", "keras2_train_step"],
 )
 def test_a_model_of_a_newer_keras(testdata: Path, name: str) -> None:
     """Of TensorFlow 2.21, as it is or lowered, in graphs as well."""
@@ -246,25 +247,27 @@ def test_a_model_of_a_newer_keras(testdata: Path, name: str) -> None:
     for slim in (False, True):
         with tf.Graph().as_default() if not tf.executing_eagerly() else _nothing():
             loaded = hub_compat.load(path, slim=slim)
-            assert hasattr(loaded, "keras_api") != slim
-            (key,) = loaded.signatures
-            function = loaded.signatures[key]
-            feeds = {
-                name: _sample(spec)
-                for name, spec in function.structured_input_signature[1].items()
-            }
-            outputs = function(**feeds)
-            tensors = [outputs[k] for k in sorted(outputs)]
-            if not tf.executing_eagerly():
+            assert hasattr(getattr(loaded, "model", loaded), "keras_api") != slim
+            called = [
+                _called(loaded.signatures[key]) for key in sorted(loaded.signatures)
+            ]
+            if tf.executing_eagerly():
+                tensors = [x for each in called for x in each]
+                values = [v.numpy() for v in loaded.variables]
+            else:
                 with tf.compat.v1.Session() as session:
                     session.run(tf.compat.v1.global_variables_initializer())
                     session.run(tf.compat.v1.tables_initializer())
-                    tensors = session.run(tensors)
-                    count = session.run(loaded.variables)
-            else:
-                count = [v.numpy() for v in loaded.variables]
-            results.append(list(tensors) + count)
+                    tensors = [x for each in called for x in session.run(each)]
+                    values = session.run(loaded.variables)
+            results.append(tensors + values)
     _equal(*results)
+
+
+def _called(function: Any) -> List[Any]:
+    given = function.structured_input_signature[1]
+    outputs = function(**{name: _sample(spec) for name, spec in given.items()})
+    return [outputs[key] for key in sorted(outputs)]
 
 
 class _nothing:
