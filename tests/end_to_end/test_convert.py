@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Callable, Tuple
 
 import expected
 import make_digests
@@ -27,42 +29,56 @@ def module(name: str) -> Path:
     return expected.load_expected(name).path
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: Any) -> Callable[[str], Tuple[Path, Any]]:
+    """Directory and report of each module's conversion, made once."""
+    folder = Path(tmp_path_factory.mktemp("once"))
+
+    @functools.lru_cache(maxsize=None)
+    def converted(name: str) -> Tuple[Path, Any]:
+        return folder / name, hub.convert(module(name), folder / name)
+
+    return converted
+
+
 @pytest.mark.modeless
 @pytest.mark.parametrize("name", expected.module_names())
-def test_converting_twice_gives_identical_bytes(name: str, tmp_path: Path) -> None:
+def test_converting_twice_gives_identical_bytes(
+    name: str, once: Any, tmp_path: Path
+) -> None:
     """A conversion depends on nothing but its source."""
-    hub.convert(module(name), tmp_path / "one")
+    directory, _ = once(name)
     hub.convert(str(module(name)), str(tmp_path / "two"))
-    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert digests(directory) == digests(tmp_path / "two")
 
 
 @pytest.mark.modeless
 @pytest.mark.parametrize("name", expected.module_names())
-def test_result_has_the_bytes_that_are_written_down(name: str, tmp_path: Path) -> None:
+def test_result_has_the_bytes_that_are_written_down(name: str, once: Any) -> None:
     """Every file is the same in each TensorFlow: ``make digests`` writes them down."""
-    hub.convert(module(name), tmp_path / "out")
+    directory, _ = once(name)
     written = json.loads(make_digests.PATH.read_text(encoding="utf-8"))
-    assert digests(tmp_path / "out") == written[name]
+    assert digests(directory) == written[name]
 
 
 @pytest.mark.parametrize("name", expected.module_names())
-def test_every_checkpoint_key_is_accounted_for(name: str, tmp_path: Path) -> None:
+def test_every_checkpoint_key_is_accounted_for(name: str, once: Any) -> None:
     """Each key of the source is a variable's, or kept and reported."""
     import tensorflow as tf
 
     recorded = expected.load_expected(name)
-    report = hub.convert(recorded.path, tmp_path / "out")
+    directory, report = once(name)
     prefix = str(recorded.path / "variables" / "variables")
     if not os.path.exists(prefix + ".index"):
         assert report.variables == 0
         return
     keys = set(tf.train.load_checkpoint(prefix).get_variable_to_shape_map())
-    facts = provenance.read(str(tmp_path / "out"))
+    facts = provenance.read(str(directory))
     assert facts is not None
     used = {key for _, key, _ in facts.variables}
     assert used | set(report.unused_keys) == keys
     assert not used & set(report.unused_keys)
-    with runtimes.Runtime(lambda: hub.load(tmp_path / "out")) as runtime:
+    with runtimes.Runtime(lambda: hub.load(directory)) as runtime:
         assert len(runtime.loaded.variables) == report.variables
 
 
