@@ -136,10 +136,15 @@ class Builder:
         return self._add(node, definition, name)
 
     def run(
-        self, op: str, *inputs: Input, after: Sequence[str] = (), **attrs: Any
+        self,
+        op: str,
+        *inputs: Input,
+        name: str = "",
+        after: Sequence[str] = (),
+        **attrs: Any,
     ) -> str:
         """Like ``op``, of a node without outputs; returns its name, to wait for."""
-        self.ops(op, *inputs, after=after, **attrs)
+        self.ops(op, *inputs, name=name, after=after, **attrs)
         return self.added[-1]
 
     def constant(

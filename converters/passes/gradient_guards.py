@@ -33,6 +33,7 @@ from typing import Collection, Dict, List, Mapping, Set
 
 from hub_compat._tf import node_def_pb2
 
+from ..ir.builder import Builder
 from ..ir.calls import called_by, calling
 from ..ir.context import Context
 from ..ir.control_levels import control_levels
@@ -48,7 +49,6 @@ from ..ir.dtypes import (
     DT_RESOURCE,
     DT_UINT16,
 )
-from ..ir.functions import set_attr
 from ..ir.graph import Graph, node_of, resource_behind
 
 __all__ = ["prevent_gradients", "run"]
@@ -216,9 +216,10 @@ def _read(graph: Graph, handle: str) -> str:
     """The value of a variable that a loop reads: a handle cannot be guarded."""
     name = handle + "/no_gradient/read"
     if name not in graph.nodes:
-        read = node_def_pb2.NodeDef(name=name, op="ReadVariableOp", input=[handle])
-        read.attr["dtype"].CopyFrom(graph.nodes[handle].attr["dtype"])
-        graph.replace(read)
+        dtype = graph.nodes[handle].attr["dtype"]
+        Builder(graph).op(
+            "ReadVariableOp", graph.tensor(handle), name=name, dtype=dtype
+        )
     return name + ":0"
 
 
@@ -227,15 +228,7 @@ def _guard(
 ) -> str:
     """Adds the nodes between a tensor and its consumers; returns the first."""
     base = tensor.replace(":", "/output_")
-    cut = node_def_pb2.NodeDef(name=base + "/cut", op="Bitcast", input=[tensor])
-    set_attr(cut, "T", ("type", dtype))
-    set_attr(cut, "type", ("type", _INTEGERS[dtype]))
-    back = node_def_pb2.NodeDef(name=base + "/back", op="Bitcast", input=[cut.name])
-    set_attr(back, "T", ("type", _INTEGERS[dtype]))
-    set_attr(back, "type", ("type", dtype))
-    guard = node_def_pb2.NodeDef(name=base + "/guarded", op="IdentityN")
-    guard.input.append(back.name)
-    types = [dtype]
+    build = Builder(graph)
     message = (
         "hub_compat: node '{}' {}, and the converted module runs it forward only; "
         "TensorFlow 2 cannot differentiate it. To keep the module frozen, call it "
@@ -243,16 +236,18 @@ def _guard(
             node_of(tensor), reason
         )
     )
-    for i, entry in enumerate(entries):
-        prevent = node_def_pb2.NodeDef(op="PreventGradient", input=[entry])
-        prevent.name = "{}/no_gradient_{}".format(base, i)
-        types.append(graph.output(entry).dtype)
-        set_attr(prevent, "T", ("type", types[-1]))
-        set_attr(prevent, "message", message.encode())
-        graph.replace(prevent)
-        guard.input.append(prevent.name)
-    set_attr(guard, "T", ("types", types))
-    for added in (cut, back, guard):
-        graph.replace(added)
-    graph.aliases[tensor] = guard.name + ":0"
-    return str(cut.name)
+    prevented = [
+        build.op(
+            "PreventGradient",
+            graph.tensor(entry),
+            name="{}/no_gradient_{}".format(base, i),
+            message=message.encode(),
+        )
+        for i, entry in enumerate(entries)
+    ]
+    integers = _INTEGERS[dtype]
+    cut = build.op("Bitcast", graph.tensor(tensor), name=base + "/cut", type=integers)
+    back = build.op("Bitcast", cut, name=base + "/back", type=dtype)
+    guard = build.op("IdentityN", [back] + prevented, name=base + "/guarded")
+    graph.aliases[tensor] = guard + ":0"
+    return cut

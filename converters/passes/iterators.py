@@ -18,9 +18,9 @@ from typing import Any
 
 from hub_compat._tf import node_def_pb2
 
+from ..ir.builder import Builder, new_node
 from ..ir.calls import call
 from ..ir.context import Context
-from ..ir.functions import set_attr
 from ..ir.graph import Graph
 from .control_flow.inlining import inline_call
 
@@ -52,19 +52,16 @@ def run(graph: Graph, context: Context) -> None:
 
 
 def _start(graph: Graph, node: Any, factory: Any) -> str:
-    iterator = node_def_pb2.NodeDef(name=node.name, op="IteratorV2")
-    for name in ("output_types", "output_shapes"):
-        iterator.attr[name].CopyFrom(node.attr[name])
+    attrs = {name: node.attr[name] for name in ("output_types", "output_shapes")}
     shared = node.attr["shared_name"].s if "shared_name" in node.attr else b""
-    set_attr(iterator, "shared_name", shared or node.name.encode())
-    set_attr(iterator, "container", b"")
-    graph.replace(iterator)
+    attrs["shared_name"] = shared or node.name.encode()
+    attrs["container"] = b""
+    op = graph.op_def("IteratorV2")
+    graph.replace(new_node(op, node.name, (), (), attrs))
     dataset = node_def_pb2.NodeDef(name=graph.unique_name(node.name + "/dataset"))
     call(dataset, factory)
     graph.replace(dataset)
-    make = node_def_pb2.NodeDef(op="MakeIterator")
-    make.name = graph.unique_name(node.name + "/start")
-    make.input.extend([dataset.name, node.name])
-    graph.replace(make)
+    given = [graph.tensor(name) for name in (dataset.name, node.name)]
+    start = Builder(graph).run("MakeIterator", *given, name=node.name + "/start")
     inline_call(graph, dataset.name)
-    return str(make.name)
+    return start

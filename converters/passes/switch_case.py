@@ -17,16 +17,19 @@ loads. An index outside of the range takes the last branch, as Case does.
 from __future__ import annotations
 
 import re
-from typing import Any, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
-from hub_compat._tf import attr_value_pb2, function_pb2, tf
+from hub_compat._tf import function_pb2
 
-from ..ir.attributes import GRADIENT, GRADIENT_OF_CALL, set_attr
+from ..ir.attributes import GRADIENT, GRADIENT_OF_CALL
+from ..ir.builder import Builder, Tensor
 from ..ir.calls import call
 from ..ir.context import Context
-from ..ir.dtypes import DT_BOOL, DT_INT32
+from ..ir.dtypes import DT_INT32
+from ..ir.function_nodes import FunctionNodes
 from ..ir.graph import Graph
 from ..ir.names import Names
+from ..opdata.op_defs import builtin_ops
 
 __all__ = ["CASES", "replace_case", "run"]
 
@@ -130,6 +133,10 @@ def _shift(places: Any, of_branch: Any) -> None:
             places[place + 1].CopyFrom(of_branch[place])
 
 
+def _nodes_of(function: Any) -> Builder:
+    return Builder(FunctionNodes(function, builtin_ops().__getitem__))
+
+
 class _Maker:
     """Makes functions of the index and what the branches take.
 
@@ -157,12 +164,10 @@ class _Maker:
         if called in self._library:
             return self._copy(self._library[called])
         function, args = self._function()
-        node = function.node_def.add(name="chosen", op="StatefulPartitionedCall")
-        node.input.extend(args[1:])
-        set_attr(node, "Tin", ("types", self._tin))
-        set_attr(node, "Tout", ("types", self._tout))
-        set_attr(node, "f", ("func", called))
-        set_attr(node, GRADIENT, GRADIENT_OF_CALL)
+        attrs: Dict[str, Any] = {GRADIENT: GRADIENT_OF_CALL}
+        attrs.update(Tout=self._tout, f=called)
+        build, op = _nodes_of(function), "StatefulPartitionedCall"
+        build.run(op, args[1:], name="chosen", **attrs)
         return self._done(function)
 
     def _copy(self, branch: Any) -> str:
@@ -192,32 +197,29 @@ class _Maker:
     def choice(self, number: int, then: str, rest: str) -> str:
         """A function that goes on with one of two, as the index is a number or not."""
         function, args = self._function()
-        value = attr_value_pb2.AttrValue()
-        value.tensor.CopyFrom(tf.compat.v1.make_tensor_proto(number, tf.int32))
-        constant = function.node_def.add(name="number", op="Const")
-        set_attr(constant, "value", value)
-        set_attr(constant, "dtype", ("type", DT_INT32))
-        equal = function.node_def.add(name="equal", op="Equal")
-        equal.input.extend([args[0], "number:output:0"])
-        set_attr(equal, "T", ("type", DT_INT32))
-        node = function.node_def.add(name="chosen", op="If")
-        node.input.extend(["equal:z:0"] + args)
-        set_attr(node, "Tcond", ("type", DT_BOOL))
-        set_attr(node, "Tin", ("types", [DT_INT32] + self._tin))
-        set_attr(node, "Tout", ("types", self._tout))
-        set_attr(node, "then_branch", ("func", then))
-        set_attr(node, "else_branch", ("func", rest))
-        set_attr(node, "output_shapes", ("shapes", self._shapes))
+        build = _nodes_of(function)
+        value = build.constant(number, name="number")
+        equal = build.op("Equal", args[0], value, name="equal")
+        build.run(
+            "If",
+            equal,
+            args,
+            name="chosen",
+            Tout=self._tout,
+            then_branch=then,
+            else_branch=rest,
+            output_shapes=self._shapes,
+        )
         return self._done(function)
 
-    def _function(self) -> Any:
+    def _function(self) -> Tuple[Any, List[Tensor]]:
         function = function_pb2.FunctionDef()
         signature = function.signature
         signature.name = self._names.take(self._wanted)
         signature.is_stateful = True
-        args: List[str] = []
+        args: List[Tensor] = []
         for i, dtype in enumerate([DT_INT32] + self._tin):
-            args.append("a{}".format(i))
+            args.append(Tensor("a{}".format(i), dtype))
             signature.input_arg.add(name=args[-1], type=dtype)
         for i, dtype in enumerate(self._tout):
             signature.output_arg.add(name="r{}".format(i), type=dtype)

@@ -20,14 +20,14 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
+    Sequence,
     Set,
     Tuple,
 )
 
-from hub_compat._tf import node_def_pb2
-
+from ...ir.builder import Builder, Tensor, new_node
 from ...ir.constants import int32_tensor, shape_of, shapes_attr
-from ...ir.dtypes import DT_BOOL, DT_INT32, DT_RESOURCE, DT_STRING
+from ...ir.dtypes import DT_BOOL, DT_RESOURCE, DT_STRING
 from ...ir.functions import set_attr
 from ...ir.graph import Graph, data_inputs, normal
 from .outlining import (
@@ -119,18 +119,16 @@ def split_merges(
             numbers = [
                 _number(graph, node, i, edge.tensor) for i, edge in enumerate(edges)
             ]
-            taken = _merged(graph, name + "/value_index", choice, numbers, DT_INT32)
+            taken = _merged(graph, name + "/value_index", choice, numbers)
             graph.redirect({name + ":1": taken})
             graph.aliases[name + ":1"] = taken + ":0"
         if len(edges) > 2:
-            dtype = node.attr["T"].type
+            tensors = [edge.tensor for edge in edges]
             inner = [
-                _merged(
-                    graph, name + "/inner", branch, [e.tensor for e in edges], dtype
-                )
+                _merged(graph, name + "/inner", branch, tensors)
                 for branch in choice.branches
             ]
-            graph.set_inputs(name, inner + controls)
+            graph.set_inputs(name, [*inner, *controls])
             with graph.editing(name):
                 set_attr(node, "N", 2)
     return graph.added[known:]
@@ -138,32 +136,22 @@ def split_merges(
 
 def _number(graph: Graph, merge: Any, i: int, tensor: str) -> str:
     """Adds the number of an input of a Merge, which is there where the input is."""
-    here = node_def_pb2.NodeDef(op="Identity", input=[tensor])
-    here.name = graph.unique_name("{}/here_{}".format(merge.name, i))
-    set_attr(here, "T", merge.attr["T"])
-    graph.replace(here)
-    number = node_def_pb2.NodeDef(op="Const", input=["^" + here.name])
-    number.name = graph.unique_name("{}/number_{}".format(merge.name, i))
-    set_attr(number, "dtype", ("type", DT_INT32))
-    set_attr(number, "value", int32_tensor(i))
-    graph.replace(number)
-    return str(number.name)
+    build = Builder(graph)
+    name = "{}/here_{}".format(merge.name, i)
+    here = build.op("Identity", graph.tensor(tensor), name=name)
+    name = "{}/number_{}".format(merge.name, i)
+    return build.constant(int32_tensor(i), name=name, beside=here)
 
 
-def _merged(
-    graph: Graph, name: str, choice: Any, tensors: List[str], dtype: int
-) -> str:
+def _merged(graph: Graph, name: str, choice: Any, tensors: Sequence[str]) -> Tensor:
     """Adds the Merges of a choice, innermost first; returns what gives the tensor."""
     if not isinstance(choice, Choice):
         number: int = choice
-        return tensors[number]
-    node = node_def_pb2.NodeDef(name=graph.unique_name(name), op="Merge")
-    for branch in choice.branches:
-        node.input.append(_merged(graph, name + "/inner", branch, tensors, dtype))
-    set_attr(node, "T", ("type", dtype))
-    set_attr(node, "N", 2)
-    graph.replace(node)
-    return str(node.name)
+        return graph.tensor(tensors[number])
+    inner = [
+        _merged(graph, name + "/inner", branch, tensors) for branch in choice.branches
+    ]
+    return Builder(graph).op("Merge", inner, name=name)
 
 
 # Given:
@@ -400,12 +388,12 @@ def _replace_merges(
 ) -> None:
     """Makes the Merges of a conditional the results of its If."""
     for i, merge in enumerate(conditional.merges):
-        result = node_def_pb2.NodeDef(name=merge.name, op="Identity")
-        result.input.append("{}:{}".format(name, i))
-        set_attr(result, "T", ("type", types[i]))
+        attrs: Dict[str, Any] = {}
         if shapes[i] is not None:
-            set_attr(result, "_output_shapes", shapes_attr(shapes[i : i + 1]))
-        graph.replace(result)
+            attrs["_output_shapes"] = shapes_attr(shapes[i : i + 1])
+        result = [Tensor("{}:{}".format(name, i), types[i])]
+        identity = graph.op_def("Identity")
+        graph.replace(new_node(identity, merge.name, result, (), attrs))
 
 
 def _stopped(graph: Graph, name: str, tensor: str, dtype: int, shape: Any) -> str:
@@ -413,10 +401,7 @@ def _stopped(graph: Graph, name: str, tensor: str, dtype: int, shape: Any) -> st
 
     TF 1.15 gives it one of zeros, and cannot add up the zeros of two Ifs.
     """
-    node = node_def_pb2.NodeDef(name=graph.unique_name(name), op="StopGradient")
-    node.input.append(tensor)
-    set_attr(node, "T", ("type", dtype))
+    attrs: Dict[str, Any] = {}
     if shape is not None:
-        set_attr(node, "_output_shapes", shapes_attr([shape]))
-    graph.replace(node)
-    return str(node.name)
+        attrs["_output_shapes"] = shapes_attr([shape])
+    return Builder(graph).op("StopGradient", Tensor(tensor, dtype), name=name, **attrs)

@@ -25,8 +25,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from hub_compat._tf import node_def_pb2
 
-from ...ir.constants import add_constant, int32_tensor, int32_value, shape_of
-from ...ir.dtypes import DT_DOUBLE, DT_FLOAT, DT_INT32, DT_RESOURCE
+from ...ir.builder import Builder, Input, Tensor
+from ...ir.constants import int32_tensor, int32_value, shape_of
+from ...ir.dtypes import DT_DOUBLE, DT_FLOAT, DT_RESOURCE
 from ...ir.functions import set_attr
 from ...ir.graph import (
     CONTROL_FLOW_OPS,
@@ -37,6 +38,7 @@ from ...ir.graph import (
     node_of,
     split_tensor,
 )
+from ...ir.rewriter import Site
 from ...ir.tables import is_table, set_shared_name, shared_name
 from ...ir.variable_reads import READS
 from .regions import Regions, is_invariant
@@ -133,25 +135,15 @@ class _Hoisting:
             "dtype" in node.attr and node.attr["dtype"].type != dtype
         ):
             return
-        kind = ("type", dtype)
-        controls = [tensor for tensor in node.input if tensor.startswith("^")]
         value = self._brought(self._value(handle), way.steps, dtype)
         if node.op == "ReadVariableOp":
-            self._become(node, "Identity", [value] + controls, T=kind)
+            self._become(node, "Identity", value)
         elif node.op == "VariableShape":
             out = attr_or_default(node, graph.op_def(node.op), "out_type").type
-            inputs = [value] + controls
-            self._become(node, "Shape", inputs, T=kind, out_type=("type", out))
+            self._become(node, "Shape", value, out_type=out)
         elif not attr_or_default(node, graph.op_def(node.op), "batch_dims").i:
-            axis = add_constant(graph, name + "/axis", int32_tensor(0))
-            self._become(
-                node,
-                "GatherV2",
-                [value, edges[1].tensor, axis] + controls,
-                Tparams=kind,
-                Tindices=node.attr["Tindices"],
-                Taxis=("type", DT_INT32),
-            )
+            axis = Builder(graph).constant(int32_tensor(0), name=name + "/axis")
+            self._become(node, "GatherV2", value, graph.tensor(edges[1].tensor), axis)
 
     def look_up(self, name: str) -> bool:
         """Moves a look-up in a table whose keys come from outside; whether it did."""
@@ -170,10 +162,9 @@ class _Hoisting:
         before.input.extend(origins)
         graph.replace(before)
         dtype = graph.outputs(name)[0].dtype
-        controls = [tensor for tensor in node.input if tensor.startswith("^")]
         assert ways[0] is not None
         value = self._brought(before.name + ":0", ways[0].steps, dtype)
-        self._become(node, "Identity", [value] + controls, T=("type", dtype))
+        self._become(node, "Identity", value)
         return True
 
     def split_product(self, name: str) -> None:
@@ -204,18 +195,18 @@ class _Hoisting:
             return
         key = (way.origin, "split") + tuple(map(str, widths))
         if key not in self._known:
-            split = node_def_pb2.NodeDef(op="SplitV")
-            split.name = graph.unique_name(node_of(way.origin) + "/split")
+            split = graph.unique_name(node_of(way.origin) + "/split")
+            build = Builder(graph)
             sizes = int32_tensor(*widths, scalar=False)
             axis = int32_tensor(int(turned["b"]))
-            split.input.append(way.origin)
-            split.input.append(add_constant(graph, split.name + "/sizes", sizes))
-            split.input.append(add_constant(graph, split.name + "/axis", axis))
-            set_attr(split, "num_split", len(widths))
-            set_attr(split, "T", ("type", dtype))
-            set_attr(split, "Tlen", ("type", DT_INT32))
-            graph.replace(split)
-            self._known[key] = split.name
+            self._known[key] = build.op(
+                "SplitV",
+                graph.tensor(way.origin),
+                build.constant(sizes, name=split + "/sizes"),
+                build.constant(axis, name=split + "/axis"),
+                name=split,
+                num_split=len(widths),
+            )
         products = []
         for i, part in enumerate(parts):
             product = node_def_pb2.NodeDef()
@@ -225,8 +216,8 @@ class _Hoisting:
             product.input[:2] = [part, self._brought(weights, way.steps, dtype)]
             graph.replace(product)
             self.added.append(product.name)
-            products.append(product.name)
-        self._become(node, "AddN", products, T=("type", dtype), N=len(products))
+            products.append(graph.tensor(product.name))
+        self._become(node, "AddN", products)
 
     def _columns(self, tensor: str) -> Tuple[List[str], List[int]]:
         """The matrices that one is a concatenation of, and their widths, if known."""
@@ -342,17 +333,18 @@ class _Hoisting:
         """The value of a variable, read outside of all loops and conditionals."""
         key = (handle.name,)
         if key not in self._known:
-            name = self._graph.unique_name(handle.name + "/before/read")
-            read = node_def_pb2.NodeDef(name=name, op="ReadVariableOp")
-            read.input.append(handle.name)
-            set_attr(read, "dtype", handle.attr["dtype"])
-            self._graph.replace(read)
-            self._known[key] = name + ":0"
+            read = Builder(self._graph).op(
+                "ReadVariableOp",
+                self._graph.tensor(handle.name),
+                name=handle.name + "/before/read",
+                dtype=handle.attr["dtype"],
+            )
+            self._known[key] = read + ":0"
         return self._known[key]
 
     def _brought(
         self, tensor: str, steps: Tuple[Tuple[str, int], ...], dtype: int
-    ) -> str:
+    ) -> Tensor:
         """A tensor from outside, brought in as another one came."""
         origin = tensor
         for name, index in reversed(steps):
@@ -371,13 +363,11 @@ class _Hoisting:
                 self.added.append(copy.name)
                 self._known[key] = copy.name
             tensor = "{}:{}".format(self._known[key], index)
-        return tensor
+        return Tensor(tensor, dtype)
 
-    def _become(self, node: Any, op: str, inputs: List[str], **attrs: Any) -> None:
+    def _become(self, node: Any, op: str, *inputs: Input, **attrs: Any) -> None:
         """Makes another op of a node."""
-        new = node_def_pb2.NodeDef(name=node.name, op=op, input=inputs)
         if "_output_shapes" in node.attr:
-            new.attr["_output_shapes"].CopyFrom(node.attr["_output_shapes"])
-        for key, value in attrs.items():
-            set_attr(new, key, value)
-        self._graph.replace(new)
+            attrs["_output_shapes"] = node.attr["_output_shapes"]
+        site = Site(self._graph, node, self._graph.op_def(node.op))
+        site.become(op, *inputs, **attrs)

@@ -12,13 +12,13 @@ branch.
 
 from __future__ import annotations
 
-from typing import Any, Tuple
+from typing import Tuple
 
-from hub_compat._tf import attr_value_pb2, node_def_pb2
+from hub_compat._tf import attr_value_pb2
 
-from ...ir.constants import add_constant, int32_tensor
-from ...ir.dtypes import DT_BOOL, DT_INT32, DT_STRING
-from ...ir.functions import set_attr
+from ...ir.builder import Builder
+from ...ir.constants import int32_tensor
+from ...ir.dtypes import DT_BOOL, DT_STRING
 from ...ir.graph import Edge, Graph, node_of, normal
 from .regions import Guards, Regions
 
@@ -44,16 +44,17 @@ def end(graph: Graph, regions: Regions, target: str) -> str:
     Returns:
       The node itself if it is in no branch.
     """
+    build = Builder(graph)
     guards = regions.guards[target]
     while guards:
         skipped, guards = _other_branch(graph, regions, guards, target)
         if not skipped:
             break
         done = [
-            add_constant(graph, name + "/done", int32_tensor(0), after=name)
+            build.constant(int32_tensor(0), name=name + "/done", beside=name)
             for name in (target, skipped)
         ]
-        target = _merge(graph, target + "/ended", done, DT_INT32)
+        target = build.op("Merge", done, name=target + "/ended")
     return target
 
 
@@ -93,21 +94,18 @@ def take_out(graph: Graph, regions: Regions, tensor: str) -> None:
         never.tensor.dtype = DT_BOOL
         never.tensor.tensor_shape.SetInParent()
         never.tensor.bool_val.append(False)
-        failing = node_def_pb2.NodeDef(name=graph.unique_name(base + "/not"))
-        failing.op = "Assert"
-        failing.input.extend(
-            [
-                add_constant(graph, base + "/never", never, DT_BOOL, skipped),
-                add_constant(graph, base + "/message", message, DT_STRING, skipped),
-            ]
+        build = Builder(graph)
+        failing = build.run(
+            "Assert",
+            build.constant(never, DT_BOOL, base + "/never", beside=skipped),
+            [build.constant(message, DT_STRING, base + "/message", beside=skipped)],
+            name=base + "/not",
         )
-        set_attr(failing, "T", ("types", [DT_STRING]))
-        graph.replace(failing)
         empty = attr_value_pb2.AttrValue()
         empty.tensor.dtype = dtype
         empty.tensor.tensor_shape.dim.add()
-        nothing = add_constant(graph, base + "/nothing", empty, dtype, failing.name)
-        found = _merge(graph, base, [found, nothing], dtype)
+        nothing = build.constant(empty, dtype, base + "/nothing", beside=failing)
+        found = build.op("Merge", [graph.tensor(found), nothing], name=base)
     graph.aliases[tensor] = found + ":0"
 
 
@@ -124,18 +122,7 @@ def _other_branch(
         for pivot in regions.order:
             if regions.guards[pivot] == rest and regions.is_branching(pivot):
                 if regions.predicate(pivot) == predicate:
-                    skipped = node_def_pb2.NodeDef(op="Identity")
-                    skipped.name = graph.unique_name(name + "/skipped")
-                    skipped.input.append("{}:{}".format(pivot, 1 - branch))
-                    set_attr(skipped, "T", graph.nodes[pivot].attr["T"])
-                    graph.replace(skipped)
-                    return str(skipped.name), rest
+                    other = graph.tensor("{}:{}".format(pivot, 1 - branch))
+                    build = Builder(graph)
+                    return build.op("Identity", other, name=name + "/skipped"), rest
     return "", guards
-
-
-def _merge(graph: Graph, name: str, inputs: Any, dtype: int) -> str:
-    merge = node_def_pb2.NodeDef(name=graph.unique_name(name), op="Merge", input=inputs)
-    set_attr(merge, "T", ("type", dtype))
-    set_attr(merge, "N", 2)
-    graph.replace(merge)
-    return str(merge.name)

@@ -23,9 +23,10 @@ from typing import Any, Dict, List, Mapping, Sequence, Set
 
 from hub_compat._tf import node_def_pb2
 
+from ...ir.attributes import set_attr
+from ...ir.builder import Builder, Input, Tensor
 from ...ir.constants import int32_tensor, int32_value, shape_of
 from ...ir.dtypes import DT_INT32, DT_INT64, DT_STRING, DT_VARIANT
-from ...ir.functions import set_attr
 from ...ir.graph import (
     Graph,
     attr_or_default,
@@ -33,6 +34,7 @@ from ...ir.graph import (
     normal,
     split_tensor,
 )
+from ...ir.rewriter import Site
 from .components import ARRAY, PASSES_ON, STACKS
 from .regions import NotUnderstood
 from .static_sizes import computed_alike, length, range_limit
@@ -221,27 +223,27 @@ class _Arrays:
         self.added: List[str] = []
         self.rewriting = ""
 
-    def _node(self, op: str, suffix: str, inputs: Sequence[str], **attrs: Any) -> str:
-        name = self._graph.unique_name("{}/{}".format(self.rewriting, suffix))
-        node = node_def_pb2.NodeDef(name=name, op=op, input=inputs)
-        for key, value in attrs.items():
-            set_attr(node, key, value)
-        self._graph.replace(node)
-        self.added.append(name)
-        return name
+    def _node(self, op: str, suffix: str, *inputs: Input, **attrs: Any) -> Tensor:
+        build = Builder(self._graph)
+        name = "{}/{}".format(self.rewriting, suffix)
+        result = build.op(op, *inputs, name=name, **attrs)
+        self.added += build.added
+        return result
 
-    def _become(self, node: Any, op: str, inputs: Sequence[str], **attrs: Any) -> None:
+    def _constant(self, suffix: str, value: Any, dtype: int = DT_INT32) -> Tensor:
+        return self._node("Const", suffix, dtype=dtype, value=value)
+
+    def _become(self, node: Any, op: str, *inputs: Input, **attrs: Any) -> None:
         """Makes another op of a node."""
-        new = node_def_pb2.NodeDef(name=node.name, op=op, input=inputs)
-        new.input.extend(tensor for tensor in node.input if tensor.startswith("^"))
         if "_output_shapes" in node.attr and op != "TensorListReserve":
-            new.attr["_output_shapes"].CopyFrom(node.attr["_output_shapes"])
-        for key, value in attrs.items():
-            set_attr(new, key, value)
-        self._graph.replace(new)
+            attrs["_output_shapes"] = node.attr["_output_shapes"]
+        self._site(node).become(op, *inputs, **attrs)
 
-    def _inputs(self, node: Any) -> List[str]:
-        return [tensor for tensor in node.input if not tensor.startswith("^")]
+    def _site(self, node: Any) -> Site:
+        return Site(self._graph, node, self._graph.op_def(node.op))
+
+    def _inputs(self, node: Any) -> List[Tensor]:
+        return self._site(node).inputs
 
     def _array(self, handle: str) -> Any:
         """The TensorArrayV3 behind a handle, as it was."""
@@ -251,16 +253,16 @@ class _Arrays:
                 return self._arrays[name]
             handle = self._graph.nodes[name].input[0]
 
-    def _shape(self, shape: Any, prefix: Sequence[int] = ()) -> str:
+    def _shape(self, shape: Any, prefix: Sequence[int] = ()) -> Tensor:
         """An int32 Const of a shape: -1 where it is unknown."""
         if shape is None or shape.unknown_rank:
             value = int32_tensor(-1)
         else:
             sizes = list(prefix) + [dim.size for dim in shape.dim]
             value = int32_tensor(*sizes, scalar=False)
-        return self._node("Const", "shape", [], dtype=("type", DT_INT32), value=value)
+        return self._constant("shape", value)
 
-    def _element_shape(self, node: Any, rows: bool = False) -> str:
+    def _element_shape(self, node: Any, rows: bool = False) -> Tensor:
         """The shape of an array's elements, of what is known to a node of it.
 
         Args:
@@ -280,8 +282,8 @@ class _Arrays:
                 shape.dim.extend(found.dim[1 if rows else 0 :])
         return self._shape(shape)
 
-    def _dtype(self, node: Any) -> Any:
-        return ("type", self._array(node.input[0]).attr["dtype"].type)
+    def _dtype(self, node: Any) -> int:
+        return int(self._array(node.input[0]).attr["dtype"].type)
 
     def _dynamic(self, node: Any) -> bool:
         array = self._array(node.input[0])
@@ -292,14 +294,13 @@ class _Arrays:
     #     grown = TensorListResize(list, Maximum(TensorListLength(list), index + 1))
     #
     # TensorListSetItem refuses such an index; TensorArrayWrite makes room.
-    def _grown(self, tensors: str, most: str) -> str:
+    def _grown(self, tensors: Tensor, most: Tensor) -> Tensor:
         """A list with place for an element, as an array of dynamic size finds it."""
-        int32 = ("type", DT_INT32)
-        length = self._node("TensorListLength", "length", [tensors])
-        one = self._node("Const", "one", [], dtype=int32, value=int32_tensor(1))
-        wanted = self._node("AddV2", "wanted", [most, one], T=int32)
-        size = self._node("Maximum", "size", [length, wanted], T=int32)
-        return self._node("TensorListResize", "grown", [tensors, size])
+        length = self._node("TensorListLength", "length", tensors)
+        one = self._constant("one", int32_tensor(1))
+        wanted = self._node("AddV2", "wanted", most, one)
+        size = self._node("Maximum", "size", length, wanted)
+        return self._node("TensorListResize", "grown", tensors, size)
 
     def rewrite_v3(self, node: Any) -> None:
         """TensorArrayV3: makes the array."""
@@ -312,19 +313,17 @@ class _Arrays:
         self._become(
             node,
             "TensorListReserve",
-            [self._shape(shape)] + self._inputs(node),
-            element_dtype=("type", node.attr["dtype"].type),
-            shape_type=("type", DT_INT32),
+            self._shape(shape),
+            *self._inputs(node),
+            element_dtype=node.attr["dtype"].type,
         )
 
     def rewrite_writev3(self, node: Any) -> None:
         """TensorArrayWriteV3: sets an element."""
         _, index, value, flow = self._inputs(node)
-        dtype = self._dtype(node)
         if self._dynamic(node):
             flow = self._grown(flow, index)
-        inputs = [flow, index, value]
-        self._become(node, "TensorListSetItem", inputs, element_dtype=dtype)
+        self._become(node, "TensorListSetItem", flow, index, value)
 
     def rewrite_readv3(self, node: Any) -> None:
         """TensorArrayReadV3: an element."""
@@ -332,30 +331,23 @@ class _Arrays:
         if self._array(handle).name in self.unstacked:
             self._become_rows(node, flow, index)
             return
-        inputs = [flow, index, self._element_shape(node)]
+        shape = self._element_shape(node)
         dtype = self._dtype(node)
-        self._become(node, "TensorListGetItem", inputs, element_dtype=dtype)
+        self._become(node, "TensorListGetItem", flow, index, shape, element_dtype=dtype)
 
-    def _become_rows(self, node: Any, tensor: str, indices: str) -> None:
+    def _become_rows(self, node: Any, tensor: Tensor, indices: Tensor) -> None:
         """Makes a GatherV2 of a node."""
-        int32 = ("type", DT_INT32)
-        zero = self._node("Const", "axis", [], dtype=int32, value=int32_tensor(0))
-        self._become(
-            node,
-            "GatherV2",
-            [tensor, indices, zero],
-            Tparams=self._dtype(node),
-            Tindices=int32,
-            Taxis=int32,
-        )
+        zero = self._constant("axis", int32_tensor(0))
+        rows = Tensor(tensor, self._dtype(node))
+        self._become(node, "GatherV2", rows, indices, zero)
 
     def rewrite_sizev3(self, node: Any) -> None:
         """TensorArraySizeV3: the number of elements."""
-        self._become(node, "TensorListLength", self._inputs(node)[1:])
+        self._become(node, "TensorListLength", self._inputs(node)[1])
 
     def rewrite_closev3(self, node: Any) -> None:
         """TensorArrayCloseV3: frees memory that a list does not hold."""
-        self._become(node, "NoOp", [])
+        self._become(node, "NoOp")
 
     def rewrite_gatherv3(self, node: Any) -> None:
         """TensorArrayGatherV3: some elements as the rows of a tensor.
@@ -364,18 +356,16 @@ class _Arrays:
         the rows that an index occurs in, where TensorArray's adds them up.
         """
         _, indices, flow = self._inputs(node)
-        inputs = [flow, self._element_shape(node, rows=True)]
-        dtype = self._dtype(node)
-        attrs = {"element_dtype": dtype, "num_elements": -1}
+        shape = self._element_shape(node, rows=True)
+        attrs = {"element_dtype": self._dtype(node), "num_elements": -1}
         if self._all_of_array(indices, node):
-            self._become(node, "TensorListStack", inputs, **attrs)
+            self._become(node, "TensorListStack", flow, shape, **attrs)
             return
-        stacked = self._node("TensorListStack", "stacked", inputs, **attrs)
-        int32 = ("type", DT_INT32)
+        stacked = self._node("TensorListStack", "stacked", flow, shape, **attrs)
         # TF 1.15 hands the IndexedSlices that are the gradient of a gather to that of
         # the stack, which fails; the gradient of a Reshape is dense.
-        shape = self._node("Shape", "whole", [stacked], T=dtype, out_type=int32)
-        dense = self._node("Reshape", "dense", [stacked, shape], T=dtype, Tshape=int32)
+        whole = self._node("Shape", "whole", stacked, out_type=DT_INT32)
+        dense = self._node("Reshape", "dense", stacked, whole)
         self._become_rows(node, dense, indices)
 
     def rewrite_scatterv3(self, node: Any) -> None:
@@ -386,82 +376,48 @@ class _Arrays:
             # There are as many rows as indices, or the op fails.
             if range_limit(self._graph, indices) is not None:
                 node.attr.pop("_output_shapes", None)
-                self._become(node, "Identity", [value], T=dtype)
+                self._become(node, "Identity", Tensor(value, dtype))
                 return
             self.unstacked.remove(self._array(node.input[0]).name)
         if self._fills_array(indices, value, flow, node):
-            inputs = [value, self._element_shape(node)]
-            attrs = {"element_dtype": dtype, "shape_type": ("type", DT_INT32)}
-            self._become(node, "TensorListFromTensor", inputs, **attrs)
+            shape = self._element_shape(node)
+            self._become(node, "TensorListFromTensor", value, shape)
             return
         if self._dynamic(node):
-            int32 = ("type", DT_INT32)
-            zero = self._node("Const", "axis", [], dtype=int32, value=int32_tensor(0))
-            most = self._node(
-                "Max", "most", [indices, zero], T=int32, Tidx=int32, keep_dims=False
-            )
+            zero = self._constant("axis", int32_tensor(0))
+            most = self._node("Max", "most", indices, zero, keep_dims=False)
             flow = self._grown(flow, most)
-        elif self._is_first(node) and dtype[1] in _SCATTERED:
+        elif self._is_first(node) and dtype in _SCATTERED:
             # XLA has no kernel of TensorListScatterIntoExistingList.
             rows = self._scattered(node, indices, value)
-            inputs = [rows, self._element_shape(node)]
-            attrs = {"element_dtype": dtype, "shape_type": ("type", DT_INT32)}
-            self._become(node, "TensorListFromTensor", inputs, **attrs)
+            shape = self._element_shape(node)
+            self._become(node, "TensorListFromTensor", rows, shape)
             return
-        inputs = [flow, value, indices]
-        self._become(
-            node, "TensorListScatterIntoExistingList", inputs, element_dtype=dtype
-        )
+        self._become(node, "TensorListScatterIntoExistingList", flow, value, indices)
 
     def _is_first(self, node: Any) -> bool:
         """Whether nothing was written to an array before."""
         flow = normal(self._inputs(node)[3])
         return bool(flow == self._array(node.input[0]).name + ":1")
 
-    def _scattered(self, node: Any, indices: str, value: str) -> str:
+    def _scattered(self, node: Any, indices: Tensor, value: Tensor) -> Tensor:
         """The rows of a tensor in the places that they have in an array."""
-        int32 = ("type", DT_INT32)
-        constants = [
-            self._node("Const", "number", [], dtype=int32, value=value_of)
-            for value_of in (
+        one, all_of, axis, last = (
+            self._constant("number", number)
+            for number in (
                 int32_tensor(1, scalar=False),
                 int32_tensor(2**31 - 1, scalar=False),
                 int32_tensor(0),
                 int32_tensor(1),
             )
-        ]
-        one, all_of, axis, last = constants
-        shape = self._node(
-            "Shape", "shape", [value], T=self._dtype(node), out_type=int32
         )
-        rest = self._node(
-            "StridedSlice",
-            "rest",
-            [shape, one, all_of, one],
-            T=int32,
-            Index=int32,
-            end_mask=1,
-        )
-        size = self._node(
-            "ExpandDims",
-            "size",
-            [self._array(node.input[0]).input[0], axis],
-            T=int32,
-            Tdim=int32,
-        )
-        whole = self._node(
-            "ConcatV2", "whole", [size, rest, axis], T=int32, Tidx=int32, N=2
-        )
-        places = self._node(
-            "ExpandDims", "places", [indices, last], T=int32, Tdim=int32
-        )
-        return self._node(
-            "ScatterNd",
-            "scattered",
-            [places, value, whole],
-            T=self._dtype(node),
-            Tindices=int32,
-        )
+        shape = self._node("Shape", "shape", value, out_type=DT_INT32)
+        rest = self._node("StridedSlice", "rest", shape, one, all_of, one, end_mask=1)
+        count = Tensor(self._array(node.input[0]).input[0], DT_INT32)
+        size = self._node("ExpandDims", "size", count, axis)
+        whole = self._node("ConcatV2", "whole", [size, rest], axis)
+        places = self._node("ExpandDims", "places", indices, last)
+        return self._node("ScatterNd", "scattered", places, value, whole)
 
     def rewrite_splitv3(self, node: Any) -> None:
         """TensorArraySplitV3: sets all elements to parts of a tensor."""
@@ -471,30 +427,22 @@ class _Arrays:
             self._graph.op_def("TensorArrayV3"),
             "element_shape",
         ).shape
-        self._become(
-            node,
-            "TensorListSplit",
-            [value, self._shape(shape), lengths],
-            element_dtype=self._dtype(node),
-            shape_type=("type", DT_INT32),
-        )
+        self._become(node, "TensorListSplit", value, self._shape(shape), lengths)
 
     def rewrite_concatv3(self, node: Any) -> None:
         """TensorArrayConcatV3: all elements, one after the other."""
         _, flow = self._inputs(node)
-        shape = attr_or_default(
-            node, self._graph.op_def(node.op), "element_shape_except0"
-        ).shape
+        shape = self._site(node).attr("element_shape_except0").shape
         none = int32_tensor(scalar=False)
         none.tensor.dtype = DT_INT64
-        int64 = ("type", DT_INT64)
-        dims = self._node("Const", "leading_dims", [], dtype=int64, value=none)
+        dims = self._constant("leading_dims", none, DT_INT64)
         self._become(
             node,
             "TensorListConcatV2",
-            [flow, self._shape(shape, [-1]), dims],
+            flow,
+            self._shape(shape, [-1]),
+            dims,
             element_dtype=self._dtype(node),
-            shape_type=("type", DT_INT32),
         )
 
     def _all_of_array(self, indices: str, node: Any) -> bool:
