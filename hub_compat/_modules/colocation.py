@@ -101,8 +101,8 @@ def _only(op: Any, group: bytes, rule: _Rule) -> List[bytes]:
     raise ConversionError(
         "Failed to rewrite colocation constraints while applying the module. The "
         "module graph contains a node {!r} that has a colocation constraint {!r}. Its "
-        "rewriting is ambiguous: {!r} vs {!r}, because {} and {}. Publish the module with "
-        "inputs that are the only outputs of their ops. Received: {!r}".format(
+        "rewriting is ambiguous: {!r} vs {!r}, because {} and {}. Publish the module "
+        "with inputs that are the only outputs of their ops. Received: {!r}".format(
             op.name, group, *one, op.name
         )
     )
