@@ -179,6 +179,15 @@ class Scope(Place):
             if self._function is None and one.endswith(":0"):
                 self._tensors[one[:-2]] = other
 
+    def taken(self, tensors: Sequence[str]) -> bool:
+        """Whether a node of the model, or a result, takes one of some outputs."""
+        wanted = set(tensors)
+        given = [] if self._function is None else list(self._function.ret.values())
+        return any(
+            not wanted.isdisjoint(node.input)
+            for node in self.producer.by_name().values()
+        ) or not wanted.isdisjoint(given)
+
     def forget_control(self, name: str, instead: Iterable[str]) -> None:
         """Redirects control edges from a removed node to others."""
         self.changed = True

@@ -148,9 +148,23 @@ def _batch_norm(rewrite: Rewrite) -> str:
     elif _averages(rewrite.node, rewrite.scope.producer):
         what = "FusedBatchNormV3 in training takes no averages"
     else:
-        return ""
+        return _given_statistics(rewrite)
     emit_batch_norm(rewrite, 1.0)
+    _given_statistics(rewrite)
     return what
+
+
+def _given_statistics(rewrite: Rewrite) -> str:
+    """The statistics of inference, which TF 1.15 leaves uninitialised.
+
+    TF 2 gives what it was given, without a gradient.
+    """
+    statistics = rewrite.scope.source_outputs(rewrite.node)[1:5]
+    if rewrite.attr("is_training").b or not rewrite.scope.taken(statistics):
+        return ""
+    given = [rewrite.op("StopGradient", tensor) for tensor in rewrite.inputs[3:5]]
+    rewrite.scope.redirect(statistics, given * 2)
+    return "FusedBatchNormV3 in inference gives the statistics that it is given"
 
 
 def _averages(node: Any, producer: Callable[[str], Any]) -> bool:

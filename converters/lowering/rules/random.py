@@ -18,13 +18,16 @@ import numpy as np
 
 from ...ir.builder import Tensor
 from ...ir.constants import array_of
-from ...ir.dtypes import DT_FLOAT, DT_INT32, DT_INT64, DT_UINT64
-from ...ir.rewriter import Rewrite
+from ...ir.dtypes import DT_FLOAT, DT_INT32, DT_INT64, DT_UINT32, DT_UINT64
+from ...ir.rewriter import Rewrite, Unlowerable
 from .arithmetic import cast, concat, gather, shape_of, vector_slice
 
 __all__ = ["CHOOSES", "OPS", "STATEFUL", "key_and_counter", "settle", "unsettled"]
 
 _PHILOX, _ANY = 1, 3  # random_ops_util.Algorithm, rng_alg.h
+# Of a seed, TensorFlow's Python code makes key and counter with this key, where the
+# program names Philox; it is what StatelessRandomGetKeyCounter does.
+_SCRAMBLES = 0x02461E293EC8F720
 _WITH_KEYS = "StatelessRandomGetKeyCounterAlg"
 # Which input is the algorithm, and up to which TensorFlow an op does not choose it.
 _STATELESS = dict.fromkeys(
@@ -143,8 +146,15 @@ def _full_integers(rewrite: Rewrite) -> None:
     TF 1.15 has integers below a bound only, and the bound itself is never drawn: one
     integer in 2**64 comes out as another. 32-bit integers are the halves of those.
     """
+    _only_philox(rewrite)
     shape, key, counter = rewrite.inputs[:3]
     dtype = rewrite.type("dtype")
+    fixed = rewrite.scope.constant(key)
+    if fixed is not None and dtype == DT_UINT32 and int(fixed[0]) == _SCRAMBLES:
+        # Bits of a key and a counter: the seed travels as those.
+        both = _bits(rewrite, counter, DT_UINT32)
+        rewrite.done([rewrite.op("Reshape", both, rewrite.constant([-1]))])
+        return
     shape = cast(rewrite, shape, DT_INT32)
     wide = dtype in (DT_INT64, DT_UINT64)
     count = rewrite.op("Prod", shape, rewrite.constant([0]), keep_dims=True)
@@ -181,6 +191,7 @@ def _stateless(older: str, bounds: int = 0) -> Callable[[Rewrite], None]:
     """
 
     def rule(rewrite: Rewrite) -> None:
+        _only_philox(rewrite)
         shape, key, counter = rewrite.inputs[:3]
         seed = _seed_of(rewrite, key, counter)
         more = rewrite.inputs[4 : 4 + bounds]
@@ -188,6 +199,13 @@ def _stateless(older: str, bounds: int = 0) -> Callable[[Rewrite], None]:
         rewrite.done(rewrite.ops(older, shape, seed, *more, **attrs))
 
     return rule
+
+
+def _only_philox(rewrite: Rewrite) -> None:
+    """Refuses another algorithm; TensorFlow 2 has no kernel of it on a CPU either."""
+    chosen = rewrite.scope.constant(rewrite.inputs[3])
+    if chosen is not None and int(chosen) not in (_PHILOX, _ANY):
+        raise Unlowerable("{}, which does not draw by Philox".format(rewrite.node.op))
 
 
 def _gamma(rewrite: Rewrite) -> None:

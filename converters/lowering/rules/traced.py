@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Sequence
 from hub_compat._tf import tf
 
 from ...ir.builder import Tensor
-from ...ir.dtypes import DT_INT32
+from ...ir.dtypes import DT_INT32, FLOATING
 from ...ir.graph import split_tensor
 from ...ir.rewriter import Rewrite, Unlowerable
 from ...opdata.replacements import graph_for
@@ -65,7 +65,44 @@ def _tensor_scatter(rewrite: Rewrite) -> None:
     indices = cast(rewrite, indices, DT_INT32)
     dtype = tf.as_dtype(rewrite.type("T")).name
     op = rewrite.node.op
-    rewrite.done([_insert(rewrite, [tensor, indices, updates], op, dtype)])
+    found = _insert(rewrite, [tensor, indices, updates], op, dtype)
+    if rewrite.type("T") in FLOATING:
+        found = _shared(rewrite, found, tensor, indices, updates)
+    rewrite.done([found])
+
+
+def _shared(
+    rewrite: Rewrite, found: Tensor, tensor: Tensor, indices: Tensor, updates: Tensor
+) -> Tensor:
+    """Gives a result the gradient of TensorFlow 2: equal shares of what is equal to it.
+
+    Each source is added, less itself.
+    """
+    found = rewrite.op("StopGradient", found)
+    here = rewrite.op("GatherNd", found, indices)
+    ours = cast(rewrite, rewrite.op("Equal", tensor, found), found.dtype)
+    theirs = cast(rewrite, rewrite.op("Equal", updates, here), found.dtype)
+    count = rewrite.op("TensorScatterAdd", ours, indices, theirs)
+    # None is: all are infinite, and the greatest finite number was found.
+    nowhere = rewrite.op("Equal", count, rewrite.op("ZerosLike", count))
+    infinite = rewrite.op("StopGradient", tensor)
+    found = rewrite.op("Select", nowhere, infinite, found)
+    shares = rewrite.op("RealDiv", ours, count)
+    result = rewrite.op("Add", found, _nothing(rewrite, tensor, shares))
+    shares = rewrite.op("RealDiv", theirs, rewrite.op("GatherNd", count, indices))
+    more = _nothing(rewrite, updates, shares)
+    return rewrite.op("TensorScatterAdd", result, indices, more)
+
+
+def _nothing(rewrite: Rewrite, tensor: Tensor, shares: Tensor) -> Tensor:
+    """Zeros, whose gradient are the shares; infinite elements have none."""
+    zeros = rewrite.op("ZerosLike", tensor)
+    finite = rewrite.op("IsFinite", tensor)
+    tensor = rewrite.op("Select", finite, tensor, zeros)
+    nothing = rewrite.op("Sub", tensor, rewrite.op("StopGradient", tensor))
+    # Of a NaN, the shares are no numbers.
+    shares = rewrite.op("Select", finite, shares, zeros)
+    return rewrite.op("Mul", nothing, rewrite.op("StopGradient", shares))
 
 
 OPS: Dict[str, Callable[[Rewrite], Any]] = {
