@@ -12,6 +12,7 @@ import pytest
 import runtimes
 
 import hub_compat as hub
+from hub_compat.converters.opdata.targets import ops_of
 from hub_compat.errors import (
     AttachmentError,
     HubCompatError,
@@ -119,6 +120,61 @@ def test_unmodified_tensorflow_hub_reads_it(key: str, tags: Any, made: Any) -> N
         names = ["module/dense/kernel/part_{}".format(i) for i in range(2)]
         assert trainable == names + ["module/bias"]
         assert stock.get_expected_image_size(module) == [2, 2]
+
+
+def newer_ops() -> None:
+    """Has ops that TF 1.15 lacks: as an output, a loss, and in a loop."""
+    x = number()
+    weight = v1.get_variable("w", [2], initializer=v1.ones_initializer())
+    loss = tf.linalg.diag(weight)
+    v1.add_to_collection(v1.GraphKeys.REGULARIZATION_LOSSES, loss)
+    _, looped = tf.while_loop(
+        lambda i, _: i < 2,
+        lambda i, value: (i + 1, tf.reduce_sum(tf.linalg.diag(value * weight), 1)),
+        [0, x],
+        shape_invariants=[tf.TensorShape([]), tf.TensorShape([None])],
+    )
+    outputs = {"default": tf.linalg.diag(x), "looped": looped}
+    hub.add_signature(inputs=x, outputs=outputs)
+
+
+@pytest.mark.tf2
+@pytest.mark.parametrize("functional", [True, False], ids=["functions", "frames"])
+def test_writes_the_ops_of_1_15(functional: bool, tmp_path: Path) -> None:
+    """Signatures, collections and loops of TF1 follow nodes that are replaced."""
+    kept = v1.control_flow_v2_enabled()
+    choose = v1.enable_control_flow_v2 if functional else v1.disable_control_flow_v2
+    choose()
+    try:
+        spec = hub.create_module_spec(newer_ops)
+        with tf.Graph().as_default():
+            module = hub.Module(spec)
+            with v1.Session() as session:
+                session.run(v1.global_variables_initializer())
+                module.export(str(tmp_path / "module"), session)
+        ops = ops_of("tf1.15")
+        spec = hub.load_module_spec(tmp_path / "module")
+        graph = spec.meta_graph(None).graph_def
+        functions = [f.node_def for f in graph.library.function]
+        nodes = [node for body in [graph.node] + functions for node in body]
+        assert ("Enter" in {node.op for node in nodes}) != functional
+        own = {function.signature.name for function in graph.library.function}
+        assert {node.op for node in nodes} - own <= set(ops)
+        with tf.Graph().as_default():
+            module = hub.Module(spec, trainable=True)
+            x = tf.constant([2.0, 3.0])
+            found = module(x, as_dict=True)
+            gradient = tf.gradients(found["looped"], [x, module.variables[0]])
+            with v1.Session() as session:
+                session.run(v1.global_variables_initializer())
+                loss = v1.get_collection(v1.GraphKeys.REGULARIZATION_LOSSES)
+                values = session.run([found, gradient, loss])
+        assert values[0]["default"].tolist() == [[2.0, 0.0], [0.0, 3.0]]
+        assert values[0]["looped"].tolist() == [2.0, 3.0]
+        assert [v.tolist() for v in values[1]] == [[1.0, 1.0], [4.0, 6.0]]
+        assert values[2][0].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    finally:
+        (v1.enable_control_flow_v2 if kept else v1.disable_control_flow_v2)()
 
 
 @pytest.mark.parametrize("key", ["here", "tf221"])

@@ -57,7 +57,9 @@ def test_runs_as_ever(name: str, testdata: Path, tmp_path: Path) -> None:
     text = program.read_text(encoding="utf-8")
     assert text.count(IMPORT) == text.count("hub_compat") == 1
     if name == "text_classifier":
+        # Where its own layers begin depends on how many ops the graph has.
         assert [line.split(",")[0][-14:] for line in found] == ["accuracy 1.000"] * 2
+        return
     if not (tensorflow_version().startswith("1.") and has_module("tensorflow_hub")):
         return
     stock = tmp_path / (name + ".py")
@@ -65,9 +67,4 @@ def test_runs_as_ever(name: str, testdata: Path, tmp_path: Path) -> None:
     if name == "bert_finetuning":
         arguments[1] = str(tmp_path / "stock")
     expected = run(stock, arguments)
-    if name == "text_classifier":
-        # Where the layers of the classifier begin depends on how many ops there are.
-        found, expected = (
-            [line.split(",")[0] for line in f] for f in (found, expected)
-        )
     assert found == expected
