@@ -345,17 +345,6 @@ class Rewrite(Site):
         self.added.append(name)
         return self.scope.outputs(added)
 
-    def add(self, op: str, inputs: Sequence[str], **attrs: Any) -> Tensor:
-        """Like ``emit``, for an op with one output."""
-        return self.emit(op, inputs, **attrs)[0]
-
-    def control(
-        self, op: str, inputs: Sequence[str], wait: Sequence[str] = (), **attrs: Any
-    ) -> str:
-        """Adds a node without outputs; returns its name, to wait for."""
-        self.emit(op, inputs, wait, **attrs)
-        return self.added[-1]
-
     def done(self, outputs: Sequence[str]) -> None:
         """Takes the node away, and gives its outputs to whoever took them."""
         self.scope.redirect(self.scope.source_outputs(self.node), outputs)
