@@ -7,6 +7,7 @@ import os
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 from hub_compat._modules import inputs as _inputs
+from hub_compat._modules.eager import EagerImpl
 from hub_compat._modules.scopes import state_scope
 from hub_compat._modules.tensor_info import ParsedTensorInfo
 from hub_compat._tf import tf
@@ -14,6 +15,7 @@ from hub_compat._tf.graphs import build_state, is_inside, without_autograph
 from hub_compat._tf.structures import components_of, from_components
 from hub_compat.errors import GraphError, InputError
 from hub_compat.module_spec import ModuleSpec, load_module_spec
+from hub_compat.saver import save
 
 __all__ = ["Module", "eval_function_for_module"]
 
@@ -24,7 +26,8 @@ class Module:
 
     Making it adds the model's variables and tables to the graph, under its own scope.
     Each call adds the operations of a signature, with the variables of this object. So
-    it does in ``tf.Graph`` of every TensorFlow, and in functions and loops in it.
+    it does in ``tf.Graph`` of every TensorFlow, and in functions and loops in it. Where
+    operations run eagerly, it is the object of ``load()`` with this interface.
 
     Example::
 
@@ -58,11 +61,17 @@ class Module:
         self._tags = self._spec.resolve_tags(tags)
         with build_state() as graph:
             self._graph = graph
+            if graph is None:
+                self._name = self._scope = name
+                self._impl: Any = EagerImpl(
+                    self._spec.directory(), self._tags, trainable
+                )
+                return
             scope = state_scope(name, mark_name_scope_used=False)
             parent, _, self._name = scope.rstrip("/").rpartition("/")
             self._scope = scope.rstrip("/")
             with tf.name_scope(parent + "/" if parent else ""):
-                self._impl: Any = self._spec._create_impl(
+                self._impl = self._spec._create_impl(
                     name=self._name, trainable=trainable, tags=self._tags
                 )
 
@@ -95,7 +104,9 @@ class Module:
                 "Pass signature and as_dict by name. Received: {!r}".format(_sentinel)
             )
         graph = tf.compat.v1.get_default_graph()
-        if tf.executing_eagerly() or not is_inside(graph, self._graph):
+        if self._graph is not None and (
+            tf.executing_eagerly() or not is_inside(graph, self._graph)
+        ):
             raise GraphError(
                 "Module must be applied in the graph it was instantiated for, or in a "
                 "function that is made in it. Make another Module in this graph. "
@@ -108,9 +119,13 @@ class Module:
         _inputs.check_types(infos, chosen, "input")
         outputs = self._spec.get_output_info_dict(chosen, self._tags)
         _inputs.check_types(outputs, chosen, "output")
+        given = _inputs.convert_all(inputs, infos)
+        if isinstance(self._impl, EagerImpl):
+            eager = self._impl.apply(chosen, given, outputs)
+            return _inputs.choose_outputs(eager, as_dict)
         found = self._impl.create_apply_graph(
             signature=chosen,
-            input_tensors=_inputs.convert_all(inputs, infos),
+            input_tensors=given,
             # Names of functions have a colon in SavedModels of Estimators.
             name="{}_apply_{}".format(self._name, chosen.replace(":", "_")),
         )
@@ -152,18 +167,22 @@ class Module:
             key, message_type, tags=self._tags, required=required
         )
 
-    def export(self, path: Any, session: Any) -> None:
+    def export(self, path: Any, session: Any = None) -> None:
         """Writes the module, with the values that its variables have in a session.
 
         Args:
           path: the directory, which is not there yet, or empty.
-          session: a session of the module's graph.
+          session: a session of the module's graph; where operations run eagerly, none
+            is needed, and the result is what ``save()`` writes.
 
         Raises:
           GraphError: the session is one of another graph.
           DestinationError: the directory is not empty, or cannot be written.
         """
-        if session.graph is not self._graph:
+        if isinstance(self._impl, EagerImpl):
+            save(self._impl.loaded, path)
+            return
+        if session is None or session.graph is not self._graph:
             raise GraphError(
                 "session graph differs from the graph where the module was "
                 "instantiated. Pass a session of the module's graph. Received: "

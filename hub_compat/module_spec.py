@@ -27,12 +27,14 @@ from hub_compat._modules.importing import ModuleImpl
 from hub_compat._modules.saved_keys import keys_of_savers
 from hub_compat._modules.tensor_info import ParsedTensorInfo, parse
 from hub_compat._parsing.known_names import ATTACHMENTS, INTERNAL_SIGNATURES
+from hub_compat._tf1_form import tf1_form
 from hub_compat.attachments import read_attachments
 from hub_compat.converters.ir.model import root_tags
 from hub_compat.detector import detect
 from hub_compat.errors import (
     AttachmentError,
     FormatError,
+    GraphError,
     InputError,
     SignatureError,
     VariantError,
@@ -79,6 +81,7 @@ class ModuleSpec:
         keys: Optional[Mapping[FrozenSet[str], Mapping[str, str]]] = None,
     ) -> None:
         self._keys = dict(keys or {})
+        self._directory: Optional[str] = None
         self._parts: Dict[FrozenSet[str], GraphParts] = {}
         self._meta_graphs: Dict[FrozenSet[str], Any] = {}
         self._checkpoint = checkpoint
@@ -235,6 +238,20 @@ class ModuleSpec:
             name,
         )
 
+    def directory(self) -> str:
+        """The directory that it was read from.
+
+        Raises:
+          GraphError: it was made by a program, and is in no directory.
+        """
+        if self._directory is None:
+            raise GraphError(
+                "A spec that the program has made needs a graph. Make the Module under "
+                "`with tf.Graph().as_default():`, or export() it first and pass the "
+                "directory. Received: {!r}".format(self)
+            )
+        return self._directory
+
     @property
     def checkpoint(self) -> Optional[str]:
         """The prefix of the files with the values of variables, or None."""
@@ -311,15 +328,18 @@ def load_module_spec(handle: Any) -> ModuleSpec:
     """
     directory = resolve(handle)
     with _guard.reading(directory, "read"):
-        graphs, checkpoint, native = _read(directory)
+        place, graphs, checkpoint, native = _read(directory)
         for meta_graph in graphs:
             for name in set(meta_graph.collection_def) - reading.SUPPORTED_COLLECTIONS:
                 del meta_graph.collection_def[name]
         if native:
-            return ModuleSpec(graphs, checkpoint)
-        known = [tuple(sorted(graph.meta_info_def.tags)) for graph in graphs]
-        keys = keys_of_savers(graphs)
-        return ModuleSpec(graphs, checkpoint, root_tags(known), keys)
+            spec = ModuleSpec(graphs, checkpoint)
+        else:
+            known = [tuple(sorted(graph.meta_info_def.tags)) for graph in graphs]
+            keys = keys_of_savers(graphs)
+            spec = ModuleSpec(graphs, checkpoint, root_tags(known), keys)
+        spec._directory = place
+        return spec
 
 
 def create_module_spec_from_saved_model(
@@ -341,24 +361,27 @@ def create_module_spec_from_saved_model(
     """
     directory = resolve(saved_model_path)
     with _guard.reading(directory, "read"):
-        graphs, checkpoint, _ = _read(directory)
+        place, graphs, checkpoint, _ = _read(directory)
         for meta_graph in graphs:
             for name in {*_DROPPED, *(drop_collections or ())}:
                 if name in meta_graph.collection_def:
                     del meta_graph.collection_def[name]
-        return ModuleSpec(graphs, checkpoint, keys=keys_of_savers(graphs))
+        spec = ModuleSpec(graphs, checkpoint, keys=keys_of_savers(graphs))
+        spec._directory = place
+        return spec
 
 
-def _read(directory: str) -> Tuple[List[Any], str, bool]:
-    """The MetaGraphDefs, the checkpoint, and whether it is a TF1 Hub module."""
+def _read(directory: str) -> Tuple[str, List[Any], str, bool]:
+    """The directory, the MetaGraphDefs, the checkpoint, whether it is a TF1 Hub module.
+
+    A TF2 SavedModel is read in its TF1 form, which is in the cache.
+    """
     detection = detect(directory)
     _preflight.check_files(directory)
     if detection.format.is_tf2:
-        raise FormatError(
-            "A TF2 SavedModel has no graph of TensorFlow 1. Load it with load() or "
-            "KerasLayer. Received: {!r}".format(directory)
-        )
+        directory = tf1_form(detection)
+        detection = detect(directory)
     _preflight.check_checkpoint(directory)
     checkpoint = files.join(directory, "variables", "variables")
     native = detection.format is Format.TF1_HUB_MODULE
-    return reading.read_meta_graphs(detection), checkpoint, native
+    return directory, reading.read_meta_graphs(detection), checkpoint, native
