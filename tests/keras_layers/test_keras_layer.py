@@ -98,6 +98,14 @@ def trained() -> Iterator[Any]:
                 yield pytest.param(generation, name, number, id=label)
 
 
+@pytest.fixture
+def unoptimized() -> Iterator[None]:
+    """The functions are those of test_modules.py, which has them optimised."""
+    with runtimes.unoptimized():
+        yield
+
+
+@pytest.mark.usefixtures("unoptimized")
 @pytest.mark.support("KerasLayer")
 @pytest.mark.parametrize("k, module, number", trained(), indirect=["k"])
 def test_step_of_a_signature(module: str, number: int, k: Keras) -> None:
