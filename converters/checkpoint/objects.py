@@ -20,7 +20,12 @@ from .bundle import TensorEntry
 from .crc32c import crc32c, mask
 from .index import CheckpointIndex, read_index
 
-__all__ = ["check_object_checkpoint", "checkpoint_keys", "matched_objects"]
+__all__ = [
+    "check_object_checkpoint",
+    "checkpoint_keys",
+    "matched_objects",
+    "needed_graph",
+]
 
 # A variable's value; other attributes belong to tables and to Keras.
 _VALUE = "VARIABLE_VALUE"
@@ -126,6 +131,47 @@ def matched_objects(directory: str, saved_model: Any) -> Set[int]:
     )
     objects = saved_model.meta_graphs[0].object_graph_def.nodes
     return {number for number, _ in _matches(objects, nodes, directory)}
+
+
+def needed_graph(
+    directory: str, saved_model: Any, index: CheckpointIndex
+) -> Dict[str, bytes]:
+    """The checkpoint's graph of objects, without those that a model does not have.
+
+    TensorFlow warns of each value that no object takes.
+
+    Args:
+      directory: the model.
+      saved_model: its proto.
+      index: the index of its checkpoint.
+
+    Returns:
+      The graph by its key; nothing where an optimizer makes variables for others.
+
+    Raises:
+      CorruptModuleError: the checkpoint is damaged.
+    """
+    nodes = _objects(index, directory)
+    objects = saved_model.meta_graphs[0].object_graph_def.nodes
+    if any(node.slot_variables for node in objects):
+        return {}
+    names: Dict[int, Set[str]] = {}
+    for number, other in _matches(objects, nodes, directory):
+        own = {child.local_name for child in objects[number].children}
+        names.setdefault(other, set()).update(own)
+    numbers = {old: new for new, old in enumerate(sorted(names))}
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    for old in numbers:
+        made = graph.nodes.add()
+        made.CopyFrom(nodes[old])
+        del made.children[:]
+        del made.slot_variables[:]
+        for child in nodes[old].children:
+            if child.local_name in names[old] and child.node_id in numbers:
+                made.children.add(
+                    node_id=numbers[child.node_id], local_name=child.local_name
+                )
+    return {_OBJECT_GRAPH: graph.SerializeToString(deterministic=True)}
 
 
 def _objects(index: CheckpointIndex, directory: str) -> Any:

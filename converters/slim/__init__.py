@@ -7,7 +7,7 @@ from .objects import NotUnderstood
 from .slimming import Slim, slim
 
 # Changes with what the slim form of a model is, so that caches hold nothing stale.
-VERSION = 1
+VERSION = 2
 
 __all__ = [
     "NotUnderstood",

@@ -14,8 +14,9 @@ from hub_compat.detector import detect
 from hub_compat.errors import CorruptModuleError, DestinationError
 
 from ..backend import canonical
-from ..checkpoint import shards
-from ..checkpoint.objects import matched_objects
+from ..checkpoint import relabel
+from ..checkpoint.index import read_index
+from ..checkpoint.objects import matched_objects, needed_graph
 from .objects import HELD, NotUnderstood
 from .slimming import Slim, slim
 
@@ -102,21 +103,34 @@ def read_facts(target: str) -> SlimFacts:
 def _write(directory: str, target: str) -> Slim:
     saved_model = read_saved_model(detect(directory))
     done = _made_slim(directory, saved_model)
+    _write_checkpoint(directory, target, saved_model)
     for name in links.model_files(directory, links.FILES):
-        if name in _REPLACED or name == _OF_KERAS:
+        if name in _REPLACED or name == _OF_KERAS or name.startswith("variables/"):
             continue
         path = files.join(directory, *name.split("/"))
         place = files.join(target, *name.split("/"))
         files.make_dirs(place.rsplit("/", 1)[0])
-        if not links.is_shard(name):
-            files.copy_file(path, place)
-            continue
-        try:
-            shards.bring(path, place, directory, "hard")
-        except DestinationError as error:
-            raise NotUnderstood(str(error)) from error
+        files.copy_file(path, place)
     files.write_bytes(files.join(target, _MODEL), canonical.serialize(saved_model))
     return done
+
+
+def _write_checkpoint(directory: str, target: str, saved_model: Any) -> None:
+    """Writes an index over links to the shards."""
+    prefix = files.join(directory, "variables", "variables")
+    files.make_dirs(files.join(target, "variables"))
+    try:
+        index = read_index(prefix)
+        graph = needed_graph(directory, saved_model, index)
+        relabel.relabel(
+            index,
+            files.join(target, "variables", "variables"),
+            {key: (key, None) for key in index.entries},
+            graph,
+            link="hard",
+        )
+    except (CorruptModuleError, DestinationError) as error:
+        raise NotUnderstood(str(error)) from error
 
 
 def _made_slim(directory: str, saved_model: Any) -> Slim:
