@@ -171,7 +171,7 @@ def needed_graph(
                 made.children.add(
                     node_id=numbers[child.node_id], local_name=child.local_name
                 )
-    return {_OBJECT_GRAPH: graph.SerializeToString(deterministic=True)}
+    return {OBJECT_GRAPH: graph.SerializeToString(deterministic=True)}
 
 
 def _objects(index: CheckpointIndex, directory: str) -> Any:
