@@ -87,6 +87,12 @@ class Variable:
         return self.synchronization, self.aggregation
 
 
+# Given: w = VarHandleOp {shared_name: "w"},  w_1 = VarHandleOp {shared_name: "w"}
+# Result:
+#     Variable("w", nodes=["w", "w_1"]): a session has one variable
+#
+# Of several nodes, the one that a VariableDef names gives the variable its name, since
+# checkpoints use that.
 def find_variables(graph: Graph, collections: Any) -> List[Variable]:
     """The variables of a graph whose variables are all resources.
 

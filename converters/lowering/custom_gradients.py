@@ -24,6 +24,15 @@ __all__ = ["keep_gradients"]
 _REGISTERED, _CAPTURED = 3, 12
 
 
+# Given: f(x) = IdentityN(...) {_gradient_op_type: "CustomGradient-12"}, whose gradient
+# is the function g of what comes down and of tensors captured inside of f
+# Result:
+#     IdentityN {_gradient_op_type: PREFIX + digest + number}
+#     f has an Identity of each captured tensor, under names made of that
+#     g hangs on the root of the objects, so that a loader keeps it
+#
+# hub_compat.load() registers g under that name. The digest is that of the library, as
+# two models must not share a name for different gradients.
 class _Gradient(NamedTuple):
     """A function for a gradient.
 

@@ -50,6 +50,13 @@ def empty_tables(meta_graph: Any, registry: Registry) -> bool:
     ) and not any(_FILLED in function.control_ret for function in library)
 
 
+# Given: a mutable table, whose entries the checkpoint has under "<key>-keys", "-values"
+#     _initialize(): nothing to do
+# Result:
+#     _initialize(table): LookupTableInsertV2(table, keys, values)
+#
+# The function is a copy under a new name, for the object alone: a session still calls
+# the original, as its saver fills the table.
 def fill_tables(
     meta_graph: Any, source: str, registry: Registry, done: Dict[str, int]
 ) -> None:

@@ -37,6 +37,11 @@ def newer_specs(objects: Any, registry: Registry) -> bool:
     )
 
 
+# A StructuredValue has one field set, by its kind. An older loader does not know the
+# newer kinds, and stops. For each there is an older kind that says nearly the same:
+#
+#     BoundedTensorSpec    the TensorSpec that it extends: its first fields
+#     a tensor, as default its numbers in nested lists; None where lists cannot say it
 def lower_specs(objects: Any, registry: Registry, done: Dict[str, int]) -> None:
     """Replaces what a loader would stop at."""
     if registry.version >= max(_FIRST.values()):
@@ -104,6 +109,7 @@ def _all_in(value: Any) -> Iterator[Any]:
         yield from _all_in(each)
 
 
+# A field that the protos of this TensorFlow lack is told by its number in the bytes.
 def _kind(value: Any) -> Tuple[int, bytes]:
     """The number of the field that is set, and what it holds, if that is a message."""
     kind = value.WhichOneof("kind")

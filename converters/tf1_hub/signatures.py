@@ -53,6 +53,7 @@ class Callable(NamedTuple):
         return choose(self.traces, training)
 
 
+# A TF1 signature has one form only: the trace that takes most can serve for the others.
 def choose(traces: Sequence[Trace], training: bool) -> Optional[Trace]:
     """Of several traces the one that takes most.
 
@@ -140,6 +141,10 @@ def _calls(meta_graph: Any) -> Dict[str, Any]:
     return found
 
 
+# Given: in the graph for sessions
+#     call = StatefulPartitionedCall(serving_b, serving_a),  inputs {a: serving_a, ...}
+# Result:
+#     ["b", "a"]
 def _order(meta_graph: Any, name: str, call: Any) -> Optional[List[str]]:
     """The names of a signature's inputs in the order of its function's arguments.
 

@@ -84,6 +84,13 @@ class _Found:
         self.partly: List[str] = []
 
 
+# First all signatures of the original, then all of each converted form: a session of
+# the original and a loaded result are not in memory at once, and each is loaded once.
+#
+#     _found:   for each signature its calls (inputs and outputs of the original), and
+#               what came of the comparisons
+#     _writing: signature -> whether it writes variables, so that the next one needs a
+#               restart
 class VariantComparison:
     """One variant, in both forms.
 

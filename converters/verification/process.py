@@ -80,6 +80,18 @@ class _Over(Exception):
     """The process has ended for want of work, or to give its memory back."""
 
 
+# What the other process says, a line of JSON each after a token that no library prints:
+#
+#     "at"         before a step: its place, should the process die in it
+#     "lacks"      ops that it does not have; the answer says where they are here
+#     "elsewhere"  it cannot get them
+#     "error"      an exception of ours, to be raised here
+#     "broken"     any other exception: a defect
+#     "result"     the comparisons
+#     "over"       it ends
+#
+# All else that it prints is noise of TensorFlow. The end of stderr is kept for
+# messages.
 class _Worker:
     """Another process, ready to compare."""
 

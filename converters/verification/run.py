@@ -35,6 +35,8 @@ def _nothing(ops: List[str]) -> bool:
     return False
 
 
+# The watch is told before each step that may end the process: who started it knows by
+# the last step what died, and goes on without that.
 def run(
     job: Job, watch: Watch = _nobody, provide: Provide = _nothing
 ) -> List[SignatureComparison]:
@@ -99,6 +101,8 @@ def as_it_was(detection: Detection) -> provenance.Provenance:
     )
 
 
+# A result that does not load is a failure, but for two cases: the original does not
+# load either, for the same reason; or this TensorFlow lacks what both need.
 class _Form:
     """Loads a converted model in one way, and says why it cannot be."""
 

@@ -62,6 +62,8 @@ class Sessions:
         raise AssertionError("each kind of session is prepared in its own way")
 
 
+# The truth of every comparison. So it is as near to TensorFlow 1 as this TensorFlow is:
+# a graph, a session, the saver, the init op, and none of our own rewrites.
 class Original(Sessions):
     """One variant of a TF1 model, as TensorFlow 1 runs it.
 

@@ -47,6 +47,13 @@ def register_resolver(resolver: Resolver) -> Resolver:
     return resolver
 
 
+# Asked in this order, the first that fits:
+#
+#     a resolver of the program, the last that was registered first
+#     an address, or a model of Kaggle's          fetched into the cache
+#     a remote path that ends like an archive     unpacked into the cache
+#     a local file that is an archive             the same; key: path, size, time
+#     anything else                               a directory, as it is
 def resolve(handle: Any) -> str:
     """Returns the directory of the module that a handle names; fetches it if needed.
 
@@ -139,6 +146,8 @@ def _from_server(handle: Handle) -> str:
     return _place_of(handle.text)
 
 
+# Mirrors first, the address itself last. Each attempt begins with an empty folder, as
+# the one before may have left files of another version.
 class _Download:
     """Fetches a module from a server, or a mirror of it."""
 

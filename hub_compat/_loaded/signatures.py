@@ -43,6 +43,11 @@ class Inputs(NamedTuple):
     bare: Sequence[str]
 
 
+# A call of a signature, from arguments to tensors:
+#
+#     _named      values by the names of the inputs; composite ones in their parts
+#     _to_tensor  what a session would have taken for a feed: lists, arrays, strings
+#     call        by order: TensorFlow's own names of arguments differ by version
 def adapt(loaded: Any, module: str, left_out: Mapping[str, str], tf1: bool) -> None:
     """Has signatures take what a session takes, and say what they do not take.
 

@@ -28,6 +28,13 @@ from .graph_parts import GraphParts, Part
 __all__ = ["ModuleImpl"]
 
 
+# What is in the graph, for Module(spec, name="module") that is applied twice:
+#
+#     module/...              state_part: variables, tables, assets, initializers
+#     module_apply_default/   signature_part, fed with the inputs and the state above
+#     module_apply_default_1/ the same again
+#
+#     _state: tensor of a state node in the module -> the tensor in this graph
 class ModuleImpl:
     """A module that was imported into the graph at hand.
 
@@ -83,6 +90,9 @@ class ModuleImpl:
                 "{!r}".format(" ".join(str(error).split())[:400], checkpoint)
             ) from error
 
+    # Twice tried: with all that depends on the inputs, for programs that fetch tensors
+    # between; then with what the outputs need alone. Names that the first attempt took
+    # are given back, so that the scope has the name that a program expects.
     def create_apply_graph(
         self, signature: str, input_tensors: Mapping[str, Any], name: str
     ) -> Dict[str, Any]:
