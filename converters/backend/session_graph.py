@@ -195,6 +195,11 @@ class _SessionGraph:
                 result.shape,
             )
 
+    # Given: a signature that takes the path of an asset
+    # Result:
+    #     asset_path = Const "vocab.txt"                      fed by the loader, once
+    #     asset_path/assign = AssignVariableOp(asset_path/variable, asset_path)
+    #     asset_path/read = ReadVariableOp(asset_path/variable)       what calls take
     def _keep_asset_path(self, capture: Capture) -> None:
         """Makes calls read an asset's path from what the init op was fed.
 

@@ -193,6 +193,11 @@ def _message(field: int, data: bytes) -> bytes:
     return bytes((field << 3 | _BYTES,)) + put_varint(len(data)) + data
 
 
+# Examples:
+#
+#     0 -> 80,  2 -> 82,  63 -> bf       one byte, seven bits: one for the sign
+#     64 -> c0 40                        two leading ones: two bytes
+#     -1 -> 7f                           inverted, so that it sorts before 0
 def _ordered(value: int) -> bytes:
     """A signed number in ordered code.
 

@@ -172,6 +172,8 @@ def _check_part(
     return extents
 
 
+# Pieces do not overlap (read_index has looked). So they make up the part if they lie in
+# it, and if their sizes add up to its size.
 def _pieces_within(
     extents: Extents, whole: TensorEntry, pieces: Pieces
 ) -> Optional[Pieces]:

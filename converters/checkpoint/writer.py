@@ -238,6 +238,11 @@ class CheckpointWriter:
         data = array.tobytes()
         return dtype or _DTYPES[array.dtype.name], array.shape, data, crc32c(data)
 
+    # For [b"ab", b""], in pieces:
+    #
+    #     02 00         the lengths, varints
+    #     4 bytes       masked checksum of the lengths, each as 4 bytes, or 8
+    #     61 62         the strings
     def _encode_strings(self, values: Sequence[bytes]) -> Tuple[bytes, int]:
         """Returns the bytes and the checksum of a tensor of strings.
 

@@ -137,6 +137,8 @@ class _Part:
                 return reason
         return ""
 
+    # A writer of a variable has the variable as its only data input here: the value is
+    # there already, when a model is loaded, so nothing of what computed it runs again.
     def _behind(self, targets: Iterable[str]) -> List[str]:
         """What has to run for some nodes, where what is written is written already."""
         found: Set[str] = set()

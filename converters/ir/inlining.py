@@ -109,6 +109,10 @@ class _Step(NamedTuple):
     is_copy: bool
 
 
+#     _steps: function -> its nodes, ordered and prepared for many copies
+#     _ops:   function -> all ops in it and in what it calls
+#     _stack: functions on the way; a call of one of them stays a call
+#     kinds:  node of the flat graph -> what it does, for nodes with state alone
 class Inliner:
     """The functions of a library, ready to be inlined.
 

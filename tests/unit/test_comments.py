@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(hub_compat.__file__).resolve().parent
 CONVERTERS = Path(hub_compat.converters.__file__).resolve().parent
 # Of all lines; what was reached when this was written. It may only grow.
-LEAST = 0.045
+LEAST = 0.047
 
 
 def _files() -> Iterator[Path]:

@@ -79,6 +79,9 @@ def _einsum(rewrite: Rewrite) -> str:
     return "Einsum is written out"
 
 
+# Given: y = EuclideanNorm(x, axis)
+# Result:
+#     y = Sqrt(Sum(Square(x), axis))
 def _euclidean_norm(rewrite: Rewrite) -> str:
     """TF 1.15 takes it for a constant: gradients would be zero, without a word."""
     if rewrite.type("T") not in FLOATING:
@@ -90,6 +93,11 @@ def _euclidean_norm(rewrite: Rewrite) -> str:
     return "EuclideanNorm is written out"
 
 
+# Given: values [a, b, c] in rows of 2 and 1; default d
+#     places    RaggedTensorToTensor of the numbers [1, 2, 3], with default 0:
+#               [[1, 2], [3, 0]]
+# Result:
+#     GatherV2([d, a, b, c], places) = [[a, b], [c, d]]
 def _ragged_to_tensor(rewrite: Rewrite) -> str:
     """Numbers the values, makes a tensor of the numbers, and gathers by these.
 
@@ -177,6 +185,12 @@ def _averages(node: Any, producer: Callable[[str], Any]) -> bool:
     return 0 not in [dim.size for dim in mean.attr["value"].tensor.tensor_shape.dim]
 
 
+# Given: x of 6 channels, a kernel for 2 of them, so 3 groups
+# Result:
+#     ConcatV2(Conv2D(x_0, kernel_0), Conv2D(x_1, kernel_1), Conv2D(x_2, kernel_2))
+# Given: a kernel for one channel: each channel is a group
+# Result:
+#     DepthwiseConv2dNative(x, kernel in another shape)
 def _convolution(rewrite: Rewrite) -> str:
     """Convolutions in groups of channels, which have no kernel on a CPU."""
     x, kernel = rewrite.inputs
@@ -210,6 +224,10 @@ def _convolution(rewrite: Rewrite) -> str:
     return "a grouped Conv2D becomes one for each group"
 
 
+# Given: y = StatefulRandomBinomial(..., shape, counts, probabilities)
+# Result:
+#     n = Prod(shape), and both parameters are broadcast to shape and made flat
+#     y = Reshape(StatefulRandomBinomial(..., [n], counts, probabilities), shape)
 def _binomial(rewrite: Rewrite) -> str:
     """TF 1.15 broadcasts counts and probabilities from the first dimension on.
 
@@ -241,6 +259,9 @@ def _flat(node: Any, producer: Callable[[str], Any]) -> bool:
     return shape is not None and shape.op == "Prod"
 
 
+# Given: ResourceScatterNdAdd(v, indices, updates)
+# Result:
+#     AssignVariableOp(v, TensorScatterAdd(ReadVariableOp(v), indices, updates))
 def _scatter(op: str) -> Callable[[Rewrite], str]:
     """Changes a variable's value, for TF 1.15 does not see its shape in a function."""
 

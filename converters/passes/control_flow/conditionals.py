@@ -134,6 +134,10 @@ def split_merges(
     return graph.added[known:]
 
 
+# Given: a Merge of tensor and others, whose output 1 is used
+# Result:
+#     merge/here_0 = Identity(tensor)
+#     merge/number_0 = Const(^merge/here_0) 0      dead where the input is dead
 def _number(graph: Graph, merge: Any, i: int, tensor: str) -> str:
     """Adds the number of an input of a Merge, which is there where the input is."""
     build = Builder(graph)
@@ -285,6 +289,8 @@ def _apart(
     return list(found.values())
 
 
+# The nodes of a branch are those under its guard and the guards of the conditional, and
+# no others. A Switch of the same predicate is the boundary: what it takes is outside.
 def _branches(
     graph: Graph, regions: Regions, conditional: _Conditional
 ) -> Tuple[Tuple[Part, Part], str]:

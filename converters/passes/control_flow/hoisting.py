@@ -167,6 +167,11 @@ class _Hoisting:
         self._become(node, "Identity", value)
         return True
 
+    # Given: in each iteration
+    #     both = ConcatV2(input, state, 1);  gates = MatMul(both, kernel)
+    # Result:
+    #     kernel/split = SplitV(kernel, [widths of both], 0)        before the loop
+    #     gates = AddN(MatMul(input, kernel/split:0), MatMul(state, kernel/split:1))
     def split_product(self, name: str) -> None:
         """Makes a sum of a product of concatenated matrices and what stays the same.
 
@@ -236,6 +241,11 @@ class _Hoisting:
             return [], []
         return [edge.tensor for edge in edges], widths
 
+    # Given: in a loop
+    #     ids = LookupTableFindV2(table/enter, keys, unknown)     keys from inside
+    # Result:
+    #     ids/table = HashTableV2(^keys) {shared_name: that of table}
+    #     ids = LookupTableFindV2(ids/table, keys, unknown)
     def name_tables(self, name: str) -> None:
         """Gives a node the tables that it takes by their names."""
         graph = self._graph
@@ -342,6 +352,9 @@ class _Hoisting:
             self._known[key] = read + ":0"
         return self._known[key]
 
+    # Given: value, and the way of another tensor: Enter "loop", then Switch p
+    # Result:
+    #     enter/value = Enter(value);  switch/value = Switch(enter/value, p)
     def _brought(
         self, tensor: str, steps: Tuple[Tuple[str, int], ...], dtype: int
     ) -> Tensor:

@@ -349,6 +349,10 @@ class _Arrays:
         """TensorArrayCloseV3: frees memory that a list does not hold."""
         self._become(node, "NoOp")
 
+    # Given: rows = TensorArrayGatherV3(array, indices, flow)
+    # Result:
+    #     rows = TensorListStack(flow)                      indices are all, in order
+    #     rows = GatherV2(TensorListStack(flow), indices)   otherwise
     def rewrite_gatherv3(self, node: Any) -> None:
         """TensorArrayGatherV3: some elements as the rows of a tensor.
 
@@ -368,6 +372,13 @@ class _Arrays:
         dense = self._node("Reshape", "dense", stacked, whole)
         self._become_rows(node, dense, indices)
 
+    # Given: flow = TensorArrayScatterV3(array, indices, value, flow_in)
+    # Result, the first that fits:
+    #     Identity(value)                              strings that are only read
+    #     TensorListFromTensor(value)                  indices are all of an empty array
+    #     TensorListScatterIntoExistingList(grown)     an array of dynamic size
+    #     TensorListFromTensor(ScatterNd(...))         nothing was written before
+    #     TensorListScatterIntoExistingList(flow_in)   otherwise
     def rewrite_scatterv3(self, node: Any) -> None:
         """TensorArrayScatterV3: sets elements to the rows of a tensor."""
         _, indices, value, flow = self._inputs(node)

@@ -284,6 +284,15 @@ def _is_effect(op: str) -> bool:
     return bool(op_def.is_stateful)
 
 
+# Given: a loop of i and a, whose condition is i < 3
+# Result:
+#     condition     {more}, takes i
+#     bodies[i]     {i/add, one}, takes i
+#     bodies[a]     {a/square}, takes a
+#     needed(a)     {a, i}: the condition is part of each
+#
+# Condition and body may share nodes. Each gets a copy of its own, so none of them may
+# have a side effect (_check_shared).
 class _Turn:
     """The computation of one iteration of a loop.
 
