@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict
 
+import numpy as np
+
 from hub_compat._tf import tf
 
+from ...ir.constants import array_of
 from ...ir.dtypes import (
     DT_INT32,
     DT_INT64,
@@ -16,7 +19,7 @@ from ...ir.dtypes import (
 from ...ir.rewriter import Rewrite, Unlowerable
 from .arithmetic import cast, concat, gather, shape_of, size_of
 
-__all__ = ["ATTRIBUTES", "OPS", "row_of_variant"]
+__all__ = ["ATTRIBUTES", "OPS", "differs", "of_other_diagonals", "row_of_variant"]
 
 
 def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
@@ -45,6 +48,28 @@ def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
             _by_numbers(rewrite, older)
 
     return rule
+
+
+def of_other_diagonals(rewrite: Rewrite) -> str:
+    """V2 of an op on diagonals, whose gradient TF 1.15 takes for the main one's."""
+    op = rewrite.node.op
+    if not differs(rewrite.node, rewrite.scope.producer):
+        return ""
+    _by_numbers(rewrite, op)
+    return op + " is written by numbers"
+
+
+def differs(node: Any, producer: Callable[[str], Any]) -> bool:
+    """Whether a V2 op on diagonals is of others than the main one, with a gradient."""
+    kind = tf.as_dtype(node.attr["T"].type)
+    if not (kind.is_floating or kind.is_complex):
+        return False
+    if node.op == "MatrixDiagPartV2":
+        return True
+    chosen = producer(node.input[2 if node.op == "MatrixSetDiagV2" else 1])
+    if chosen is None or chosen.op != "Const":
+        return True
+    return bool(np.any(array_of(chosen.attr["value"].tensor)))
 
 
 def _by_numbers(rewrite: Rewrite, older: str) -> None:

@@ -14,6 +14,7 @@ from ...ir.rewriter import Rewrite
 from ...passes.custom_gradients import NOT_IN_THE_MODULE, give_up
 from ...passes.switch_case import replace_case
 from .arithmetic import concat, emit_batch_norm, gather, shape_of, vector_slice
+from .arrays import differs, of_other_diagonals
 from .einsum import rewrite_einsum
 
 __all__ = ["OPS", "RULES", "settle", "unsettled"]
@@ -283,6 +284,9 @@ RULES: Dict[str, Callable[[Rewrite], Any]] = {
     "EuclideanNorm": _euclidean_norm,
     "FusedBatchNormV3": _batch_norm,
     "IdentityN": _custom,
+    "MatrixDiagPartV2": of_other_diagonals,
+    "MatrixDiagV2": of_other_diagonals,
+    "MatrixSetDiagV2": of_other_diagonals,
     "PartitionedCall": _call,
     "RaggedTensorToTensor": _ragged_to_tensor,
     "ResourceScatterNdAdd": _scatter("TensorScatterAdd"),
@@ -304,6 +308,9 @@ _THERE: Dict[str, Callable[[Any, Callable[[str], Any]], bool]] = {
         or _averages(node, producer)
     ),
     "IdentityN": lambda node, producer: _lost(node),
+    "MatrixDiagPartV2": differs,
+    "MatrixDiagV2": differs,
+    "MatrixSetDiagV2": differs,
     "PartitionedCall": lambda node, producer: GRADIENT not in node.attr,
     "RaggedTensorToTensor": lambda node, producer: node.attr["T"].type in FLOATING,
     "ResourceScatterNdAdd": lambda node, producer: True,
