@@ -52,7 +52,7 @@ def _matrix_diag(older: str) -> Callable[[Rewrite], None]:
 
 def of_other_diagonals(rewrite: Rewrite) -> str:
     """V2 of an op on diagonals, whose gradient TF 1.15 takes for the main one's."""
-    op = rewrite.node.op
+    op = str(rewrite.node.op)
     if not differs(rewrite.node, rewrite.scope.producer):
         return ""
     _by_numbers(rewrite, op)
