@@ -44,9 +44,7 @@ def test_collections_are_those_of_tensorflow_hub(testdata: Path) -> None:
     import tensorflow_hub
 
     path = testdata / "image_bn" / "module"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-        wanted = _collections(tensorflow_hub.Module, path)
+    wanted = _collections(tensorflow_hub.Module, path)
     found = _collections(hub.Module, path)
     assert found == wanted
     assert found["update_ops"]
@@ -124,6 +122,7 @@ def test_a_job_goes_on_from_its_checkpoint(testdata: Path, tmp_path: Path) -> No
 
     path = testdata / "image_bn" / "module"
     prefix = str(tmp_path / "job")
+    after = None
     for again in (False, True):
         with tf.Graph().as_default():
             module = hub.Module(path, trainable=True, tags={"train"})
