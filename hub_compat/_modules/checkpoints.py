@@ -94,10 +94,10 @@ def read_values(
         key = rename(weight.name)
         if key not in shapes:
             raise ConversionError(
-                "The checkpoint {!r} has no tensor {!r}, which is wanted for the "
+                "Tensor {} is not found in the checkpoint {!r}. It is wanted for the "
                 "module's variable {!r}. Pass name_transform_fn, which turns the "
                 "module's names into those of the checkpoint; it has {}. Received: "
-                "{!r}".format(checkpoint, key, weight.name, _some(shapes), key)
+                "{!r}".format(key, checkpoint, weight.name, _some(shapes), key)
             )
         fits = weight.shape is None or (
             len(weight.shape) == len(shapes[key])
@@ -105,7 +105,7 @@ def read_values(
         )
         if not fits or dtypes[key].as_datatype_enum != weight.dtype:
             raise ConversionError(
-                "Shape or dtype of the variable {!r} ({}, {}) doesn't match with that "
+                "Shape or dtype of the variable {!r} ({}, {}) doesn't match with shape "
                 "of the tensor {!r} in the checkpoint. Received: {}, {}".format(
                     weight.name,
                     weight.shape,

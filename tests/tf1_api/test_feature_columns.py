@@ -196,6 +196,31 @@ def test_eager_dense_features(kind: str, directory: Path) -> None:
 
 
 @pytest.mark.eager
+@pytest.mark.tf2
+def test_a_tf2_model_in_a_graph(tmp_path: Path) -> None:
+    """Columns of TF1 take SavedModels of TF2, and train them."""
+
+    class Model(tf.Module):  # type: ignore[misc]
+        """Embeds each text by its length."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = tf.Variable(WEIGHTS)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def __call__(self, text: Any) -> Any:
+            return tf.gather(self.weights, tf.strings.length(text))
+
+    tf.saved_model.save(Model(), str(tmp_path / "model"))
+    with tf.Graph().as_default():
+        column = hub.text_embedding_column("a", tmp_path / "model", trainable=True)
+        found = v1.feature_column.input_layer({"a": ["bb", "a", ""]}, [column])
+        assert len(v1.trainable_variables()) == 1
+        assert tf.gradients(found, v1.trainable_variables())[0] is not None
+        assert run(found)[0].tolist() == WEIGHTS[::-1]
+
+
+@pytest.mark.eager
 @pytest.mark.keras2
 @pytest.mark.tf2
 def test_eager_tokens(directory: Path) -> None:
