@@ -402,13 +402,13 @@ class Bodies:
         stack = [name for name in writers if levels[name]]
         if not stack:
             return found
-        takers: Dict[str, List[str]] = {}
+        users: Dict[str, List[str]] = {}
         for name in graph.nodes:
             for edge in graph.inputs(name):
-                takers.setdefault(edge.node, []).append(name)
+                users.setdefault(edge.node, []).append(name)
         seen = set(stack)
         while stack:
-            for name in takers.get(stack.pop(), ()):
+            for name in users.get(stack.pop(), ()):
                 if name in seen or name == read:
                     continue
                 seen.add(name)

@@ -72,7 +72,7 @@ def _cyclic(
 
     Args:
       inputs: by name, what leads to it: ``"a"``, ``"a:1"``, ``"a:out:0"``, ``"^a"``.
-      back: names that lead to what comes next in another turn only.
+      back: names that lead to what comes next in another iteration only.
     """
     waits: Dict[str, int] = dict.fromkeys(inputs, 0)
     users: Dict[str, List[str]] = collections.defaultdict(list)

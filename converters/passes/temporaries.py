@@ -66,17 +66,17 @@ class _Temporary:
 
     def __init__(self, graph: Graph, name: str) -> None:
         self._graph = graph
-        self._takers: List[str] = []
+        self._users: List[str] = []
         references = {name + ":0"}
         self._order = topological(graph, list(graph.nodes))
-        for taker in self._order:
-            tensors = [edge.tensor for edge in data_inputs(graph, taker)]
+        for user in self._order:
+            tensors = [edge.tensor for edge in data_inputs(graph, user)]
             if not references.isdisjoint(tensors):
-                self._takers.append(taker)
-                if tensors[0] in references and graph.nodes[taker].op in _WRITES:
-                    references.add(taker + ":0")
+                self._users.append(user)
+                if tensors[0] in references and graph.nodes[user].op in _WRITES:
+                    references.add(user + ":0")
         self._references = references
-        self._writes = [t for t in self._takers if graph.nodes[t].op in _WRITES]
+        self._writes = [t for t in self._users if graph.nodes[t].op in _WRITES]
 
     def replace(self) -> None:
         """Replaces the variable, if it has one value at a time."""
@@ -108,8 +108,8 @@ class _Temporary:
         kinds = [graph.nodes[name].op for name in self._writes]
         if not kinds or kinds[0] != "Assign":
             return None
-        behind = {name: set(graph.slice(["^" + name])) for name in self._takers}
-        readers = [name for name in self._takers if name not in self._writes]
+        behind = {name: set(graph.slice(["^" + name])) for name in self._users}
+        readers = [name for name in self._users if name not in self._writes]
         for one, two in zip(self._writes, self._writes[1:]):
             both = {graph.nodes[one].op, graph.nodes[two].op}
             if one not in behind[two] and not both.issubset(_COMMUTING):

@@ -98,12 +98,12 @@ class _Gradients:
         self._objects = objects
         self._known = set(library.gradients.values())
         # By function, the gradients that take tensors of it.
-        self._takers: Dict[str, Set[str]] = {}
+        self._users: Dict[str, Set[str]] = {}
         for gradient in sorted(self._known & names):
             for node in self._taken_by(gradient):
                 if node.WhichOneof("kind") == "captured_tensor":
                     owner = node.captured_tensor.concrete_function
-                    self._takers.setdefault(owner, set()).add(gradient)
+                    self._users.setdefault(owner, set()).add(gradient)
 
     def is_one(self, name: str) -> bool:
         """Whether a function is itself a gradient."""
@@ -129,7 +129,7 @@ class _Gradients:
             own.add(gradient)
             keys.append(key)
             node.attr[_GRADIENT].s = str(len(keys)).encode()
-        if not self._takers.get(name, set()) <= own:
+        if not self._users.get(name, set()) <= own:
             return None
         body: bytes = copy.SerializeToString(deterministic=True)
         return b"\0\0".join([body] + keys)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import runtimes
+from tf1_loops import old_control_flow
 
 import hub_compat as hub
 
@@ -67,6 +68,43 @@ def test_gradients_are_those_of_a_session(tmp_path: Path) -> None:
         )
         for one, other in zip(gradients, wanted[1:]):
             np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_beside_a_signature_that_has_gradients(tmp_path: Path) -> None:
+    """A loop without gradient stays one in the copy that a forward signature runs."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+
+    def outer(i: Any, value: Any) -> Any:
+        inner = v1.while_loop(
+            lambda j, _: j < 2,
+            lambda j, w: (j + 1, w * w),
+            [0, value],
+            back_prop=False,
+        )[1]
+        return i + 1, value * 2.0 + inner
+
+    given = np.float32([0.5, 2.0])
+    with old_control_flow(), tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [2], name="x")
+        y = v1.while_loop(lambda i, _: i < 2, outer, [0, x])[1]
+        gradient = tf.gradients(y, x)[0]
+        define = v1.saved_model.predict_signature_def
+        builder = v1.saved_model.Builder(str(tmp_path / "m"))
+        signatures = {
+            "serving_default": define({"x": x}, {"y": y}),
+            "both": define({"x": x}, {"y": y, "gradient": gradient}),
+        }
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+        wanted = session.run([y, gradient], {x: given})
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "m")) as runtime:
+        x = tf.constant(given)
+        found = runtime.run(runtime.loaded(x))
+        (gradient,) = runtime.gradients(lambda: runtime.loaded(x), [x])
+    np.testing.assert_allclose(found, wanted[0], rtol=1e-5)
+    np.testing.assert_allclose(gradient, wanted[1], rtol=1e-5)
 
 
 def test_layer_of_what_has_no_gradient(tmp_path: Path) -> None:

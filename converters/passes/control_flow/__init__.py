@@ -45,7 +45,7 @@ from ...ir.graph import (
     topological,
 )
 from . import conditionals, hoisting, open_branches, tensor_arrays, while_loops
-from .components import find_tangles, has_control_flow
+from .components import find_components, has_control_flow
 from .forward_copies import part_from_gradients
 from .inlining import inline_calls
 from .regions import Frame, NotUnderstood, Regions
@@ -183,7 +183,7 @@ def make_functional(
     numbered = conditionals.numbered(graph, regions, outputs)
     left: Dict[str, str] = {}
     rewritten: List[str] = []
-    for names in find_tangles(graph, regions):
+    for names in find_components(graph, regions):
         attempt = _Attempt(graph, names)
         known = len(graph.added)
         try:

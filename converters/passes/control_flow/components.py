@@ -18,7 +18,7 @@ __all__ = [
     "ARRAY",
     "PASSES_ON",
     "STACKS",
-    "find_tangles",
+    "find_components",
     "has_control_flow",
     "is_control_flow",
 ]
@@ -51,7 +51,7 @@ def is_control_flow(op: str) -> bool:
 # or in none, so it ties its users together.
 #
 # After "open branches", which adds Merges. Before hoisting, which works in one.
-def find_tangles(graph: Graph, regions: Regions) -> List[List[str]]:
+def find_components(graph: Graph, regions: Regions) -> List[List[str]]:
     """Finds the connected components of loops, conditionals and arrays.
 
     A tensor that leaves a loop or conditional and enters another does not connect
@@ -84,10 +84,10 @@ def find_tangles(graph: Graph, regions: Regions) -> List[List[str]]:
                 if edge.node not in arrays or edge.tensor.startswith("^"):
                     continue
             parents[root(name)] = root(edge.node)
-    tangles: Dict[str, List[str]] = {}
+    components: Dict[str, List[str]] = {}
     for name in members:
-        tangles.setdefault(root(name), []).append(name)
-    return list(tangles.values())
+        components.setdefault(root(name), []).append(name)
+    return list(components.values())
 
 
 def _array_tensors(graph: Graph, regions: Regions) -> Set[str]:

@@ -20,7 +20,7 @@ from hub_compat._tf import node_def_pb2
 from ...ir.effects import Determinism, is_random, is_write
 from ...ir.functions import set_attr
 from ...ir.graph import Graph, normal
-from .components import STACKS, find_tangles
+from .components import STACKS, find_components
 from .regions import Regions
 
 __all__ = ["part_from_gradients"]
@@ -64,11 +64,11 @@ def part_from_gradients(
             fetched.update(map(normal, tensors))
     moved: Dict[str, str] = {}
     regions = Regions(graph, list(graph.nodes))
-    for tangle in find_tangles(graph, regions):
-        if any(graph.nodes[name].op in _GRADIENTS for name in tangle):
-            names = [n for n in tangle if n in needed and n not in fixed]
+    for component in find_components(graph, regions):
+        if any(graph.nodes[name].op in _GRADIENTS for name in component):
+            names = [n for n in component if n in needed and n not in fixed]
             if any(regions.frames[name] for name in names) and _repeats(graph, names):
-                copies = _copy(graph, names, set(needed).difference(tangle))
+                copies = _copy(graph, names, set(needed).difference(component))
                 for tensor in fetched:
                     name, _, index = tensor.partition(":")
                     if name in copies:
@@ -82,7 +82,7 @@ def _repeats(graph: Graph, names: List[str]) -> bool:
     return not any(is_random(op) or is_write(op) for op in ops)
 
 
-def _copy(graph: Graph, names: List[str], takers: Collection[str]) -> Dict[str, str]:
+def _copy(graph: Graph, names: List[str], users: Collection[str]) -> Dict[str, str]:
     """Copies nodes, and has some others take what the copies give."""
     suffix = "/forward"
     copies = {name: graph.unique_name(name + suffix) for name in names}
@@ -101,7 +101,9 @@ def _copy(graph: Graph, names: List[str], takers: Collection[str]) -> Dict[str, 
             frame = copy.attr["frame_name"].s
             set_attr(copy, "frame_name", frame + suffix.encode())
         graph.replace(copy)
-    for name in takers:
+        if name in graph.stopped:
+            graph.stopped.add(copy.name)
+    for name in users:
         node = graph.nodes[name]
         inputs = [instead(tensor) for tensor in node.input]
         if inputs != list(node.input):

@@ -302,7 +302,7 @@ class _Hoisting:
             if node.op == "Const":
                 return _Way(self._constant(name), tuple(steps))
             plain = node.op == "Identity" and all(
-                self._is_turn(edge) for edge in graph.inputs(name)[1:]
+                self._is_iteration(edge) for edge in graph.inputs(name)[1:]
             )
             if plain or node.op == "Switch" or is_invariant(graph, name):
                 steps.append((name, index))
@@ -313,7 +313,7 @@ class _Hoisting:
                 return None
             return _Way(tensor, tuple(steps))
 
-    def _is_turn(self, edge: Edge) -> bool:
+    def _is_iteration(self, edge: Edge) -> bool:
         """Whether an edge only says that a loop goes on."""
         graph = self._graph
         inputs = graph.inputs(edge.node)

@@ -221,7 +221,7 @@ def write_function(
       results: what it returns.
       constants: outer tensors that are Const nodes, which it gets copies of.
       controls: nodes of the part that must run.
-      counted: whether the function is of a loop: the number of turns so far and the
+      counted: whether the function is of a loop: the number of iterations so far and
         most that there may be come first, and a body returns them.
     """
     copied = {constants[t] for t in part.taken.values() if t in constants}
@@ -265,8 +265,8 @@ def _count(writer: FunctionWriter, counters: Sequence[str]) -> None:
     """Returns one iteration more, and the most that there may be."""
     int32 = ("type", DT_INT32)
     one = writer.node("Const", "one", dtype=int32, value=int32_tensor(1))
-    turn = writer.node("AddV2", "next", [counters[0], one + ":output:0"], T=int32)
-    writer.result("turn", DT_INT32, turn + ":z:0")
+    iteration = writer.node("AddV2", "next", [counters[0], one + ":output:0"], T=int32)
+    writer.result("turn", DT_INT32, iteration + ":z:0")
     writer.result("most_turns", DT_INT32, counters[1])
 
 

@@ -17,7 +17,7 @@ from ...ir.dtypes import DT_INT32
 from ...ir.graph import Graph, data_inputs, node_of, normal
 from .outlining import Outside, constant_behind
 
-__all__ = ["most_turns"]
+__all__ = ["most_iterations"]
 
 
 # Given:
@@ -28,7 +28,7 @@ __all__ = ["most_turns"]
 #
 # The answer is an upper limit: another condition of the LogicalAnd may end the loop
 # earlier. The gradient code sizes its lists by it, so other forms give -1.
-def most_turns(
+def most_iterations(
     graph: Graph,
     continues: str,
     variables: Mapping[str, Any],

@@ -56,7 +56,7 @@ from .outlining import (
     write_function,
 )
 from .regions import Frame, NotUnderstood, Regions, is_invariant
-from .trip_counts import most_turns
+from .trip_counts import most_iterations
 
 __all__ = ["make_whiles"]
 
@@ -77,9 +77,9 @@ class _LoopVariable(NamedTuple):
     """One variable of a loop.
 
     Attributes:
-      merge: the node that has its value at the start of each turn.
+      merge: the node that has its value at the start of each iteration.
       initial: the tensor that it begins with.
-      following: the tensor that it has in the next turn.
+      following: the tensor that it has in the next iteration.
       dtype: its dtype.
       shape: its shape, or None.
     """
@@ -223,20 +223,20 @@ def make_whiles(
       asks for zeros like each list that a While returns.
     """
     loop = _Loop(graph, names, regions)
-    turn = _Turn(graph, names, loop)
+    iteration = _Iteration(graph, names, loop)
     texts = loop.texts()
     # (placeholders behind it as bits, whether it is a list of strings) -> (the Merges
     # of its loop variables, its Exits). One While per key.
     groups: Dict[Tuple[int, bool], Tuple[Set[str], List[str]]] = {}
     for exit_name in regions.left[frame]:
         variable = loop.switches[graph.inputs(exit_name)[0].node]
-        needed = turn.needed(variable)
-        key = (turn.sources(needed, sources), variable in texts)
+        needed = iteration.needed(variable)
+        key = (iteration.sources(needed, sources), variable in texts)
         variables, exits = groups.setdefault(key, (set(), []))
         variables.update(needed)
         exits.append(exit_name)
     _check_apart(
-        graph, [(key[1], turn.names(group)) for key, (group, _) in groups.items()]
+        graph, [(key[1], iteration.names(group)) for key, (group, _) in groups.items()]
     )
     for (_, of_texts), (variables, _) in groups.items():
         for merge in sorted(texts & variables if not of_texts else ()):
@@ -250,7 +250,9 @@ def make_whiles(
     for variables, exits in groups.values():
         chosen = [v for merge, v in loop.variables.items() if merge in variables]
         made.append(
-            _write_while(graph, regions, loop, turn, chosen, exits, frame, waits, fixed)
+            _write_while(
+                graph, regions, loop, iteration, chosen, exits, frame, waits, fixed
+            )
         )
     return made
 
@@ -293,11 +295,11 @@ def _is_effect(op: str) -> bool:
 #
 # Condition and body may share nodes. Each gets a copy of its own, so none of them may
 # have a side effect (_check_shared).
-class _Turn:
+class _Iteration:
     """The computation of one iteration of a loop.
 
     Attributes:
-      continues: the tensor that says whether there is another turn.
+      continues: the tensor that says whether there is another iteration.
       condition: the part that computes it.
       bodies: by loop variable, the part that computes its next value.
       controls: by loop variable, nodes that must run before that.
@@ -367,7 +369,7 @@ def _write_while(
     graph: Graph,
     regions: Regions,
     loop: _Loop,
-    turn: _Turn,
+    iteration: _Iteration,
     variables: List[_LoopVariable],
     exits: List[str],
     frame: Frame,
@@ -378,11 +380,11 @@ def _write_while(
     body = Part(set(), {}, set())
     controls: Dict[str, None] = {}
     for variable in variables:
-        body.add(turn.bodies[variable.merge])
-        controls.update(dict.fromkeys(turn.controls[variable.merge]))
-    _check_shared(graph, turn.condition, body)
+        body.add(iteration.bodies[variable.merge])
+        controls.update(dict.fromkeys(iteration.controls[variable.merge]))
+    _check_shared(graph, iteration.condition, body)
     own = {variable.merge + ":0" for variable in variables}
-    taken, constants = outer_tensors(graph, (turn.condition, body), fixed, own)
+    taken, constants = outer_tensors(graph, (iteration.condition, body), fixed, own)
     # Both functions take the same arguments, in this order: two counters, the loop
     # variables, what is taken from outside. The body returns one value for each.
     arguments = [(v.merge + ":0", v.dtype, v.shape) for v in variables] + taken
@@ -392,7 +394,7 @@ def _write_while(
         attr: function_name(graph, "{}_{}".format(name, attr))
         for attr in ("cond", "body")
     }
-    goes_on = [Result(CONDITION, _inner(turn.continues, loop), DT_BOOL)]
+    goes_on = [Result(CONDITION, _inner(iteration.continues, loop), DT_BOOL)]
     results = []
     for variable in variables:
         tensor = _inner(variable.following, loop)
@@ -400,7 +402,7 @@ def _write_while(
         results.append(Result("next", tensor, variable.dtype, same))
     # What stays the same is returned as it came: TF 1.15 knows a resource by it.
     results += [Result("same", tensor, dtype, True) for tensor, dtype, _ in taken]
-    both = {"cond": (turn.condition, goes_on), "body": (body, results)}
+    both = {"cond": (iteration.condition, goes_on), "body": (body, results)}
     for attr, (part, returned) in both.items():
         write_function(
             graph,
@@ -413,11 +415,11 @@ def _write_while(
             controls if part is body else (),
             counted=True,
         )
-    limit = most_turns(graph, turn.continues, loop.variables, loop.boundary)
+    limit = most_iterations(graph, iteration.continues, loop.variables, loop.boundary)
     _replace(
         graph, regions, loop, name, functions, frame, variables, taken, exits, limit
     )
-    waits = waits | turn.condition.waits | body.waits
+    waits = waits | iteration.condition.waits | body.waits
     graph.wait_for(name, sorted(waits))
     regions.order[name] = min(regions.order[each] for each in regions.entered[frame])
     return name

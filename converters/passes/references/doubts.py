@@ -51,12 +51,12 @@ class UnsureReads:
     """Reads of what may be a variable's memory or a copy: only a run decides."""
 
     def __init__(self) -> None:
-        self._takers: Dict[Tuple[str, str], Dict[Taker, None]] = {}
+        self._users: Dict[Tuple[str, str], Dict[Taker, None]] = {}
 
-    def add(self, node: str, variables: Iterable[str], taker: Taker) -> None:
+    def add(self, node: str, variables: Iterable[str], user: Taker) -> None:
         """Notes who takes what a node passes on of some variables."""
         for variable in variables:
-            self._takers.setdefault((node, variable), {})[taker] = None
+            self._users.setdefault((node, variable), {})[user] = None
 
     def doubts(self) -> List[Doubt]:
         """What is in doubt, for each node and variable."""
@@ -64,19 +64,19 @@ class UnsureReads:
             Doubt(
                 "node {!r} passes on the memory of the variable {!r}, or a copy; only "
                 "a run decides which, and so whether {} shows later writes. {}".format(
-                    node, variable, _named(next(iter(takers))), WAY_OUT
+                    node, variable, _named(next(iter(users))), WAY_OUT
                 ),
-                frozenset(taker for taker in takers if isinstance(taker, str)),
-                frozenset(taker for taker in takers if isinstance(taker, int)),
+                frozenset(user for user in users if isinstance(user, str)),
+                frozenset(user for user in users if isinstance(user, int)),
             )
-            for (node, variable), takers in self._takers.items()
+            for (node, variable), users in self._users.items()
         ]
 
 
-def _named(taker: Taker) -> str:
-    if isinstance(taker, int):
+def _named(user: Taker) -> str:
+    if isinstance(user, int):
         return "what the signature returns"
-    return "node {!r}".format(taker)
+    return "node {!r}".format(user)
 
 
 # Given:

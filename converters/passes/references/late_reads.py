@@ -312,7 +312,7 @@ class LateReads:
         behind: Mapping[str, int],
         done: int,
         node: str,
-        taker: Taker,
+        user: Taker,
     ) -> None:
         """Notes an alias of what a write may have left behind.
 
@@ -320,7 +320,7 @@ class LateReads:
         another one. What was read before stays what it was.
         """
         if self._shows(alias, behind, done & self._resizing, node):
-            self._unsure.add(node, self._variables(alias), taker)
+            self._unsure.add(node, self._variables(alias), user)
 
     def _resizer(self, alias: Alias, done: int, since: str) -> str:
         """The write that may have given the variable new memory, if it is the last.
@@ -342,10 +342,10 @@ class LateReads:
             return ""
         return last[0]
 
-    def _doubtful(self, alias: Alias, taker: Taker) -> bool:
+    def _doubtful(self, alias: Alias, user: Taker) -> bool:
         node = self.aliases.unsure(alias)
         if node:
-            self._unsure.add(node, self._variables(alias), taker)
+            self._unsure.add(node, self._variables(alias), user)
         return bool(node)
 
     def _variables(self, alias: Alias) -> List[str]:

@@ -31,18 +31,18 @@ def find_references(graph: Graph, names: Sequence[str]) -> Dict[str, int]:
     """
     found: Dict[str, int] = {}
     stack = [name for name in names if graph.nodes[name].op in REFERENCE_OPS]
-    takers: Dict[str, List[str]] = {}
+    users: Dict[str, List[str]] = {}
     for name in names if stack else ():
         if any(output.dtype > REF_OFFSET for output in graph.outputs(name)):
             for edge in graph.inputs(name):
-                takers.setdefault(edge.tensor, []).append(name)
+                users.setdefault(edge.tensor, []).append(name)
     while stack:
         name = stack.pop()
         for i, output in enumerate(graph.outputs(name)):
             tensor = "{}:{}".format(name, i)
             if output.dtype > REF_OFFSET and tensor not in found:
                 found[tensor] = output.dtype - REF_OFFSET
-                stack += takers.get(tensor, ())
+                stack += users.get(tensor, ())
     return found
 
 
@@ -67,13 +67,13 @@ def hand_on_values(graph: Graph) -> None:
     if not merges and not back:
         return
     references = find_references(graph, list(graph.nodes))
-    takers: Dict[str, List[str]] = {}
+    users: Dict[str, List[str]] = {}
     for name in graph.nodes:
         for edge in data_inputs(graph, name):
-            takers.setdefault(edge.tensor, []).append(name)
+            users.setdefault(edge.tensor, []).append(name)
     kept: Dict[str, Set[str]] = {}
     for name in merges + back:
-        forwards = _forwards(graph, name, takers)
+        forwards = _forwards(graph, name, users)
         if forwards is not None and name + ":0" in references:
             kept[name] = forwards
     changed: Set[str] = set().union(*kept.values()) if kept else set()
@@ -92,7 +92,7 @@ def hand_on_values(graph: Graph) -> None:
 
 
 def _forwards(
-    graph: Graph, name: str, takers: Dict[str, List[str]]
+    graph: Graph, name: str, users: Dict[str, List[str]]
 ) -> Optional[Set[str]]:
     """All that hands a reference on from a node; None where something writes it."""
     found = {name}
@@ -101,16 +101,16 @@ def _forwards(
         name = stack.pop()
         for i in range(len(graph.outputs(name))):
             tensor = "{}:{}".format(name, i)
-            for taker in takers.get(tensor, ()):
-                types = graph.inputs_types(taker)
-                for dtype, edge in zip(types, data_inputs(graph, taker)):
+            for user in users.get(tensor, ()):
+                types = graph.inputs_types(user)
+                for dtype, edge in zip(types, data_inputs(graph, user)):
                     if edge.tensor != tensor or dtype <= REF_OFFSET:
                         continue
-                    if graph.nodes[taker].op not in _FORWARDS:
+                    if graph.nodes[user].op not in _FORWARDS:
                         return None
-                    if taker not in found:
-                        found.add(taker)
-                        stack.append(taker)
+                    if user not in found:
+                        found.add(user)
+                        stack.append(user)
     return found
 
 
