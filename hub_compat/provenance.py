@@ -14,7 +14,7 @@ __all__ = ["CONVERTER_VERSION", "Provenance", "read"]
 
 # Changes whenever a conversion of the same source may give another result, so
 # that caches hold nothing stale.
-CONVERTER_VERSION = "20"
+CONVERTER_VERSION = "21"
 
 _FOLDER, _FILE = "assets.extra", "hub_compat.json"
 
