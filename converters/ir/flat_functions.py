@@ -6,20 +6,33 @@ of a loop.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Set
+from types import MappingProxyType
+from typing import Any, Dict, Iterable, List, Mapping, Set
 
-from hub_compat._tf import function_pb2
+from hub_compat._tf import function_pb2, node_def_pb2
 
+from .attributes import arg_types
 from .calls import called_by
 from .flat_graph import FlatGraph
-from .graph import arg_types, split_tensor
+from .graph import split_tensor
 from .inlining import Inliner, Kind
+from .names import Names
 
-__all__ = ["flat_library"]
+__all__ = ["flat_library", "own_functions"]
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def flat_library(nodes: Iterable[Any], inliner: Inliner) -> List[Any]:
-    """The functions that nodes need, however deep, sorted by name."""
+def flat_library(
+    nodes: Iterable[Any], inliner: Inliner, gradients: Mapping[str, str] = NOTHING
+) -> List[Any]:
+    """The functions that nodes need, however deep, sorted by name.
+
+    Args:
+      nodes: the nodes.
+      inliner: the functions.
+      gradients: by function, the one that computes its gradient.
+    """
     found: Dict[str, Any] = {}
     waiting = list(nodes)
     while waiting:
@@ -27,13 +40,38 @@ def flat_library(nodes: Iterable[Any], inliner: Inliner) -> List[Any]:
             if name in inliner.functions and name not in found:
                 found[name] = _flat(inliner.functions[name], inliner)
                 waiting.extend(found[name].node_def)
+                if name in gradients:
+                    own = node_def_pb2.NodeDef(op=gradients[name])
+                    waiting.append(own)
     return [found[name] for name in sorted(found)]
+
+
+def own_functions(nodes: Iterable[Any], inliner: Inliner) -> None:
+    """Gives each node of a graph that names functions its own ones.
+
+    TF 1.15 rewrites the body of a loop for its gradient, under a name that is made of
+    that of the function.
+    """
+    used: Set[str] = set()
+    names = Names(inliner.functions)
+    for node in nodes:
+        if inliner.called(node) or node.op in inliner.kept:
+            continue
+        for key in sorted(node.attr):
+            attr = node.attr[key]
+            name = attr.func.name if attr.HasField("func") else ""
+            if name in used and name in inliner.functions:
+                copy = function_pb2.FunctionDef()
+                copy.CopyFrom(inliner.functions[name])
+                copy.signature.name = attr.func.name = names.take(name)
+                inliner.functions[copy.signature.name] = copy
+            used.add(name)
 
 
 def _flat(function: Any, inliner: Inliner) -> Any:
     """A function without calls; the function itself where it has none."""
     own = {name for node in function.node_def for name in inliner.called(node)}
-    if not own:
+    if not own or function.signature.name in inliner.kept:
         return function
     graph = FlatGraph()
     args = [arg.name for arg in function.signature.input_arg]

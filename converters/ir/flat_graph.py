@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from hub_compat._tf import node_def_pb2
 
-from .functions import set_attr
+from .attributes import set_attr
 from .graph import node_of
 from .names import Names, node_name
 

@@ -33,12 +33,15 @@ from typing import (
     Tuple,
 )
 
+from hub_compat._tf import node_def_pb2
 from hub_compat.errors import CorruptModuleError
 
-from .calls import PARTITIONED_CALLS, called_by
+from .attributes import arg_types
+from .calls import PARTITIONED_CALLS, call, called_by
 from .effects import is_random, is_write
 from .flat_graph import FlatGraph
-from .graph import arg_types, node_of
+from .graph import node_of
+from .same_functions import SameFunctions
 from .tensor_names import spell_out
 
 __all__ = ["Inlined", "Inliner", "Kind"]
@@ -119,6 +122,8 @@ class Inliner:
     Attributes:
       functions: the FunctionDefs by name.
       kinds: of each node that was copied, by its name in the flat graph.
+      homes: of each node with state, the functions that it was in.
+      kept: functions that stay functions.
 
     Args:
       functions: the library.
@@ -134,10 +139,12 @@ class Inliner:
     ) -> None:
         self.functions = functions
         self.kinds: Dict[str, Kind] = {}
+        self.homes: Dict[str, Tuple[str, ...]] = {}
+        self.kept = frozenset(kept)
         self._op_def = op_def
-        self._kept = kept
         self._steps: Dict[str, List[_Step]] = {}
         self._ops: Dict[str, Set[str]] = {}
+        self._same = SameFunctions(functions)
         self._stack: List[str] = []
 
     def op_def(self, op: str) -> Any:
@@ -165,6 +172,8 @@ class Inliner:
           CorruptModuleError: the function takes another number of arguments.
         """
         function = self.functions[name]
+        if name in self.kept:
+            return self._call(graph, function, arguments, controls)
         args = [arg.name for arg in function.signature.input_arg]
         if len(args) != len(arguments):
             raise CorruptModuleError(
@@ -182,6 +191,32 @@ class Inliner:
             for arg in function.signature.output_arg
         ]
         return Inlined(results, tuple(dict.fromkeys(copy.touched)))
+
+    def _call(
+        self,
+        graph: FlatGraph,
+        function: Any,
+        arguments: Sequence[str],
+        controls: Sequence[str],
+    ) -> Inlined:
+        """Calls a function that stays one."""
+        node = node_def_pb2.NodeDef(name="call")
+        call(node, function)
+        kind = self.kind(node)
+        key = b"call " + function.signature.name.encode()
+        has_state = kind is not Kind.NOTHING
+        added = graph.copy(node, key, has_state, arguments, controls)
+        count = len(function.signature.output_arg)
+        results = ["{}:{}".format(added, i) for i in range(count)]
+        if not has_state:
+            return Inlined(results, ())
+        self.kinds[added] = kind
+        self.note_home(added)
+        return Inlined(results, (added,))
+
+    def note_home(self, name: str) -> None:
+        """Notes in which functions a node of a flat graph was."""
+        self.homes.setdefault(name, tuple(self._stack))
 
     # The strongest of the kinds in a called function stands for the call: an If with a
     # write in one branch is a write.
@@ -245,7 +280,7 @@ class Inliner:
             if key not in _DROPPED:
                 bare.attr[key].CopyFrom(value)
         attrs = [
-            key.encode() + b"=" + bare.attr[key].SerializeToString(deterministic=True)
+            key.encode() + b"=" + self._same.attribute(bare.attr[key])
             for key in sorted(bare.attr)
         ]
         return _Step(
@@ -264,7 +299,7 @@ class Inliner:
         name = str(
             node.attr["f"].func.name if node.op in PARTITIONED_CALLS else node.op
         )
-        return (name,) if name in self.functions and name not in self._kept else ()
+        return (name,) if name in self.functions and name not in self.kept else ()
 
 
 # Who waits for what, after f(x) = {w = Assign(v, x); y = Mul(x, 2)} came in the place
@@ -331,6 +366,7 @@ class _Copy:
         added = self._graph.copy(step.node, step.key, has_state, inputs, waits)
         if has_state:
             kinds[added] = step.kind
+            self._inliner.note_home(added)
             self.touched.append(added)
             self._waits[name] = (added,)
         else:

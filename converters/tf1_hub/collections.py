@@ -7,8 +7,9 @@ from typing import Any, Callable, Dict, Iterable, List, Sequence, Tuple
 from hub_compat._parsing.known_names import ATTACHMENTS
 from hub_compat._tf import meta_graph_pb2
 
-from ..ir.flat_functions import flat_library
+from ..ir.flat_functions import flat_library, own_functions
 from ..ir.graph import node_of
+from .gradients import OwnGradient
 from .structures import Leaf
 from .variants import VariantBuilder
 
@@ -24,6 +25,7 @@ def write_meta_graph(
     variant: VariantBuilder,
     attachments: Sequence[bytes],
     op_def: Callable[[str], Any],
+    gradients: Sequence[OwnGradient],
 ) -> int:
     """Writes a variant.
 
@@ -34,6 +36,7 @@ def write_meta_graph(
       variant: the variant.
       attachments: serialized ModuleAttachments.
       op_def: from the name of an op to its OpDef.
+      gradients: the functions that have gradients of their own.
 
     Returns:
       How many nodes it has, with those of its functions.
@@ -46,9 +49,14 @@ def write_meta_graph(
     graph_def.versions.CopyFrom(source.graph_def.versions)
     for name in variant.graph.slice(_kept(variant)):
         graph_def.node.add().CopyFrom(variant.graph.nodes[name])
-    functions = flat_library(graph_def.node, variant.inliner)
+    own_functions(graph_def.node, variant.inliner)
+    own = {each.forward: each.backward for each in gradients}
+    functions = flat_library(graph_def.node, variant.inliner, own)
     for function in functions:
         graph_def.library.function.add().CopyFrom(function)
+        name = function.signature.name
+        if name in own:
+            graph_def.library.gradient.add(function_name=name, gradient_func=own[name])
     _write_signatures(meta_graph, variant)
     _write_collections(meta_graph, variant, attachments)
     used = {node.op for node in graph_def.node}
@@ -70,6 +78,8 @@ def _kept(variant: VariantBuilder) -> List[str]:
             definition.initializer_name,
             definition.snapshot_name,
         ]
+    if variant.served is not None:
+        kept += variant.served.nodes()
     for built in variant.signatures.values():
         for _, tensors in built.inputs + built.outputs:
             kept += tensors
@@ -138,5 +148,7 @@ def _write_collections(
         asset = meta_graph_pb2.AssetFileDef(filename=filename)
         asset.tensor_info.name = name + ":0"
         collections["saved_model_assets"].any_list.value.add().Pack(asset)
+    if variant.served is not None:
+        variant.served.write(meta_graph)
     if attachments:
         collections[ATTACHMENTS].bytes_list.value.extend(attachments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Tuple
 
+from hub_compat import provenance
 from hub_compat._io import files as _files
 from hub_compat._io import links as _links
 from hub_compat._parsing.full_proto import read_saved_model
@@ -12,9 +13,9 @@ from ..backend import canonical
 from ..checkpoint import relabel
 from ..checkpoint.objects import check_object_checkpoint, checkpoint_keys
 from ..ir.outside_ops import warnings_of_saved_model
-from ..lowering.lowering import lower
+from ..lowering.lowering import Lowered, lower
 from ..opdata.targets import of_target
-from ..request import HUB, ConversionRequest, ConversionResult
+from ..request import HUB, SERVED, ConversionRequest, ConversionResult
 from .module import build
 
 __all__ = ["write_tf1_form"]
@@ -22,6 +23,8 @@ __all__ = ["write_tf1_form"]
 # ModuleDef.format = FORMAT_V3 (module_def.proto of tensorflow_hub 0.12).
 _MODULE_DEF = b"\x08\x03"
 _LOWEST = "tf1.15"
+# Its version, and that of its graphs.
+_WRITER = ("1.15", 134)
 
 
 def write_tf1_form(request: ConversionRequest) -> ConversionResult:
@@ -43,12 +46,16 @@ def write_tf1_form(request: ConversionRequest) -> ConversionResult:
         op.name: op
         for op in saved_model.meta_graphs[0].meta_info_def.stripped_op_list.op
     }
-    lowered = lower(saved_model, registry, source)
+    facts = provenance.read(source)
+    lowered = Lowered({}, [])
+    if facts is None or request.detection.producer.is_newer_than(*_WRITER):
+        lowered = lower(saved_model, registry, source)
 
     def op_def(op: str) -> Optional[Any]:
         return registry.get(op) or declared.get(op)
 
-    module = build(saved_model.meta_graphs[0], keys, op_def)
+    served = request.form == SERVED
+    module = build(saved_model.meta_graphs[0], keys, op_def, served, facts)
     folder = _files.join(directory, "variables")
     _files.make_dirs(folder)
     report = relabel.relabel(

@@ -111,7 +111,10 @@ class Objects:
         names, inputs = Names(), []
         for key, value in given:
             if _has_tensors(value):
-                inputs += named_leaves(value, key, names)
+                found = named_leaves(value, key, names)
+                if len(found) == 1 and _says_something(defaults.get(key)):
+                    found = [found[0]._replace(default=defaults[key])]
+                inputs += found
             elif key == _TRAINING:
                 kind = value.WhichOneof("kind")
                 training = value.bool_value if kind == "bool_value" else False
@@ -133,6 +136,13 @@ def _number(key: str) -> Tuple[int, str]:
 
 def _has_tensors(value: Any) -> bool:
     return any(leaf.WhichOneof("kind") in _TENSOR for _, leaf in leaves(value))
+
+
+def _says_something(default: Any) -> bool:
+    return default is not None and default.WhichOneof("kind") not in (
+        None,
+        "none_value",
+    )
 
 
 def _is_default(value: Any, default: Any) -> bool:

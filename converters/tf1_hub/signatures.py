@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from types import MappingProxyType
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from ..ir.calls import called_by
+from .defaults import Default
 from .objects import Objects, Trace
 from .structures import Leaf, Part
 
@@ -24,11 +36,23 @@ class Entry(NamedTuple):
       name: its name.
       trace: the function behind it, with the inputs' names.
       outputs: the names of the outputs, each with its place among the trace's.
+      defaults: by input that may be left out, what it is then.
     """
 
     name: str
     trace: Trace
     outputs: Tuple[Tuple[str, int], ...]
+    defaults: Mapping[str, Default] = MappingProxyType({})
+
+    @property
+    def left(self) -> FrozenSet[str]:
+        """Inputs that the signature leaves out, as hub.Module asks for all it has.
+
+        Those whose defaults are numbers of the program that saved the model, unless
+        there are no others.
+        """
+        numbers = [k for k, v in self.defaults.items() if v.trace is None]
+        return frozenset(numbers if len(numbers) < len(self.trace.inputs) else ())
 
     @classmethod
     def of(cls, name: str, trace: Trace) -> Entry:
@@ -41,7 +65,7 @@ class Callable(NamedTuple):
     """An object that can be called, and its traces.
 
     Attributes:
-      name: the attribute that it is of the root; ``"default"`` is the root itself.
+      name: the attribute that it is of the root, or what the root itself is called.
       traces: the traces.
     """
 
@@ -67,28 +91,36 @@ def choose(traces: Sequence[Trace], training: bool) -> Optional[Trace]:
     return max(fit, key=lambda t: (len(t.inputs), t.unknowns(), -traces.index(t)))
 
 
-def callables(objects: Objects, signatures: Sequence[str]) -> List[Callable]:
-    """The root, if it can be called, and what hangs on it and can.
+def callables(
+    objects: Objects, signatures: Sequence[str], number: int, own: str
+) -> List[Callable]:
+    """An object, if it can be called, and what hangs on it and can.
 
     Of a Keras model's attributes, which are its layers, only those that are the names
     of signatures.
+
+    Args:
+      objects: the object graph.
+      signatures: the names of the object's signatures.
+      number: the object.
+      own: what it is called itself.
     """
-    root = objects.children(0)
+    root = objects.children(number)
     found = []
     if _CALL in root:
-        found.append(Callable("default", _traces(objects, 0, root)))
-    is_keras = _is_keras(objects, 0)
-    for name, number in sorted(root.items()):
+        found.append(Callable(own, _traces(objects, number, root)))
+    is_keras = _is_keras(objects, number)
+    for name, child in sorted(root.items()):
         if name.startswith("_") or name in _LISTS or name in _CALLS:
             continue
-        if name not in signatures and (is_keras or _is_keras(objects, number)):
+        if name not in signatures and (is_keras or _is_keras(objects, child)):
             continue
-        kind = objects.kind(number)
+        kind = objects.kind(child)
         traces: List[Trace] = []
         if kind == "function":
-            traces = objects.traces(number)
+            traces = objects.traces(child)
         elif kind == "user_object":
-            traces = _traces(objects, number, objects.children(number))
+            traces = _traces(objects, child, objects.children(child))
         if any(trace.inputs for trace in traces):
             found.append(Callable(name, traces))
     return found
@@ -106,27 +138,30 @@ def _is_keras(objects: Objects, number: int) -> bool:
     return bool(node.user_object.identifier.startswith(_KERAS))
 
 
-def signature_traces(objects: Objects, meta_graph: Any) -> Dict[str, Trace]:
-    """The functions behind ``signatures``, by name."""
-    holder = objects.children(0).get("signatures")
+def signature_traces(
+    objects: Objects, meta_graph: Any, number: int
+) -> Dict[str, Trace]:
+    """The functions behind the ``signatures`` of an object, by name."""
+    holder = objects.children(number).get("signatures")
     if holder is None:
         return {}
     calls = _calls(meta_graph)
     found = {}
-    for name, number in sorted(objects.children(holder).items()):
-        function = objects.function(number)
+    for name, child in sorted(objects.children(holder).items()):
+        function = objects.function(child)
         if function not in objects.proto.concrete_functions:
             continue
         made = objects.concrete(function)
         order = _order(meta_graph, name, calls.get(function))
         if order is None:
-            bare = objects.proto.nodes[number].bare_concrete_function
+            bare = objects.proto.nodes[child].bare_concrete_function
             order = list(bare.argument_keywords)
         by_name = {leaf.name: leaf for leaf in made.inputs}
-        infos = meta_graph.signature_def[name].inputs
-        for key in infos:
-            part = Part(infos[key].dtype, infos[key].tensor_shape)
-            by_name.setdefault(key, Leaf(key, (part,)))
+        if name in meta_graph.signature_def:
+            infos = meta_graph.signature_def[name].inputs
+            for key in infos:
+                part = Part(infos[key].dtype, infos[key].tensor_shape)
+                by_name.setdefault(key, Leaf(key, (part,)))
         inputs = tuple(by_name[key] for key in order)
         found[name] = made._replace(inputs=inputs)
     return found

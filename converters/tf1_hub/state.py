@@ -7,12 +7,13 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 from hub_compat._tf import attr_value_pb2, variable_pb2
 from hub_compat.errors import ConversionError
 
+from ..ir.attributes import set_attr
 from ..ir.dtypes import DT_INT32, DT_STRING
 from ..ir.flat_graph import FlatGraph
-from ..ir.functions import set_attr
 from ..ir.graph import node_of
 from ..ir.inlining import Inliner, Kind
 from ..ir.names import Names, node_name
+from ..ir.signatures import make_shape
 from .objects import Objects
 
 __all__ = ["State", "Variable", "find_variables"]
@@ -99,8 +100,12 @@ class State:
         objects: Objects,
         inliner: Inliner,
         variables: Sequence[Variable],
+        served: bool = False,
     ) -> None:
         self.graph = graph
+        self._served = served
+        self._asset_values: Dict[int, str] = {}
+        self._kept_paths: List[str] = []
         self.table_initializers: List[str] = []
         self.asset_nodes: Dict[str, str] = {}
         self.definitions: Dict[str, Any] = {}
@@ -136,9 +141,56 @@ class State:
                 )
         return self._tensors[number]
 
-    def tensors(self, function: str) -> List[str]:
-        """The tensors that a function captures."""
-        return [self.tensor(number) for number in self._objects.bound(function)]
+    def tensors(self, function: str, initializes: bool = False) -> List[str]:
+        """The tensors that a function captures.
+
+        Args:
+          function: its name.
+          initializes: whether it is run by an initializer.
+        """
+        return self.tensors_of(self._objects.bound(function), initializes)
+
+    def tensors_of(
+        self, numbers: Sequence[int], initializes: bool = False
+    ) -> List[str]:
+        """The tensors of some objects, as functions take them."""
+        found = []
+        for number in numbers:
+            tensor = self.tensor(number)
+            if self._served and not initializes and node_of(tensor) in self.asset_nodes:
+                tensor = self._kept_path(number, tensor)
+            found.append(tensor)
+        return found
+
+    def initializers(self) -> List[str]:
+        """What a session runs after it has restored variables."""
+        return self.table_initializers + self._kept_paths
+
+    def _kept_path(self, number: int, constant: str) -> str:
+        """An asset's path for calls, where a loader feeds it to initializers only."""
+        if number not in self._asset_values:
+            text, name = ("type", DT_STRING), node_of(constant)
+            handle = self.graph.node(
+                "VarHandleOp",
+                name + "/variable",
+                dtype=text,
+                shape=("shape", make_shape([])),
+                shared_name=(name + "/variable").encode(),
+                container=b"",
+            )
+            self._kept_paths.append(
+                self.graph.node(
+                    "AssignVariableOp",
+                    name + "/assign",
+                    [handle + ":0", constant],
+                    dtype=text,
+                )
+            )
+            read = self.graph.node(
+                "ReadVariableOp", name + "/read", [handle + ":0"], dtype=text
+            )
+            self._asset_values[number] = read + ":0"
+        return self._asset_values[number]
 
     # ---- variables
 
@@ -222,7 +274,7 @@ class State:
         own = self._objects.children(number)
         create = self._objects.function(own["_create_resource"])
         made = FlatGraph()
-        inlined = self._inliner.inline(made, create, self.tensors(create))
+        inlined = self._inliner.inline(made, create, self.tensors(create, True))
         (result,) = inlined.results
         names: Dict[str, str] = {}
         for name, node in made.nodes.items():
@@ -231,6 +283,7 @@ class State:
                 node.op, node.name, inputs, **{key: node.attr[key] for key in node.attr}
             )
         table = names[node_of(result)]
+        _take_no_inputs(self.graph.nodes[table])
         # Two tables of one name would be one in a session.
         set_attr(self.graph.nodes[table], "shared_name", table.encode())
         self._tensors[number] = table + ":0"
@@ -242,12 +295,32 @@ class State:
             return
         initialize = self._objects.function(own["_initialize"])
         self.graph.begin()
-        inlined = self._inliner.inline(self.graph, initialize, self.tensors(initialize))
+        inlined = self._inliner.inline(
+            self.graph, initialize, self.tensors(initialize, True)
+        )
         kinds = self._inliner.kinds
         done = [n for n in inlined.touched if kinds[n] in (Kind.WRITE, Kind.CHECK)]
         if done:
             node = self.graph.node("NoOp", table + "/initialize", (), done)
             self.table_initializers.append(node)
+
+
+def _take_no_inputs(node: Any) -> None:
+    """Makes a table that is made of nothing of a dense one.
+
+    Of what has inputs, hub.Module makes another one for each application, and fills
+    none of these. A dense table has keys that stand for free places. They are no
+    entries, and neither are they in the other table.
+    """
+    if not node.op.startswith("MutableDenseHashTable"):
+        return
+    is_scalar = not node.attr["value_shape"].shape.dim
+    node.op = "MutableHashTableV2" if is_scalar else "MutableHashTableOfTensorsV2"
+    del node.input[:]
+    for key in ("initial_num_buckets", "max_load_factor"):
+        node.attr.pop(key, None)
+    if is_scalar:
+        node.attr.pop("value_shape", None)
 
 
 def _vector(sizes: Sequence[int]) -> Any:

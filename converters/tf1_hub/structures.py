@@ -29,11 +29,14 @@ class Leaf(NamedTuple):
       name: how a signature calls it.
       parts: its tensors, in the order in which a function takes or returns them.
       spec: TypeSpecProto of a sparse or composite tensor; None of another.
+      default: a StructuredValue of numbers, which a call has without it; None where
+        it has to be given.
     """
 
     name: str
     parts: Tuple[Part, ...]
     spec: Any = None
+    default: Any = None
 
     @property
     def key(self) -> Tuple[Any, ...]:

@@ -11,9 +11,12 @@ from typing import Any, Collection, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from ..ir.flat_graph import FlatGraph
 from ..ir.graph import node_of
-from ..ir.inlining import Kind
+from ..ir.inlining import Inliner, Kind
 
 __all__ = ["Effects", "UpdateOps", "split"]
+
+# What converters/backend/traces.py calls the functions of update ops.
+UPDATES = "updates_"
 
 
 class Effects(NamedTuple):
@@ -32,7 +35,7 @@ class Effects(NamedTuple):
 
 def split(
     graph: FlatGraph,
-    kinds: Dict[str, Kind],
+    inliner: Inliner,
     touched: Sequence[str],
     outputs: Sequence[str],
     inputs: Collection[str],
@@ -42,18 +45,23 @@ def split(
 
     Args:
       graph: the graph.
-      kinds: what its nodes do.
+      inliner: what its nodes do, and where they are from.
       touched: the nodes with state of the signature.
       outputs: its output tensors.
       inputs: the nodes that are its inputs.
       training: whether it may have update ops.
     """
+    kinds = inliner.kinds
     needed = set(graph.slice(outputs))
     effects = [n for n in touched if kinds[n] in (Kind.WRITE, Kind.CHECK)]
     loose = [name for name in effects if name not in needed]
     if not training:
         return Effects([], loose, [])
     fed = _behind(graph, inputs)
+    for name in loose:
+        # Those of a converted module are in functions of their own.
+        if any(home.startswith(UPDATES) for home in inliner.homes[name]):
+            fed.add(name)
     updates = [n for n in loose if kinds[n] is Kind.WRITE and n in fed]
     tied = [name for name in loose if name not in updates]
     # What something else waits for has to run with that.

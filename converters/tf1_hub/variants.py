@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..ir.flat_graph import FlatGraph
 from ..ir.graph import node_of, split_tensor
 from ..ir.inlining import Inliner
 from ..ir.names import node_name
-from .objects import Objects
+from .defaults import Default, constant
+from .objects import Objects, Trace
+from .served import Served
 from .signatures import Entry
 from .state import State
 from .structures import Leaf
@@ -41,6 +43,7 @@ class VariantBuilder:
       updates: its update ops.
       inliner: the functions of the model.
       losses: tensors of the regularization losses.
+      served: the nodes that a session loader runs; None of a TF1 Hub module.
       warnings: what else to know.
     """
 
@@ -57,6 +60,7 @@ class VariantBuilder:
         self.signatures: Dict[str, Built] = {}
         self.updates = UpdateOps(graph)
         self.losses: List[str] = []
+        self.served: Optional[Served] = None
         self.warnings: List[str] = []
         self._objects = objects
         self.inliner = inliner
@@ -67,7 +71,7 @@ class VariantBuilder:
     def add(self, entry: Entry) -> Built:
         """Adds a signature."""
         graph, trace = self.graph, entry.trace
-        inputs = self._inputs(trace.inputs)
+        inputs = self._inputs(trace.inputs, entry.defaults)
         fed = [tensor for tensors in inputs for tensor in tensors]
         captured = self.state.tensors(trace.function)
         graph.begin()
@@ -75,7 +79,7 @@ class VariantBuilder:
         found = self._outputs(entry, inlined.results)
         effects = split(
             graph,
-            self.inliner.kinds,
+            self.inliner,
             inlined.touched,
             [tensor for _, tensors in found for tensor in tensors],
             [node_of(tensor) for tensor in fed],
@@ -94,9 +98,24 @@ class VariantBuilder:
                  for tensor, part in zip(tensors, leaf.parts)))
                 for leaf, tensors in found
             ]  # fmt: skip
-        built = Built(tuple(zip(trace.inputs, inputs)), tuple(found), origins)
+        given = [
+            pair for pair in zip(trace.inputs, inputs) if pair[0].name not in entry.left
+        ]
+        built = Built(tuple(given), tuple(found), origins)
         self.signatures[entry.name] = built
         return built
+
+    def probe(self, trace: Trace, defaults: Mapping[str, Default]) -> Built:
+        """Adds the nodes of a trace, to see what its outputs are; no signature."""
+        inputs = self._inputs(trace.inputs, defaults)
+        fed = [tensor for tensors in inputs for tensor in tensors]
+        self.graph.begin()
+        inlined = self.inliner.inline(
+            self.graph, trace.function, fed + self.state.tensors(trace.function)
+        )
+        found = self._outputs(Entry.of("", trace), inlined.results)
+        origins = tuple(tuple(map(self._origin, tensors)) for _, tensors in found)
+        return Built(tuple(zip(trace.inputs, inputs)), tuple(found), origins)
 
     def add_losses(self, functions: Sequence[str]) -> None:
         """Adds regularization losses, functions without arguments."""
@@ -137,8 +156,56 @@ class VariantBuilder:
 
     # ---- inputs
 
-    def _inputs(self, leaves: Sequence[Leaf]) -> List[Tuple[str, ...]]:
+    def _inputs(
+        self, leaves: Sequence[Leaf], defaults: Mapping[str, Default]
+    ) -> List[Tuple[str, ...]]:
         """Placeholders: those of a signature with the same inputs, else by name."""
+        required = [leaf for leaf in leaves if leaf.name not in defaults]
+        by_name = dict(zip([r.name for r in required], self._required(required)))
+        for leaf in leaves:
+            if leaf.name in defaults:
+                given = defaults[leaf.name]
+                by_name[leaf.name] = self._optional(leaf, given, by_name)
+        return [by_name[leaf.name] for leaf in leaves]
+
+    def _optional(
+        self, leaf: Leaf, default: Default, given: Mapping[str, Tuple[str, ...]]
+    ) -> Tuple[str, ...]:
+        """A placeholder that need not be fed."""
+        value: Optional[str] = None
+        if default.trace is None:
+            attr = constant(default.value, leaf)
+            if attr is not None:
+                node = self.graph.node(
+                    "Const",
+                    node_name(leaf.name + "/default"),
+                    dtype=("type", leaf.parts[0].dtype),
+                    value=attr,
+                )
+                value = node + ":0"
+        else:
+            fed = [t for each in default.trace.inputs for t in given.get(each.name, ())]
+            captured = self.state.tensors_of(default.trace.bound)
+            self.graph.begin()
+            inlined = self.inliner.inline(
+                self.graph, default.trace.function, fed + captured
+            )
+            (value,) = inlined.results
+        if value is None:
+            return self._placeholder(leaf)
+        key = (leaf.name, leaf.key, value if default.trace else "")
+        if key not in self._placeholders:
+            node = self.graph.node(
+                "PlaceholderWithDefault",
+                node_name(leaf.name),
+                [value],
+                dtype=("type", leaf.parts[0].dtype),
+                shape=("shape", leaf.parts[0].shape),
+            )
+            self._placeholders[key] = (node + ":0",)
+        return self._placeholders[key]
+
+    def _required(self, leaves: Sequence[Leaf]) -> List[Tuple[str, ...]]:
         form = _form(leaves)
         shared = None if form is None else self._forms.get(form)
         if shared is not None:

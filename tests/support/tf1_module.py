@@ -41,44 +41,44 @@ def run(
     Returns:
       For each call ``out``, ``grad`` and ``after``, by names.
     """
+    # Each in a graph of its own: TF 1.15 cannot differentiate two copies of a loop.
+    return [_run_one(module_class, path, call, tags, gradients) for call in calls]
+
+
+def _run_one(
+    module_class: Any, path: str, call: Call, tags: Any, gradients: bool
+) -> Dict[str, Dict[str, Any]]:
     with tf.Graph().as_default():
         module = module_class(path, trainable=True, tags=set(tags))
         trained = {v.op.name for v in tf.compat.v1.trainable_variables()}
         variables = module.variable_map
         names = [n for n in sorted(variables) if variables[n].op.name in trained]
-        wanted = []
-        for call in calls:
-            before = len(tf.compat.v1.get_collection("update_ops"))
-            outputs = _outputs(module, call)
-            updates = tf.compat.v1.get_collection("update_ops")[before:]
-            grads: Sequence[Any] = []
-            if gradients and names:
-                loss = tf221_replay.loss_of(outputs)
-                grads = tf.gradients(loss, [variables[name] for name in names])
-            dense = {
-                name: tf.convert_to_tensor(grad)
-                for name, grad in zip(names, grads)
-                if grad is not None
-            }
-            wanted.append(
-                ({"out": outputs, "grad": dense}, updates if call.update else [])
-            )
-        values = {name: v.read_value() for name, v in variables.items()}
-        initialize = [
-            tf.compat.v1.global_variables_initializer(),
-            tf.compat.v1.tables_initializer(),
-        ]
-        found = []
+        outputs = _outputs(module, call)
+        grads: Sequence[Any] = []
+        if gradients and names:
+            loss = tf221_replay.loss_of(outputs)
+            grads = tf.gradients(loss, [variables[name] for name in names])
+        dense = {
+            name: tf.convert_to_tensor(grad)
+            for name, grad in zip(names, grads)
+            if grad is not None
+        }
+        updates = tf.compat.v1.get_collection("update_ops") if call.update else []
         with tf.compat.v1.Session() as session:
-            for one, updates in wanted:
-                session.run(initialize)
-                one, _ = session.run((one, updates))
-                one["out"] = {
-                    k: tf221_replay._storable(v) for k, v in one["out"].items()
-                }
-                one["after"] = session.run(values)
-                found.append(one)
-        return found
+            session.run(
+                [
+                    tf.compat.v1.global_variables_initializer(),
+                    tf.compat.v1.tables_initializer(),
+                ]
+            )
+            found, _ = session.run(({"out": outputs, "grad": dense}, updates))
+            found["out"] = {
+                k: tf221_replay._storable(v) for k, v in found["out"].items()
+            }
+            found["after"] = session.run(
+                {name: v.read_value() for name, v in variables.items()}
+            )
+        return dict(found)
 
 
 def _outputs(module: Any, call: Call) -> Dict[str, Any]:
