@@ -33,9 +33,10 @@ class SameFunctions:
     def _of(self, function: Any) -> bytes:
         """A hash of a function in which nodes and arguments have numbers."""
         signature = function.signature
-        numbers = {arg.name: "a%d" % i for i, arg in enumerate(signature.input_arg)}
+        args = enumerate(signature.input_arg)
+        numbers = {arg.name: "a{}".format(i) for i, arg in args}
         for i, node in enumerate(function.node_def):
-            numbers[node.name] = "n%d" % i
+            numbers[node.name] = "n{}".format(i)
 
         def numbered(tensor: str) -> str:
             node, colon, rest = tensor.partition(":")
@@ -60,7 +61,7 @@ class SameFunctions:
         return hashlib.sha256(b"\0".join(text)).digest()
 
     def attribute(self, attr: Any) -> bytes:
-        """Equal for attributes that are equal, and for those that name such functions."""
+        """Equal for attributes that are equal, or name functions that are the same."""
         if attr.HasField("func") and attr.func.name in self._functions:
             return self._digest(attr.func.name)
         data: bytes = attr.SerializeToString(deterministic=True)
