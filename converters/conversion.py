@@ -122,6 +122,12 @@ def _check(arguments: Arguments) -> Detection:
         )
     detection = detect(arguments.source)
     _check_apart(arguments.source, arguments.destination)
+    if arguments.verify and _form(arguments) is not None:
+        raise VerificationError(
+            "verify compares what tf.saved_model.load() loads, and that is no format of "
+            "TF1. Convert without it, and compare in a session. Received: "
+            "target={!r}".format(arguments.target)
+        )
     if arguments.verify:
         _prepare_verification()
     return detection

@@ -96,3 +96,54 @@ def compare(found: Any, wanted: Any, order: List[str], what: str) -> None:
     tf221_compare.assert_all_close(found["after"], after, 1e-5, what)
     tf221_compare.assert_all_close(found["out"], wanted["out"], 1e-5, what)
     tf221_compare.assert_gradients_close(found["grad"], wanted["grad"])
+
+
+def test_exported_again(tmp_path: Path) -> None:
+    """Module.export writes a module that gives the same, with what was trained."""
+    stock = pytest.importorskip("tensorflow_hub")
+    import tensorflow as tf
+
+    path = converted(FOLDER / "keras2_images" / "module", tmp_path)
+    given = tf221_compare.recorded(FOLDER / "keras2_images")["train"]["in"]
+    call = tf1_module.Call("default", given, True)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        module = stock.Module(path, trainable=True, tags={"train"})
+        assert len(tf.compat.v1.get_collection("regularization_losses")) == 1
+        module(given["#"])
+        assert len(tf.compat.v1.get_collection("update_ops")) == 2
+        assert list(module.get_input_info_dict()) == ["images"]
+        session.run(tf.compat.v1.global_variables_initializer())
+        module.export(str(tmp_path / "again"), session)
+    found = [
+        tf1_module.run(stock.Module, where, [call], ("train",))
+        for where in (path, str(tmp_path / "again"))
+    ]
+    tf221_compare.assert_all_close(found[1][0]["after"], found[0][0]["after"], 0, "")
+    tf221_compare.assert_all_close(found[1][0]["out"], found[0][0]["out"], 0, "")
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    """A module that is one already, and a comparison that would compare nothing."""
+    own = TESTDATA / "image_bn" / "module"
+    with pytest.raises(hub.errors.FormatError, match="already"):
+        hub.convert(own, tmp_path / "out", target="tf1-hub")
+    with pytest.raises(hub.errors.VerificationError, match="session"):
+        hub.convert(own, tmp_path / "out", target="tf1-saved-model", verify=True)
+
+
+def test_served(tmp_path: Path) -> None:
+    """A TF1 SavedModel, by the loader of sessions."""
+    import tensorflow as tf
+
+    folder = FOLDER / "keras2_images"
+    wanted = tf221_compare.recorded(folder)["call"]
+    out = str(tmp_path / "out")
+    hub.convert(folder / "module", out, target="tf1-saved-model")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], out)
+        signature = loaded.signature_def["serving_default"]
+        ((_, given),) = signature.inputs.items()
+        found = session.run(
+            signature.outputs["default"].name, {given.name: wanted["in"]["#"]}
+        )
+    tf221_compare.assert_all_close({"output": found}, wanted["out"], 1e-5, "")
