@@ -124,7 +124,7 @@ def _check(arguments: Arguments) -> Detection:
     _check_apart(arguments.source, arguments.destination)
     if arguments.verify and _form(arguments) is not None:
         raise VerificationError(
-            "verify compares what tf.saved_model.load() loads, and that is no format of "
+            "verify compares what tf.saved_model.load() loads, which is no format of "
             "TF1. Convert without it, and compare in a session. Received: "
             "target={!r}".format(arguments.target)
         )
