@@ -36,7 +36,7 @@ def write_tf1_form(request: ConversionRequest) -> ConversionResult:
     Raises:
       ConversionError, CorruptModuleError: it cannot be converted.
     """
-    source, directory = request.detection.path, request.directory
+    source = request.detection.path
     saved_model = read_saved_model(request.detection)
     index = check_object_checkpoint(source, saved_model)
     keys = checkpoint_keys(source, saved_model, index)
@@ -56,22 +56,7 @@ def write_tf1_form(request: ConversionRequest) -> ConversionResult:
 
     served = request.form == SERVED
     module = build(saved_model.meta_graphs[0], keys, op_def, served, facts)
-    folder = _files.join(directory, "variables")
-    _files.make_dirs(folder)
-    report = relabel.relabel(
-        index,
-        _files.join(folder, "variables"),
-        {variable.name: (variable.key, None) for variable in module.variables},
-        {},
-        link=request.link,
-    )
-    _copy_assets(module.assets, source, directory, request.links)
-    _files.write_bytes(
-        _files.join(directory, "saved_model.pb"),
-        canonical.serialize(module.saved_model),
-    )
-    if request.form == HUB:
-        _files.write_bytes(_files.join(directory, "tfhub_module.pb"), _MODULE_DEF)
+    report = _write_files(module, request, index)
     return ConversionResult(
         callable="default",
         variables=len(module.variables),
@@ -88,6 +73,28 @@ def write_tf1_form(request: ConversionRequest) -> ConversionResult:
         warnings=lowered.warnings() + module.warnings + outside,
         lowered=lowered.lines(),
     )
+
+
+def _write_files(module: Any, request: ConversionRequest, index: Any) -> Any:
+    """Writes all files of the form; what became of the weights."""
+    source, directory = request.detection.path, request.directory
+    folder = _files.join(directory, "variables")
+    _files.make_dirs(folder)
+    report = relabel.relabel(
+        index,
+        _files.join(folder, "variables"),
+        {variable.name: (variable.key, None) for variable in module.variables},
+        {},
+        link=request.link,
+    )
+    _copy_assets(module.assets, source, directory, request.links)
+    _files.write_bytes(
+        _files.join(directory, "saved_model.pb"),
+        canonical.serialize(module.saved_model),
+    )
+    if request.form == HUB:
+        _files.write_bytes(_files.join(directory, "tfhub_module.pb"), _MODULE_DEF)
+    return report
 
 
 def _copy_assets(
