@@ -229,7 +229,7 @@ class ModuleSpec:
         """Imports a variant into the graph at hand, into an unused scope."""
         wanted = self.resolve_tags(tags)
         if wanted not in self._parts:
-            self._parts[wanted] = GraphParts(fitted(self.meta_graph(tags), ""))
+            self._parts[wanted] = GraphParts(fitted(self.meta_graph(tags)))
         return ModuleImpl(
             self._parts[wanted],
             self._checkpoint,

@@ -8,6 +8,7 @@ from hub_compat._tf import meta_graph_pb2, saved_model_pb2, tf
 from hub_compat._tf.runtime import has_op
 from hub_compat.converters import lowering
 from hub_compat.converters.ir.graph import Graph, node_of
+from hub_compat.converters.lowering.meta_graphs import lower_meta_graph
 from hub_compat.converters.opdata import targets
 from hub_compat.converters.passes import dropped_ops, handle_shapes
 
@@ -16,7 +17,7 @@ from .contexts import CONTEXTS
 __all__ = ["fitted"]
 
 
-def fitted(meta_graph: Any, source: str) -> Any:
+def fitted(meta_graph: Any) -> Any:
     """A MetaGraphDef as the running TensorFlow imports it.
 
     - Ops that TensorFlow 2 has dropped are replaced, as a conversion does.
@@ -25,7 +26,6 @@ def fitted(meta_graph: Any, source: str) -> Any:
 
     Args:
       meta_graph: the proto, which stays as it is.
-      source: the module's directory, or nothing.
 
     Raises:
       UnknownOpError: an op is too new, and no older ones can stand for it.
@@ -40,9 +40,7 @@ def fitted(meta_graph: Any, source: str) -> Any:
     copy = meta_graph_pb2.MetaGraphDef()
     copy.CopyFrom(meta_graph)
     if newer:
-        model = saved_model_pb2.SavedModel(meta_graphs=[copy])
-        lowering.lower(model, targets.of_runtime(), source)
-        copy = model.meta_graphs[0]
+        lower_meta_graph(copy, targets.of_runtime())
     graph = Graph(copy)
     if dropped:
         before = set(graph.nodes)

@@ -7,7 +7,7 @@ is what the models gave in TensorFlow 2.21.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import pytest
 import tf1_module
@@ -18,8 +18,6 @@ import hub_compat as hub
 TESTDATA = Path(__file__).resolve().parents[2] / "testdata"
 FOLDER = TESTDATA / "tf221"
 NAMES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
-# By model, the names of what its __call__ takes as a list.
-LISTS = {"keras2_functional": ["image", "extra"]}
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.tf1]
 
@@ -37,65 +35,21 @@ def converted(source: Path, folder: Path, **options: Any) -> str:
     return path
 
 
-def calls_of(name: str, wanted: Dict[str, Any]) -> List[Tuple[str, tf1_module.Call]]:
-    """The recorded calls, as applications of the module."""
-    found = []
-    for call in wanted:
-        given = wanted[call]["in"]
-        if name in LISTS and "#0" in given:
-            given = {key: given["#{}".format(i)] for i, key in enumerate(LISTS[name])}
-        signature = call.split(":")[1] if ":" in call else "default"
-        found.append((call, tf1_module.Call(signature, given, call == "train")))
-    return found
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_calls(name: str, tmp_path: Path) -> None:
     """Outputs, gradients and updates are those of TensorFlow 2.21."""
     stock = pytest.importorskip("tensorflow_hub")
     wanted = tf221_compare.recorded(FOLDER / name)
     path = converted(FOLDER / name / "module", tmp_path)
-    order = variables_in_order(FOLDER / name / "module")
-    calls = calls_of(name, wanted)
+    order = tf1_module.variables_in_order(FOLDER / name / "module")
+    calls = tf1_module.calls_of(name, wanted)
     for tags in ((), ("train",)):
         those = [(c, v) for c, v in calls if (c == "train") == bool(tags)]
         if not those:
             continue
         found = tf1_module.run(stock.Module, path, [v for _, v in those], tags)
         for (call, _), one in zip(those, found):
-            compare(one, wanted[call], order, "{} {}".format(name, call))
-
-
-def variables_in_order(path: Path) -> List[str]:
-    """The names of the variables that the model lists, in its order."""
-    from hub_compat._parsing.full_proto import read_saved_model
-    from hub_compat.converters.tf1_hub.objects import Objects
-    from hub_compat.detector import detect
-
-    meta_graph = read_saved_model(detect(str(path))).meta_graphs[0]
-    objects = Objects(meta_graph)
-    if not len(objects.proto.nodes):
-        return ["a_kernel", "b_scale"]  # of TF1
-    listed = objects.items(0, "variables") or []
-    return [objects.proto.nodes[number].variable.name for number in listed]
-
-
-def compare(found: Any, wanted: Any, order: List[str], what: str) -> None:
-    """Compares a call; recorded are variables by place, or by name."""
-    if all(key.isdigit() for key in wanted["after"]):
-        places = {name: "{:03}".format(i) for i, name in enumerate(order)}
-        for part in ("grad", "after"):
-            found[part] = {places.get(k, k): v for k, v in found[part].items()}
-    if "output" in wanted["out"]:
-        found["out"].setdefault("output", found["out"].pop("default", None))
-    # Slots of an optimizer have no name of their own in the record, and what nothing
-    # uses is not in the module.
-    after = {k: v for k, v in wanted["after"].items() if k in found["after"]}
-    found["after"] = {k: v for k, v in found["after"].items() if k in after}
-    assert after or not wanted["after"], what
-    tf221_compare.assert_all_close(found["after"], after, 1e-5, what)
-    tf221_compare.assert_all_close(found["out"], wanted["out"], 1e-5, what)
-    tf221_compare.assert_gradients_close(found["grad"], wanted["grad"])
+            tf1_module.compare(one, wanted[call], order, "{} {}".format(name, call))
 
 
 def test_exported_again(tmp_path: Path) -> None:

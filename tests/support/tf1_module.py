@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Sequence
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import tensorflow as tf
+import tf221_compare
 import tf221_replay
+
+# By model, the names of what its __call__ takes as a list.
+_LISTS = {"keras2_functional": ["image", "extra"]}
 
 
 class Call(NamedTuple):
@@ -99,3 +104,47 @@ def _dense(value: Any) -> Any:
     if isinstance(value, tf.SparseTensor):
         return tf.sparse.to_dense(value)
     return value
+
+
+def calls_of(name: str, wanted: Dict[str, Any]) -> List[Tuple[str, Call]]:
+    """The recorded calls, as applications of the module."""
+    found = []
+    for call in wanted:
+        given = wanted[call]["in"]
+        if name in _LISTS and "#0" in given:
+            given = {key: given["#{}".format(i)] for i, key in enumerate(_LISTS[name])}
+        signature = call.split(":")[1] if ":" in call else "default"
+        found.append((call, Call(signature, given, call == "train")))
+    return found
+
+
+def variables_in_order(path: Path) -> List[str]:
+    """The names of the variables that the model lists, in its order."""
+    from hub_compat._parsing.full_proto import read_saved_model
+    from hub_compat.converters.tf1_hub.objects import Objects
+    from hub_compat.detector import detect
+
+    meta_graph = read_saved_model(detect(str(path))).meta_graphs[0]
+    objects = Objects(meta_graph)
+    if not len(objects.proto.nodes):
+        return ["a_kernel", "b_scale"]  # of TF1
+    listed = objects.items(0, "variables") or []
+    return [objects.proto.nodes[number].variable.name for number in listed]
+
+
+def compare(found: Any, wanted: Any, order: List[str], what: str) -> None:
+    """Compares a call; recorded are variables by place, or by name."""
+    if all(key.isdigit() for key in wanted["after"]):
+        places = {name: "{:03}".format(i) for i, name in enumerate(order)}
+        for part in ("grad", "after"):
+            found[part] = {places.get(k, k): v for k, v in found[part].items()}
+    if "output" in wanted["out"]:
+        found["out"].setdefault("output", found["out"].pop("default", None))
+    # Slots of an optimizer have no name of their own in the record, and what nothing
+    # uses is not in the module.
+    after = {k: v for k, v in wanted["after"].items() if k in found["after"]}
+    found["after"] = {k: v for k, v in found["after"].items() if k in after}
+    assert after or not wanted["after"], what
+    tf221_compare.assert_all_close(found["after"], after, 1e-5, what)
+    tf221_compare.assert_all_close(found["out"], wanted["out"], 1e-5, what)
+    tf221_compare.assert_gradients_close(found["grad"], wanted["grad"])
