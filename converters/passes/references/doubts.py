@@ -21,7 +21,7 @@ from typing import (
 
 from ...ir.graph import Graph
 
-__all__ = ["WAY_OUT", "Doubt", "Signature", "Taker", "UnsureReads", "refused"]
+__all__ = ["WAY_OUT", "Doubt", "Signature", "User", "UnsureReads", "refused"]
 
 WAY_OUT = (
     "Export the model with the variable as a resource variable (use_resource=True), "
@@ -30,7 +30,7 @@ WAY_OUT = (
 # Outputs and inputs.
 Signature = Tuple[Sequence[str], Set[str]]
 # A node, or the number of a signature that returns the tensor.
-Taker = Union[str, int]
+User = Union[str, int]
 
 
 class Doubt(NamedTuple):
@@ -51,9 +51,9 @@ class UnsureReads:
     """Reads of what may be a variable's memory or a copy: only a run decides."""
 
     def __init__(self) -> None:
-        self._users: Dict[Tuple[str, str], Dict[Taker, None]] = {}
+        self._users: Dict[Tuple[str, str], Dict[User, None]] = {}
 
-    def add(self, node: str, variables: Iterable[str], user: Taker) -> None:
+    def add(self, node: str, variables: Iterable[str], user: User) -> None:
         """Notes who takes what a node passes on of some variables."""
         for variable in variables:
             self._users.setdefault((node, variable), {})[user] = None
@@ -73,7 +73,7 @@ class UnsureReads:
         ]
 
 
-def _named(user: Taker) -> str:
+def _named(user: User) -> str:
     if isinstance(user, int):
         return "what the signature returns"
     return "node {!r}".format(user)

@@ -36,7 +36,7 @@ from ...ir.graph import (
 )
 from ...ir.variables import REFERENCE_OPS
 from .aliases import FORWARDS, Alias, Aliases, kind
-from .doubts import Doubt, Signature, Taker, UnsureReads
+from .doubts import Doubt, Signature, UnsureReads, User
 from .memory import static_shape, static_size
 from .shared_memory import find_sharing
 from .sharing import Sharing
@@ -312,7 +312,7 @@ class LateReads:
         behind: Mapping[str, int],
         done: int,
         node: str,
-        user: Taker,
+        user: User,
     ) -> None:
         """Notes an alias of what a write may have left behind.
 
@@ -342,7 +342,7 @@ class LateReads:
             return ""
         return last[0]
 
-    def _doubtful(self, alias: Alias, user: Taker) -> bool:
+    def _doubtful(self, alias: Alias, user: User) -> bool:
         node = self.aliases.unsure(alias)
         if node:
             self._unsure.add(node, self._variables(alias), user)
