@@ -78,6 +78,12 @@ class Bench:
         facts: Facts = json.loads(lines[-1])
         return facts
 
+    def old_side(self, *arguments: Union[str, Path]) -> Facts:
+        """The same in TensorFlow 1.15."""
+        command = [self.models.tf1(), str(SIDES), *map(str, arguments)]
+        facts: Facts = json.loads(self._run(command).decode().splitlines()[-1])
+        return facts
+
     def importing(self, module: str) -> Facts:
         """The import of a module, in a process of its own."""
         facts: Facts = json.loads(self.output("-c", IMPORT.format(module=module))[-1])

@@ -58,7 +58,7 @@ class Models:
         target = self.directory / name
         if not target.exists():
             partial = self._partial(target)
-            command = [self._tf1(), str(writer), kind, str(partial)] + list(options)
+            command = [self.tf1(), str(writer), kind, str(partial)] + list(options)
             _say("writing {} with TensorFlow 1.15".format(name))
             _run(command)
             _publish(partial, target)
@@ -127,7 +127,8 @@ class Models:
         shutil.rmtree(str(partial), ignore_errors=True)
         return partial
 
-    def _tf1(self) -> str:
+    def tf1(self) -> str:
+        """The Python with TensorFlow 1.15 and tensorflow_hub."""
         if self._tf1_python is None:
             tool = str(ROOT / "tools" / "environments.py")
             result = subprocess.run(

@@ -27,6 +27,7 @@ from typing import Callable, Dict, List, Optional
 
 import conversion_rows
 import handle_rows
+import module_rows
 import slim_rows
 import training_rows
 from bench import Bench, SideFailed
@@ -41,6 +42,7 @@ GROUPS: Dict[str, Callable[[Bench], None]] = {
     "growth": conversion_rows.growth,
     "load": conversion_rows.load,
     "slim": slim_rows.slim,
+    "module": module_rows.module,
     "resolve": handle_rows.resolve,
     "lower": training_rows.lower,
     "recurrent": training_rows.recurrent,

@@ -113,6 +113,32 @@ def tensorflow_hub_load(source: str) -> Prepared:
     return lambda: tensorflow_hub.load(source)
 
 
+def our_module(source: str) -> Prepared:
+    """``hub_compat.Module``, made and applied in a graph."""
+    import hub_compat as hub
+
+    return _applied(hub.Module, source)
+
+
+def their_module(source: str) -> Prepared:
+    """``tensorflow_hub.Module``, made and applied in a graph."""
+    import tensorflow_hub
+
+    return _applied(tensorflow_hub.Module, source)
+
+
+def _applied(module_class: Any, source: str) -> Prepared:
+    import tensorflow as tf
+
+    def run() -> None:
+        with tf.Graph().as_default():
+            module = module_class(source, trainable=True)
+            ((name, info),) = module.get_input_info_dict().items()
+            module({name: tf.compat.v1.placeholder(info.dtype, info.get_shape())})
+
+    return run
+
+
 def tensorflow_load(source: str) -> Prepared:
     """``tf.saved_model.load``."""
     import tensorflow as tf
@@ -341,6 +367,8 @@ SIDES: Dict[str, Callable[..., Prepared]] = {
         lower,
         load_and_save,
         hub_compat_load,
+        our_module,
+        their_module,
         hub_compat_layer,
         hub_compat_resolve,
         tensorflow_hub_resolve,
