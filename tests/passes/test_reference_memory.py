@@ -365,3 +365,21 @@ def test_a_write_of_the_same_size_is_no_doubt(tmp_path: Path) -> None:
         call = run.loaded.signatures["same_size"]
         found = run.run(call(x=tf.constant(GIVEN[0]))["y"])
     np.testing.assert_allclose(found, wanted[0])
+
+
+def test_a_sum_of_one_behind_a_control_edge(tmp_path: Path) -> None:
+    """A session's optimizer gives its users a copy, and who fetches it the memory."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with old_control_flow(), tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [], name="x")
+        variable = v1.get_variable("v", initializer=START, use_resource=False)
+        with v1.control_dependencies([x]):
+            alone = tf.raw_ops.AddN(inputs=[variable.value()])
+        y = _after_write(v1, variable, alone) * x
+        session.run(v1.global_variables_initializer())
+        v1.saved_model.simple_save(session, str(tmp_path / "m"), {"x": x}, {"y": y})
+    with runtimes.Runtime(lambda: hub.load(tmp_path / "m")) as run:
+        with pytest.raises(hub.errors.SignatureError, match="only a run decides"):
+            run.loaded.signatures["serving_default"]

@@ -402,6 +402,15 @@ def _single(graph: Graph, name: str) -> bool:
     return bool(_attr(graph, name, "N").i == 1)
 
 
+def _sum_of_one(graph: Graph, name: str) -> Optional[bool]:
+    if not _single(graph, name):
+        return False
+    # With a control edge, a session's optimizer makes a product with one of it. Its
+    # users get that copy, and who fetches it gets the memory.
+    waits = any(tensor.startswith("^") for tensor in graph.nodes[name].input)
+    return None if waits else True
+
+
 def _conjugate(graph: Graph, name: str) -> Optional[bool]:
     dtype = graph.outputs(name)[0].dtype
     if dtype in (DT_COMPLEX64, DT_COMPLEX128):
@@ -412,7 +421,7 @@ def _conjugate(graph: Graph, name: str) -> Optional[bool]:
 # Op -> whether a node of it hands its input on: True, False (a copy), or None, where
 # only a run can say.
 _RULES: Dict[str, Callable[[Graph, str], Optional[bool]]] = {
-    "AddN": _single,
+    "AddN": _sum_of_one,
     "BatchToSpaceND": _in_blocks,
     "BroadcastTo": _broadcast,
     "ConjugateTranspose": _conjugate,
