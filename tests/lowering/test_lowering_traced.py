@@ -109,7 +109,9 @@ def test_tensor_scatter(which: str, tmp_path: Path) -> None:
     spec = [tf.TensorSpec([None, None])] * 2
     traced = tf.function(function, input_signature=spec)
     lowered = lowered_function(traced, tmp_path)
-    assert not [op for op in ops_of(parsed(tmp_path / "out")) if "TensorScatter" in op]
+    # TensorFlow 1.15 has TensorScatterAdd, and its gradient.
+    written = ops_of(parsed(tmp_path / "out"))
+    assert not {"TensorScatterMax", "TensorScatterMin"} & set(written)
     x, updates = tf.constant(numbers(4, 3)), tf.constant(numbers(3, 3)[::-1][:2] * 0.7)
     found = []
     for one in (function, lowered):
