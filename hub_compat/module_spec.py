@@ -104,8 +104,11 @@ class ModuleSpec:
             )
 
     def get_tags(self) -> List[FrozenSet[str]]:
-        """Returns the tags of each variant: ``[frozenset(), frozenset({"train"})]``."""
-        return sorted(self._meta_graphs, key=lambda tags: (len(tags), sorted(tags)))
+        """Returns the tags of each variant: ``[frozenset(), frozenset({"train"})]``.
+
+        They are in the order of the file, or of ``create_module_spec()``.
+        """
+        return list(self._meta_graphs)
 
     def get_signature_names(self, tags: _Tags = None) -> List[str]:
         """Returns the names of the signatures of a variant: ``["default"]``.
@@ -215,7 +218,7 @@ class ModuleSpec:
         weights = checkpoints.weights_of(self.meta_graph(None))
         values = checkpoints.read_values(
             files.as_path(checkpoint_path),
-            weights.values(),
+            (weights[name] for name in sorted(weights)),
             name_transform_fn or (lambda name: name),
         )
         self.write(path, values)

@@ -174,3 +174,28 @@ def test_assets_of_one_file_are_written_once(testdata: Path, tmp_path: Path) -> 
     hub.ModuleSpec(graphs).write(tmp_path / "two", {})
     written = {p.name: p.read_text() for p in (tmp_path / "two" / "assets").iterdir()}
     assert written == {"words": "1", "words0": "2"}
+
+
+def test_variants_are_in_the_order_of_the_program(tmp_path: Path) -> None:
+    """Sets have no order of their own, so that ``sorted()`` leaves them as they are."""
+    import tensorflow as tf
+
+    def module_fn(factor: float) -> None:
+        x = tf.compat.v1.placeholder(tf.float32, [])
+        hub.add_signature(inputs=x, outputs=x * factor)
+
+    spec = hub.create_module_spec(
+        module_fn, [({"train"}, {"factor": 1.0}), ({"infer"}, {"factor": 2.0})]
+    )
+    assert spec.get_tags() == [{"train"}, {"infer"}]
+
+
+def test_the_first_missing_variable_is_said(testdata: Path, tmp_path: Path) -> None:
+    """The first by name, whatever the order in which the graph has them."""
+    import tensorflow as tf
+
+    spec = hub.load_module_spec(testdata / "image_bn" / "module")
+    shapes = tf.train.load_checkpoint(spec.checkpoint).get_variable_to_shape_map()
+    prefix = _write_checkpoint(tmp_path / "job", {"other": np.zeros(2, "float32")})
+    with pytest.raises(ValueError, match=sorted(shapes)[0] + " is not found in"):
+        spec.export(str(tmp_path / "out"), checkpoint_path=prefix)
