@@ -100,7 +100,7 @@ def _only(op: Any, group: bytes, rule: _Rule) -> List[bytes]:
     one: Tuple[Any, ...] = (rule.groups[0], rule.groups[1], *rule.reasons[:2])
     raise ConversionError(
         "Failed to rewrite colocation constraints while applying the module. The "
-        "module graph contains a node {!r} that has a colocation constraint {!r}. Its "
+        "module graph contains a node {!r} that has a colocation constraint {!r} whose "
         "rewriting is ambiguous: {!r} vs {!r}, because {} and {}. Publish the module "
         "with inputs that are the only outputs of their ops. Received: {!r}".format(
             op.name, group, *one, op.name

@@ -129,8 +129,22 @@ class GraphParts:
             needed.update(map(node_of, collection.node_list.value))
         if self._whole:
             needed = set(self._nodes)
+        needed |= self._awaited_constants()
         self._fill(part, self._ancestors(needed, ()))
         return Part(part)
+
+    def _awaited_constants(self) -> Set[str]:
+        """The constants that nodes run after: programs find them beside the state.
+
+        In a function, the nodes of a signature are in no graph that a program has.
+        """
+        awaited = {
+            name[1:]
+            for node in self._nodes.values()
+            for name in node.input
+            if name[:1] == "^"
+        }
+        return {name for name in awaited if self._node(name).op == "Const"}
 
     def signature_part(
         self, signature: Any, trainable: bool, in_function: bool, more: bool = True
@@ -168,12 +182,22 @@ class GraphParts:
             if more:
                 roots.update(self._fed_by({node_of(name) for name in fed}))
             needed = self._ancestors(roots, ())
+            needed |= self._state_beside(needed)
         self._fill(part, needed)
         fed += [name + ":0" for name in self.state if name in needed]
         for node in part.graph_def.node:
             if node.name in self.state or node.name in stops:
                 _make_placeholder(node, self._dtype(node))
         return Part(part, fed)
+
+    def _state_beside(self, needed: Iterable[str]) -> Set[str]:
+        """The state whose device nodes must be on, even those that do not use it."""
+        found: Set[str] = set()
+        for name in needed:
+            if "_class" in self._nodes[name].attr:
+                groups = self._nodes[name].attr["_class"].list.s
+                found.update(group[len(_COLOCATED) :].decode() for group in groups)
+        return found & self.state
 
     def _dtype(self, node: Any) -> int:
         """The dtype of the only output of a node."""

@@ -25,7 +25,7 @@ from hub_compat.errors import CorruptModuleError, HubCompatError, UnknownOpError
 from . import colocation, tensor_info
 from .graph_parts import GraphParts, Part
 
-__all__ = ["ModuleImpl"]
+__all__ = ["ModuleImpl", "recover_partitioned_variable_map"]
 
 
 # What is in the graph, for Module(spec, name="module") that is applied twice:
@@ -225,18 +225,33 @@ def _share_in_scope(part: Part, scope: str) -> None:
 def _variable_map(scope: str) -> Dict[str, Any]:
     """The variables of a scope by their names in it; a list for a partitioned one."""
     prefix = scope + "/"
-    wholes: Dict[str, Any] = {}
+    return recover_partitioned_variable_map(
+        {
+            variable.op.name[len(prefix) :]: variable
+            for variable in tf.compat.v1.global_variables()
+            if variable.op.name.startswith(prefix)
+        }
+    )
+
+
+def recover_partitioned_variable_map(variables: Mapping[str, Any]) -> Dict[str, Any]:
+    """Gathers the parts of partitioned variables, in their order.
+
+    Args:
+      variables: by name; ``{"w/part_0": ..., "w/part_1": ..., "b": ...}``.
+
+    Returns:
+      The variables by name, with a list of its parts for one that has parts.
+    """
+    found: Dict[str, Any] = {}
     parts: Dict[str, List[Any]] = {}
-    for variable in tf.compat.v1.global_variables():
-        if not variable.op.name.startswith(prefix):
-            continue
-        name = variable.op.name[len(prefix) :]
+    for name, variable in variables.items():
         place = slice_of(variable)
         if place is None:
-            wholes[name] = variable
+            found[name] = variable
         else:
-            parts.setdefault(place.full_name[len(prefix) :], []).append(variable)
-    for name, found in parts.items():
-        found.sort(key=lambda variable: list(slice_of(variable).var_offset))
-        wholes[name] = found
-    return wholes
+            scope = len(variable.op.name) - len(name)
+            parts.setdefault(place.full_name[scope:], []).append(variable)
+    for name, own in parts.items():
+        found[name] = sorted(own, key=lambda part: list(slice_of(part).var_offset))
+    return found
