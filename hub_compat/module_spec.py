@@ -166,14 +166,8 @@ class ModuleSpec:
           AttachmentError: there is none although it is required.
           VariantError: there is no such variant.
         """
-        collections = self.meta_graph(tags).collection_def
-        values = (
-            collections[ATTACHMENTS].bytes_list.value
-            if ATTACHMENTS in collections
-            else ()
-        )
-        messages = read_attachments(values)
-        if key not in messages:
+        attached = self._get_attached_bytes(key, tags)
+        if attached is None:
             if not required:
                 return None
             raise AttachmentError(
@@ -181,13 +175,27 @@ class ModuleSpec:
                 "it has {}. Received: {!r}".format(
                     key,
                     sorted(tags or ()),
-                    ", ".join(map(repr, sorted(messages))) or "none",
+                    ", ".join(map(repr, sorted(self._attached(tags)))) or "none",
                     key,
                 )
             )
         message = message_type()
-        message.ParseFromString(messages[key])
+        message.ParseFromString(attached)
         return message
+
+    # Specs of programs redefine it, as those of hub.ModuleSpec do.
+    def _get_attached_bytes(self, key: str, tags: _Tags) -> Optional[bytes]:
+        """The attached message in its wire format, or None."""
+        return self._attached(tags).get(key)
+
+    def _attached(self, tags: _Tags) -> Dict[str, bytes]:
+        wanted = self.resolve_tags(tags)
+        if wanted not in self._meta_graphs:
+            return {}
+        collections = self._meta_graphs[wanted].collection_def
+        if ATTACHMENTS not in collections:
+            return {}
+        return read_attachments(collections[ATTACHMENTS].bytes_list.value)
 
     def export(
         self,

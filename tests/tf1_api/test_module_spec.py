@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hub_compat as hub
-from hub_compat import errors
+from hub_compat import attachments, errors
 from hub_compat._parsing.full_proto import read_saved_model
 
 pytestmark = pytest.mark.tensorflow
@@ -199,3 +199,25 @@ def test_the_first_missing_variable_is_said(testdata: Path, tmp_path: Path) -> N
     prefix = _write_checkpoint(tmp_path / "job", {"other": np.zeros(2, "float32")})
     with pytest.raises(ValueError, match=sorted(shapes)[0] + " is not found in"):
         spec.export(str(tmp_path / "out"), checkpoint_path=prefix)
+
+
+def test_a_spec_of_a_program_gives_its_own_attachments() -> None:
+    """A subclass without graphs, as programs write of hub.ModuleSpec."""
+
+    class Spec(hub.ModuleSpec):
+        """Has one message, and no graph."""
+
+        def get_tags(self) -> Any:
+            """One variant, without tags."""
+            return [frozenset()]
+
+        def _get_attached_bytes(self, key: str, tags: Any) -> Any:
+            size = attachments.ImageModuleInfo()
+            size.default_image_size.height = 2
+            size.default_image_size.width = 4
+            return size.SerializeToString() if key == "image_module_info" else None
+
+    assert hub.get_expected_image_size(Spec()) == [2, 4]
+    assert Spec().get_attached_message("other", attachments.ImageModuleInfo) is None
+    with pytest.raises(KeyError, match="'other' in graph version .* it has none"):
+        Spec().get_attached_message("other", attachments.ImageModuleInfo, required=True)
