@@ -177,22 +177,44 @@ def _load_any(
         if detection.format.is_tf2 or isinstance(error, _Unfit):
             _forget(loading[-1:])
             raise
-        tried = loading[-1:]
-        try:
-            directory = _converted(detection, wanted or None, what_loads=True)
-            tried.append(directory)
-            loading.append(directory)
-            root = _load(detection, directory, options)
-        except NothingLoads:
-            if isinstance(error, CorruptModuleError):
-                _forget(tried)
-            raise error from None
-        except CorruptModuleError:
-            _forget(tried)
-            raise
+        directory, root = _load_what_loads(detection, wanted, options, loading, error)
         facts = provenance.read(directory)
         assert facts is not None
     return _finish(detection, directory, root, facts, wanted)
+
+
+def _load_what_loads(
+    detection: Detection,
+    wanted: Optional[Tuple[str, ...]],
+    options: Any,
+    loading: List[str],
+    error: BaseException,
+) -> Tuple[str, Any]:
+    """Converts once more, without the signatures that TensorFlow refuses, and loads.
+
+    Args:
+      detection: the module.
+      wanted: the variant; None for the default one.
+      options: a ``tf.saved_model.LoadOptions``, or None.
+      loading: gets the other directory.
+      error: that of the whole, which is raised where nothing loads.
+
+    Returns:
+      The directory that was loaded, and the object.
+    """
+    tried = loading[-1:]
+    try:
+        directory = _converted(detection, wanted or None, what_loads=True)
+        tried.append(directory)
+        loading.append(directory)
+        return directory, _load(detection, directory, options)
+    except NothingLoads:
+        if isinstance(error, CorruptModuleError):
+            _forget(tried)
+        raise error from None
+    except CorruptModuleError:
+        _forget(tried)
+        raise
 
 
 def _load_again(

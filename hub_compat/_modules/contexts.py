@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import Any, FrozenSet, Set
 
-from hub_compat._tf import control_flow_pb2
 from hub_compat.converters.ir.graph import node_of
 
-__all__ = ["CONTEXTS", "nodes_of"]
-
-# Collections, and what is in them.
-CONTEXTS = {
-    "cond_context": control_flow_pb2.CondContextDef,
-    "while_context": control_flow_pb2.WhileContextDef,
-}
+__all__ = ["nodes_of"]
 
 
 def nodes_of(context: Any) -> FrozenSet[str]:

@@ -8,11 +8,10 @@ from hub_compat._tf import meta_graph_pb2, saved_model_pb2, tf
 from hub_compat._tf.runtime import has_op
 from hub_compat.converters import lowering
 from hub_compat.converters.ir.graph import Graph, node_of
+from hub_compat.converters.ir.used_nodes import CONTEXTS
 from hub_compat.converters.lowering.meta_graphs import lower_meta_graph
 from hub_compat.converters.opdata import targets
 from hub_compat.converters.passes import dropped_ops, handle_shapes
-
-from .contexts import CONTEXTS
 
 __all__ = ["fitted"]
 

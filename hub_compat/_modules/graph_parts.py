@@ -25,9 +25,10 @@ from hub_compat._tf import (
 from hub_compat._tf.array_gradients import ARRAY_OPS
 from hub_compat._tf.runtime import registered_op
 from hub_compat.converters.ir.graph import node_of, split_tensor
+from hub_compat.converters.ir.used_nodes import CONTEXTS
 from hub_compat.errors import CorruptModuleError, FormatError
 
-from .contexts import CONTEXTS, nodes_of
+from .contexts import nodes_of
 from .functions import bring_functions
 from .reading import ASSET_PATHS
 from .tensor_info import names_of
